@@ -1,0 +1,230 @@
+"""The directory as a file (JSON, UTF-8) rendered into each node: read strictly, written one node or entry a line.
+
+A file that breaks a form or a law is refused whole, naming the file, the entry and the field. Knows `core`; nothing of the
+node that routes by it, nor of how a new version arrives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+
+from node.core.directory import Connection, Directory, Entry, NodeEntry
+from node.core.errors import Refused
+from node.core.identifier import CODE_CHARS_MAX, OrgId
+
+FORMAT = "truc-directory-1"
+FILE_BYTES_MAX = 64 * 1024 * 1024
+ENTRIES_MAX = 200_000
+NODES_MAX = 20_000
+NAME_CHARS_MAX = 500
+ALIAS_CHARS_MAX = 200
+LABEL_CHARS_MAX = 40
+LIST_MAX = 10_000
+"""Aliases of an organ, prefixes of a node, prefixes received for."""
+PROBLEMS_SHOWN_MAX = 20
+
+
+class DirectoryFileError(ValueError):
+    """The file cannot be used; one problem a line, each with the file, the entry and the field."""
+
+
+def load(path: Path) -> Directory:
+    """Read a directory file; `DirectoryFileError` for whatever is wrong with it, a broken law of `Directory.check` included."""
+    raw = _read(path)
+    plain = _decode(path, raw)
+    try:
+        directory = _File.model_validate_json(raw, strict=True).directory()
+    except ValidationError as error:
+        raise _failure(path, [_problem(plain, fault["loc"], fault["msg"]) for fault in error.errors()]) from None
+    broken = directory.check()
+    if broken:
+        raise _failure(path, broken)
+    return directory
+
+
+def dump(directory: Directory) -> str:
+    """The text of a directory file; loading it gives an equal directory."""
+    head = {
+        "format": FORMAT,
+        "version": directory.version,
+        "axis": {"name": directory.axis_name, "code": directory.axis_code_text},
+    }
+    parts = [f"{_json(key)}: {_json(value)}" for key, value in head.items()]
+    parts.append(f'"nodes": {_lines(map(_node_row, directory.nodes))}')
+    parts.append(f'"entries": {_lines(map(_entry_row, directory.entries))}')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _code(value: object) -> OrgId:
+    if not isinstance(value, str):
+        raise ValueError("a code is a text")
+    try:
+        return OrgId.canonical(value)
+    except Refused as refused:
+        raise ValueError(f"not a code root first in upper case: {refused.reason} {refused.rule}".rstrip()) from None
+
+
+def _readable(value: str) -> str:
+    if value:
+        try:
+            OrgId.parse(value)
+        except Refused as refused:
+            raise ValueError(f"not a code: {refused.reason} {refused.rule}".rstrip()) from None
+    return value
+
+
+Code = Annotated[OrgId, PlainValidator(_code)]
+WrittenCode = Annotated[str, Field(max_length=CODE_CHARS_MAX), AfterValidator(_readable)]
+Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARS_MAX)]
+Label = Annotated[str, Field(max_length=LABEL_CHARS_MAX)]
+Alias = Annotated[str, Field(min_length=1, max_length=ALIAS_CHARS_MAX)]
+Codes = Annotated[tuple[Code, ...], Field(max_length=LIST_MAX)]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Axis(_Row):
+    name: Name
+    code: Annotated[str, Field(min_length=1, max_length=CODE_CHARS_MAX)]
+
+
+class _Node(_Row):
+    code: Code
+    name: Name
+    tier: Label = ""
+    parent: Code | None
+    prefixes: Codes = ()
+
+    def value(self) -> NodeEntry:
+        return NodeEntry(self.code, self.name, self.tier, self.parent, self.prefixes)
+
+
+class _Entry(_Row):
+    code: Code
+    old_code: WrittenCode = ""
+    aliases: Annotated[tuple[Alias, ...], Field(max_length=LIST_MAX)] = ()
+    name: Name
+    kind: Label = ""
+    valid_from: date | None = None
+    valid_to: date | None = None
+    successor: Code | None = None
+    receives_for: Codes = ()
+    focal_only: bool = False
+    connection: Connection = Connection.NONE
+    connection_from: date | None = None
+
+    def value(self) -> Entry:
+        return Entry(**{name: getattr(self, name) for name in type(self).model_fields})
+
+
+class _File(_Row):
+    format: Literal["truc-directory-1"]
+    version: Annotated[int, Field(ge=1)]
+    axis: _Axis
+    nodes: Annotated[tuple[_Node, ...], Field(max_length=NODES_MAX)]
+    entries: Annotated[tuple[_Entry, ...], Field(max_length=ENTRIES_MAX)]
+
+    def directory(self) -> Directory:
+        return Directory(
+            entries=tuple(row.value() for row in self.entries),
+            nodes=tuple(row.value() for row in self.nodes),
+            axis_name=self.axis.name,
+            axis_code_text=self.axis.code,
+            version=self.version,
+        )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise DirectoryFileError(f"{path}: {error.strerror or error}") from error
+    if len(raw) > FILE_BYTES_MAX:
+        raise DirectoryFileError(f"{path}: larger than {FILE_BYTES_MAX} bytes")
+    return raw
+
+
+def _decode(path: Path, raw: bytes) -> Any:
+    """The file as plain values, to name entries by their code; here a key given twice shows, which the models cannot see."""
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_each_key_once)
+    except RecursionError:
+        raise DirectoryFileError(f"{path}: nested too deeply") from None
+    except ValueError as error:
+        raise DirectoryFileError(f"{path}: {error}") from None
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        doubled = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
+        raise ValueError(f"the key {doubled!r} stands twice in one object, code {row.get('code')!r}")
+    return row
+
+
+def _problem(plain: Any, where: tuple[int | str, ...], message: str) -> str:
+    """ "entries[3] (code H54): valid_to: Input should be …": the place, with the row's code as it is easier to look for."""
+    match where:
+        case (str() as section, int() as index, *field):
+            row = plain[section][index]
+            code = f" (code {row['code']})" if isinstance(row, dict) and "code" in row else ""
+            place = f"{section}[{index}]{code}"
+        case _:
+            place, field = "", list(where)
+    return ": ".join(part for part in (place, ".".join(map(str, field)), message) if part)
+
+
+def _failure(path: Path, problems: list[str]) -> DirectoryFileError:
+    lines = [f"{path}: {problem}" for problem in problems[:PROBLEMS_SHOWN_MAX]]
+    if len(problems) > PROBLEMS_SHOWN_MAX:
+        lines.append(f"{path}: and {len(problems) - PROBLEMS_SHOWN_MAX} more")
+    return DirectoryFileError("\n".join(lines))
+
+
+def _node_row(node: NodeEntry) -> dict[str, Any]:
+    return {
+        "code": str(node.code),
+        "name": node.name,
+        "tier": node.tier,
+        "parent": _text(node.parent),
+        "prefixes": list(map(str, node.prefixes)),
+    }
+
+
+def _entry_row(entry: Entry) -> dict[str, Any]:
+    return {
+        "code": str(entry.code),
+        "old_code": entry.old_code,
+        "aliases": list(entry.aliases),
+        "name": entry.name,
+        "kind": entry.kind,
+        "valid_from": _text(entry.valid_from),
+        "valid_to": _text(entry.valid_to),
+        "successor": _text(entry.successor),
+        "receives_for": list(map(str, entry.receives_for)),
+        "focal_only": entry.focal_only,
+        "connection": entry.connection.value,
+        "connection_from": _text(entry.connection_from),
+    }
+
+
+def _text(value: OrgId | date | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    lines = [f"  {_json(row)}" for row in rows]
+    return "[\n" + ",\n".join(lines) + "\n]" if lines else "[]"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

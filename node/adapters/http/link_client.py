@@ -1,0 +1,296 @@
+"""The uplink over HTTP: the `Link` port on aiohttp, for the one parent this node has.
+
+The parent's certificate is judged at every request before a byte of it is sent. What comes back is read within limits and
+believed only in the expected form. Knows `core`, `ports` and the link's section of the configuration; nothing of batching,
+retries or backoff.
+
+What the caller may conclude:
+
+    no connection, or not our parent's        Deferred, nothing left this node
+    503, 408, or the parent does not know us  Deferred, nothing was taken
+    4xx with a reason                         Refused
+    cut, late, 5xx, anything else             Deferred in doubt: the parent may have it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import aiohttp
+import structlog
+from aiohttp import hdrs
+
+from node import config
+from node.adapters.http.tls import judge, link_client_context, peer_chain, registered
+from node.core.envelope import Fields, strict_json
+from node.core.errors import Deferred, Reason, Refused
+from node.core.identifier import OrgId
+from node.core.wire import (
+    MEDIA_TYPE,
+    Batch,
+    EnvelopeVerdicts,
+    PullRequest,
+    decode_batch,
+    decode_verdicts,
+    encode_batch,
+    encode_pull,
+    limits_for,
+)
+from node.ports import Clock
+
+log = structlog.get_logger()
+
+JSON_TYPE = "application/json"
+BYTES_TYPE = "application/octet-stream"
+CONNECTIONS_MAX = 2
+"""One waits in a pull, one pushes; both may stay open (architecture, decision 8)."""
+BODY_CONNECTIONS_MAX = 1
+BODY_IDLE_S = 2.0
+"""The connection for large bodies is not kept."""
+ERROR_BYTES_MAX = 4096
+RETRY_AFTER_MAX_S = 3600.0
+
+_ABOUT_US = frozenset({Reason.PEER_UNKNOWN, Reason.PEER_NAME, Reason.PEER_KEY, Reason.PEER_DATES})
+"""The parent refuses this node, not what it sends: no fault of any document."""
+
+_SECONDS = re.compile(r"[0-9]{1,9}")
+_HANDSHAKE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED", "DECRYPT_ERROR")
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request: what goes, and what may come back (its media type, its bytes at most, within timeout_s)."""
+
+    method: str
+    path: str
+    body: bytes
+    body_type: str
+    answer_type: str
+    answer_bytes_max: int
+    timeout_s: float
+    query: Mapping[str, int] | None = None
+
+
+class HttpLink:
+    """The parent as `ports.Link`. Made before the loop runs; connects at the first call; `close` at the end."""
+
+    def __init__(self, section: config.Link, zone: str, clock: Clock) -> None:
+        """Raises `tls.TlsFileError`, and ValueError for a parent_url that is not https."""
+        if not section.parent_url.startswith("https://"):
+            raise ValueError(f"link.parent_url: {section.parent_url!r} does not begin with https://")
+        parent = OrgId.canonical(section.parent_code)
+        self._section = section
+        self._limits = limits_for(section.batch_bytes_max, section.batch_envelopes_max)
+        self._dns_name = parent.dns_name(zone)
+        self._judge = judge(registered([(parent, section.parent_pins)], zone), clock)
+        self._url = section.parent_url.rstrip("/") + "/link/v1/"
+        self._calls: aiohttp.ClientSession | None = None
+        self._bodies: aiohttp.ClientSession | None = None
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the TLS files again: for new connections; calls in progress end on the old ones. Raises `tls.TlsFileError`."""
+        self._context = link_client_context(self._section.certificate, self._section.key, self._section.trust)
+
+    async def close(self) -> None:
+        for session in (self._calls, self._bodies):
+            if session is not None:
+                await session.close()
+        self._calls = self._bodies = None
+
+    async def push(self, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
+        most, timeout_s = self._limits.verdict_bytes_max, self._section.request_timeout_s
+        call = _Call("POST", "push", encode_batch(batch), MEDIA_TYPE, JSON_TYPE, most, timeout_s)
+        answer = await self._ask(self._for_calls(), call)
+        return self._read(call, lambda: decode_verdicts(answer, self._limits))
+
+    async def pull(self, request: PullRequest) -> Batch:
+        most, timeout_s = self._limits.bytes_max, self._section.request_timeout_s + request.wait_ms / 1000
+        call = _Call("POST", "pull", encode_pull(request), JSON_TYPE, MEDIA_TYPE, most, timeout_s)
+        answer = await self._ask(self._for_calls(), call)
+        return self._read(call, lambda: decode_batch(answer, self._limits))
+
+    async def put_body(self, sha256: str, size: int, offset: int, chunk: bytes) -> int:
+        query = {"offset": offset, "size": size}
+        timeout_s = self._section.request_timeout_s
+        call = _Call("PUT", f"bodies/{sha256}", chunk, BYTES_TYPE, JSON_TYPE, ERROR_BYTES_MAX, timeout_s, query)
+        answer = await self._ask(self._for_bodies(), call)
+        return self._read(call, lambda: Fields(strict_json(answer), "answer").whole("held", 0, size))
+
+    async def get_body(self, sha256: str, offset: int, length: int) -> bytes:
+        query = {"offset": offset, "length": length}
+        timeout_s = self._section.request_timeout_s
+        call = _Call("GET", f"bodies/{sha256}", b"", BYTES_TYPE, BYTES_TYPE, length, timeout_s, query)
+        return await self._ask(self._for_bodies(), call)
+
+    # one request
+
+    async def _ask(self, session: aiohttp.ClientSession, call: _Call) -> bytes:
+        headers = {hdrs.ACCEPT: call.answer_type, hdrs.ACCEPT_ENCODING: "identity"}
+        if call.body_type and call.method != "GET":
+            headers[hdrs.CONTENT_TYPE] = call.body_type
+        try:
+            async with (
+                asyncio.timeout(call.timeout_s),
+                session.request(
+                    call.method,
+                    self._url + call.path,
+                    params=call.query,
+                    data=io.BytesIO(call.body) if call.body else None,
+                    headers=headers,
+                    ssl=self._context,
+                    server_hostname=self._dns_name,
+                    allow_redirects=False,
+                ) as response,
+            ):
+                return await self._answer(call, response)
+        except _NotOurParent as error:
+            log.warning("parent's certificate refused", reason=error.refused.reason, value=error.refused.value)
+            raise Deferred(self._section.probe_max_s, error.refused.reason) from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            log.info("no connection to the parent", why=type(error).__name__)
+            raise Deferred(self._section.probe_max_s) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            log.info("no answer from the parent", call=call.path.split("/")[0], why=type(error).__name__)
+            raise Deferred(self._section.probe_max_s, in_doubt=not _refused_in_handshake(error)) from error
+
+    async def _answer(self, call: _Call, response: aiohttp.ClientResponse) -> bytes:
+        match response.status:
+            case 200:
+                if response.content_type != call.answer_type or hdrs.CONTENT_ENCODING in response.headers:
+                    raise self._rubbish(call, "another media type or coding")
+                return await self._bounded(call, response, call.answer_bytes_max)
+            case 503:
+                raise self._later(response, await self._bounded(call, response, ERROR_BYTES_MAX))
+            case 408:
+                raise Deferred(self._section.probe_max_s)
+            case status if 400 <= status < 500:
+                raise self._refusal(call, status, await self._bounded(call, response, ERROR_BYTES_MAX))
+            case status:
+                raise self._rubbish(call, f"status {status}")
+
+    async def _bounded(self, call: _Call, response: aiohttp.ClientResponse, most: int) -> bytes:
+        body = bytearray()
+        while chunk := await response.content.readany():
+            body += chunk
+            if len(body) > most:
+                raise self._rubbish(call, f"more than {most} bytes")
+        return bytes(body)
+
+    def _read(self, call: _Call, decode: Callable[[], Value]) -> Value:
+        try:
+            return decode()
+        except Refused as refused:
+            raise self._rubbish(call, f"{refused.element}: {refused.rule}") from refused
+
+    def _rubbish(self, call: _Call, why: str) -> Deferred:
+        log.warning("parent's answer makes no sense", call=call.path.split("/")[0], why=why)
+        return Deferred(self._section.probe_max_s, Reason.WIRE_MALFORMED, in_doubt=True)
+
+    def _later(self, response: aiohttp.ClientResponse, body: bytes) -> Deferred:
+        """Nothing was taken. The wait is the one in the answer, bounded; ours where it names none that can be read."""
+        fields = _object(body)
+        wait_s = fields.get("retry_s")
+        if not isinstance(wait_s, int | float) or isinstance(wait_s, bool):
+            header = response.headers.get(hdrs.RETRY_AFTER, "")
+            wait_s = float(header) if _SECONDS.fullmatch(header) else self._section.probe_max_s
+        if math.isnan(wait_s) or wait_s < 0:
+            wait_s = self._section.probe_max_s
+        return Deferred(min(float(wait_s), RETRY_AFTER_MAX_S), _reason(fields) or Reason.NOT_NOW)
+
+    def _refusal(self, call: _Call, status: int, body: bytes) -> Exception:
+        fields = _object(body)
+        reason = _reason(fields)
+        if reason is None:
+            return self._rubbish(call, f"status {status} without a reason")
+        if reason in _ABOUT_US:
+            log.warning("parent does not know this node", reason=reason)
+            return Deferred(self._section.probe_max_s, reason)
+        element, value, rule = (str(fields.get(name, "")) for name in ("element", "value", "rule"))
+        return Refused(reason, element[:100], value, rule[:100])
+
+    # sessions, made when the loop runs
+
+    def _for_calls(self) -> aiohttp.ClientSession:
+        if self._calls is None:
+            # shorter than the parent's patience, so that we are not the one who writes into a closed connection
+            idle_s = self._section.idle_timeout_s * 2 / 3
+            self._calls = self._session(CONNECTIONS_MAX, idle_s, self._section.handshake_timeout_s)
+        return self._calls
+
+    def _for_bodies(self) -> aiohttp.ClientSession:
+        if self._bodies is None:
+            # a chunk going up and one coming down take turns, on a slow line at length
+            self._bodies = self._session(BODY_CONNECTIONS_MAX, BODY_IDLE_S, self._section.request_timeout_s)
+        return self._bodies
+
+    def _session(self, connections: int, idle_s: float, turn_s: float) -> aiohttp.ClientSession:
+        connect_s = self._section.handshake_timeout_s
+        return aiohttp.ClientSession(
+            connector=_Connector(self._check, limit=connections, keepalive_timeout=idle_s),
+            timeout=aiohttp.ClientTimeout(total=None, connect=turn_s, sock_connect=connect_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            headers={hdrs.USER_AGENT: "truc"},
+        )
+
+    def _check(self, transport: asyncio.BaseTransport | None) -> None:
+        secured = None if transport is None else transport.get_extra_info("ssl_object")
+        if not isinstance(secured, ssl.SSLObject):
+            raise Refused(Reason.PEER_UNKNOWN, "TLS")
+        self._judge(peer_chain(secured))
+
+
+class _NotOurParent(aiohttp.ClientConnectionError):
+    def __init__(self, refused: Refused) -> None:
+        self.refused = refused
+        super().__init__(str(refused))
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Hands out a connection, new or kept, only after a look at who is at its other end."""
+
+    def __init__(self, check: Callable[[asyncio.BaseTransport | None], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._check = check
+
+    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+        connection = await super().connect(*args, **kwargs)
+        try:
+            self._check(connection.transport)
+        except Refused as refused:
+            connection.close()
+            raise _NotOurParent(refused) from None
+        return connection
+
+
+def _refused_in_handshake(error: BaseException) -> bool:
+    """A TLS alert that only a failed handshake sends. In TLS 1.3 it reaches a client that has already sent its request; the
+    server has then decrypted none of it."""
+    cause = error.__cause__
+    return isinstance(cause, ssl.SSLError) and any(word in (cause.reason or "") for word in _HANDSHAKE_ALERTS)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = strict_json(body)
+    except Refused:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _reason(fields: Mapping[str, Any]) -> Reason | None:
+    """The reason in an error answer; one that we do not know is still a reason."""
+    word = fields.get("reason")
+    if not isinstance(word, str):
+        return None
+    return Reason(word) if word in Reason.__members__.values() else Reason.INTERNAL

@@ -1,0 +1,224 @@
+"""The parent's side of the link: push, pull and bodies over HTTP, each call handed to a `Downlink` with the child's code.
+
+Who calls is read from the certificate alone, never from what is sent. Knows `core`, `ports` and the link's section of the
+configuration; nothing of what becomes of an envelope.
+
+Answers: 200 with what was asked; 4xx and {"reason", "element", "value", "rule"} where the very request is bad (`Refused`);
+503 with Retry-After where nothing was taken (`Deferred`); 408 where the body did not come in time; 500 where we do not know
+what we did. A cancelled handler is a child that hung up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import re
+import ssl
+from collections.abc import Callable
+from http import HTTPStatus
+from weakref import WeakKeyDictionary
+
+import structlog
+from aiohttp import hdrs, web
+
+from node import config
+from node.adapters.http.tls import Judge, peer_chain
+from node.core.envelope import TIME_MAX_MS
+from node.core.errors import Deferred, Reason, Refused
+from node.core.identifier import OrgId
+from node.core.wire import (
+    BODY_CHUNK_MAX,
+    MEDIA_TYPE,
+    decode_batch,
+    decode_pull,
+    encode_batch,
+    encode_verdicts,
+    limits_for,
+)
+from node.ports import Downlink
+
+log = structlog.get_logger()
+
+JSON_TYPE = "application/json"
+BYTES_TYPE = "application/octet-stream"
+RETRY_AFTER_MAX_S = 3600.0
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_WHOLE = re.compile(r"[0-9]{1,16}")
+_STATUS = {
+    Reason.WIRE_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Reason.PEER_UNKNOWN: HTTPStatus.FORBIDDEN,
+    Reason.PEER_NAME: HTTPStatus.FORBIDDEN,
+    Reason.PEER_KEY: HTTPStatus.FORBIDDEN,
+    Reason.PEER_DATES: HTTPStatus.FORBIDDEN,
+    Reason.SENDER_OUTSIDE: HTTPStatus.FORBIDDEN,
+    Reason.BODY_UNKNOWN: HTTPStatus.NOT_FOUND,
+}
+"""Any other reason is 400."""
+
+
+def link_app(
+    section: config.Link, downlink: Downlink, peers: Judge, count: Callable[[Reason], None] | None = None
+) -> web.Application:
+    """The application behind the link listener. peers: who bears a certificate, asked at every request. count: hears of each
+    request refused, with the reason."""
+    face = _LinkFace(section, downlink, peers, count)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", face.answer)  # who calls is judged before what is called
+    return app
+
+
+class _LinkFace:
+    def __init__(self, section: config.Link, downlink: Downlink, peers: Judge, count: Callable[[Reason], None] | None) -> None:
+        self._timeout_s = section.request_timeout_s
+        self._limits = limits_for(section.batch_bytes_max, section.batch_envelopes_max)
+        self._downlink = downlink
+        self._peers = peers
+        self._count = count
+        self._chains: WeakKeyDictionary[ssl.SSLObject, tuple[bytes, ...]] = WeakKeyDictionary()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        response = await self._outcome(request)
+        await self._send(request, response)
+        return response
+
+    async def _outcome(self, request: web.Request) -> web.Response:
+        peer = None
+        try:
+            peer = self._judge(request)
+            return await self._call(peer, request)
+        except Refused as refused:
+            return self._refusal(peer, refused)
+        except Deferred as deferred:
+            return _later(deferred)
+        except web.HTTPException as error:
+            return _short(error.status)
+        except Exception:
+            log.exception("link request failed", neighbour=str(peer), path=request.path[:100])
+            return _short(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    async def _call(self, peer: OrgId, request: web.Request) -> web.Response:
+        match request.method, request.path.split("/")[1:]:
+            case "POST", ["link", "v1", "push"]:
+                return await self._push(peer, request)
+            case "POST", ["link", "v1", "pull"]:
+                return await self._pull(peer, request)
+            case "PUT", ["link", "v1", "bodies", sha256] if _DIGEST.fullmatch(sha256):
+                return await self._put_body(peer, request, sha256)
+            case "GET", ["link", "v1", "bodies", sha256] if _DIGEST.fullmatch(sha256):
+                return await self._get_body(peer, request, sha256)
+            case _:
+                raise web.HTTPNotFound
+
+    async def _push(self, peer: OrgId, request: web.Request) -> web.Response:
+        batch = decode_batch(await self._body(request, MEDIA_TYPE, self._limits.bytes_max), self._limits)
+        verdicts = await self._downlink.push(peer, batch)
+        return web.Response(body=encode_verdicts(verdicts), content_type=JSON_TYPE)
+
+    async def _pull(self, peer: OrgId, request: web.Request) -> web.Response:
+        asked = decode_pull(await self._body(request, JSON_TYPE, self._limits.verdict_bytes_max), self._limits)
+        batch = await self._downlink.pull(peer, asked)
+        return web.Response(body=encode_batch(batch), content_type=MEDIA_TYPE)
+
+    async def _put_body(self, peer: OrgId, request: web.Request, sha256: str) -> web.Response:
+        offset, size = _whole(request, "offset"), _whole(request, "size")
+        chunk = await self._body(request, BYTES_TYPE, BODY_CHUNK_MAX)
+        if offset + len(chunk) > size:
+            raise Refused(Reason.WIRE_MALFORMED, "size", str(size), f"≥ {offset + len(chunk)}")
+        held = await self._downlink.put_body(peer, sha256, size, offset, chunk)
+        return web.Response(body=_json({"held": held}), content_type=JSON_TYPE)
+
+    async def _get_body(self, peer: OrgId, request: web.Request, sha256: str) -> web.Response:
+        offset, length = _whole(request, "offset"), _whole(request, "length", 1, BODY_CHUNK_MAX)
+        chunk = await self._downlink.get_body(peer, sha256, offset, length)
+        return web.Response(body=chunk, content_type=BYTES_TYPE)
+
+    def _judge(self, request: web.Request) -> OrgId:
+        """The child's code. The chain is kept for the connection; what it is worth is judged at every request."""
+        secured = request.get_extra_info("ssl_object")
+        chain = self._chains.get(secured) if secured is not None else ()
+        if chain is None:
+            chain = self._chains[secured] = peer_chain(secured)
+        if not chain:
+            raise Refused(Reason.PEER_UNKNOWN, "certificate")
+        try:
+            return self._peers(chain)
+        except Refused as refused:
+            value = "" if refused.reason is Reason.PEER_NAME else refused.value
+            log.warning(
+                "peer refused",
+                reason=refused.reason,
+                value=value,
+                certificate=hashlib.sha256(chain[0]).hexdigest(),
+                address=request.remote,
+            )
+            raise
+
+    async def _body(self, request: web.Request, media_type: str, most: int) -> bytes:
+        """The whole body, at most so many bytes, within the request's time."""
+        if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity" or request.content_type != media_type:
+            raise web.HTTPUnsupportedMediaType
+        if (request.content_length or 0) > most:
+            raise Refused(Reason.WIRE_TOO_LARGE, "body", str(request.content_length), f"≤ {most}")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                while chunk := await request.content.readany():
+                    body += chunk
+                    if len(body) > most:
+                        raise Refused(Reason.WIRE_TOO_LARGE, "body", str(len(body)), f"≤ {most}")
+        except TimeoutError:
+            raise web.HTTPRequestTimeout from None
+        except web.RequestPayloadError:
+            raise Refused(Reason.WIRE_MALFORMED, "body", rule="chunked") from None
+        return bytes(body)
+
+    async def _send(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Write the answer here, where a child that does not read it can be cut off."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            log.warning("answer not read in time", address=request.remote)
+            if request.transport is not None:
+                request.transport.abort()
+
+    def _refusal(self, peer: OrgId | None, refused: Refused) -> web.Response:
+        if peer is not None:
+            log.info("link request refused", neighbour=str(peer), reason=refused.reason, element=refused.element)
+        if self._count is not None:
+            self._count(refused.reason)
+        text = {"reason": refused.reason, "element": refused.element, "value": refused.value, "rule": refused.rule}
+        status = _STATUS.get(refused.reason, HTTPStatus.BAD_REQUEST)
+        response = web.Response(status=status, body=_json(text), content_type=JSON_TYPE)
+        if status is HTTPStatus.FORBIDDEN:
+            response.force_close()
+        return response
+
+
+def _later(deferred: Deferred) -> web.Response:
+    wait_s = min(max(deferred.retry_after_s, 0.0), RETRY_AFTER_MAX_S)
+    return web.Response(
+        status=HTTPStatus.SERVICE_UNAVAILABLE,
+        body=_json({"reason": deferred.reason, "retry_s": wait_s}),
+        content_type=JSON_TYPE,
+        headers={hdrs.RETRY_AFTER: str(math.ceil(wait_s))},
+    )
+
+
+def _short(status: int) -> web.Response:
+    return web.Response(status=status, text=HTTPStatus(status).phrase)
+
+
+def _whole(request: web.Request, name: str, least: int = 0, most: int = TIME_MAX_MS) -> int:
+    text = request.query.get(name, "")
+    if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
+        raise Refused(Reason.WIRE_MALFORMED, name, text, f"{least}..{most}")
+    return int(text)
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()

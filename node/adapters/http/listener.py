@@ -1,0 +1,287 @@
+"""One listening address: accepts, counts, does the TLS handshake, and gives what is left to an aiohttp application.
+
+Connections are counted from the moment they are accepted, before TLS, and refused (not queued) beyond the caps. Knows
+aiohttp and asyncio; nothing of who may call or what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import ssl
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, cast
+
+import structlog
+from aiohttp import http_parser, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+log = structlog.get_logger()
+
+HEADER_BYTES = 8190
+"""aiohttp's own limit for a line and for a field; enough for nodes and browsers."""
+LINGER_S = 1.0
+"""How long a refused body is still read, so that the answer is not lost in a reset."""
+TLS_SHUTDOWN_S = 2.0
+BACKLOG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """Limits of one listener. idle_timeout_s closes a connection that sends no complete request head, the first included.
+
+    per_address_max counts connections without a certificate (yet); per_certificate_max those that have shown one: many nodes
+    may stand behind one address, and a leaf belongs to one node.
+    """
+
+    connections_max: int
+    per_address_max: int
+    per_certificate_max: int
+    handshake_timeout_s: float
+    idle_timeout_s: float
+    header_bytes_max: int = HEADER_BYTES
+
+
+class Listener:
+    """A running listener. port: the one bound, also where 0 was asked for. refused: connections turned away, by reason.
+
+    `context` may be replaced (new certificates): each new connection takes the one that stands there."""
+
+    def __init__(self, runner: web.AppRunner, guards: Guards, context: ssl.SSLContext | None) -> None:
+        self.guards = guards
+        self.context = context
+        self.port = 0
+        self.refused: Counter[str] = Counter()
+        self._runner = runner
+        self._open: set[_Connection] = set()
+        self._held: Counter[str] = Counter()
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._server: asyncio.Server | None = None
+
+    @property
+    def connections(self) -> int:
+        return len(self._open)
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen. Raises OSError (address in use, not ours) and RuntimeError where aiohttp would run without its guards."""
+        await self._runner.setup()
+        try:
+            _require_guards(self.http, self.guards)
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=BACKLOG)
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+        self.port = int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self, grace_s: float) -> None:
+        """Stop listening at once, let requests in progress finish within the grace, then cut what is left."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        for handshake in self._handshakes:
+            handshake.cancel()
+        self.http.pre_shutdown()
+        await self.http.shutdown(grace_s / 2)  # aiohttp spends it twice: to let handlers finish, and to let them notice
+        await self._runner.cleanup()
+        try:
+            async with asyncio.timeout(TLS_SHUTDOWN_S):
+                await self._empty.wait()
+        except TimeoutError:
+            for connection in tuple(self._open):
+                connection.abort()
+            await self._empty.wait()
+        await server.wait_closed()
+
+    @property
+    def http(self) -> web.Server:
+        assert self._runner.server is not None
+        return self._runner.server
+
+    # what a connection tells its listener
+
+    def admit(self, connection: _Connection, key: str, most: int) -> bool:
+        """Count a connection under a key (its address, then its certificate); False: the cap is reached."""
+        if connection not in self._open and len(self._open) >= self.guards.connections_max:
+            self.refused["connections"] += 1
+            return False
+        if self._held[key] >= most:
+            self.refused["connections-per-peer"] += 1
+            return False
+        self._open.add(connection)
+        self._held[key] += 1
+        self._empty.clear()
+        return True
+
+    def release(self, key: str) -> None:
+        self._held[key] -= 1
+        if not self._held[key]:
+            del self._held[key]
+
+    def gone(self, connection: _Connection) -> None:
+        self._open.discard(connection)
+        if not self._open:
+            self._empty.set()
+
+    def shake(self, connection: _Connection, transport: asyncio.Transport) -> None:
+        task = asyncio.get_running_loop().create_task(connection.shake(transport))
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
+
+
+async def listen(app: web.Application, host: str, port: int, guards: Guards, context: ssl.SSLContext | None = None) -> Listener:
+    """Serve `app` on an address, with TLS where a context is given. The context is asked anew for each connection."""
+    runner = web.AppRunner(
+        app,
+        handler_cancellation=True,
+        auto_decompress=False,
+        access_log=None,
+        logger=_http_log(),
+        keepalive_timeout=guards.idle_timeout_s,
+        lingering_time=LINGER_S,
+        max_line_size=guards.header_bytes_max,
+        max_field_size=guards.header_bytes_max,
+    )
+    listener = Listener(runner, guards, context)
+    await listener.start(host, port)
+    return listener
+
+
+class _Connection(asyncio.Protocol):
+    """One accepted connection: counted, shaken hands with, then passed through to aiohttp's handler."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._handler: asyncio.Protocol | None = None
+        self._transport: asyncio.Transport | None = None
+        self._early: list[bytes] = []
+        self._key = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        key = str(peer[0]) if peer else ""
+        if not self._listener.admit(self, key, self._listener.guards.per_address_max):
+            transport.abort()
+            return
+        self._key = key
+        self._transport = transport
+        if self._listener.context is None:
+            self._serve(transport)
+        else:
+            transport.pause_reading()
+            self._listener.shake(self, transport)
+
+    async def shake(self, transport: asyncio.Transport) -> None:
+        loop, guards = asyncio.get_running_loop(), self._listener.guards
+        context = self._listener.context
+        assert context is not None
+        try:
+            secured = await loop.start_tls(
+                transport,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=guards.handshake_timeout_s,
+                ssl_shutdown_timeout=TLS_SHUTDOWN_S,
+            )
+        except OSError as error:
+            # In TLS 1.3 a refused client sees only a disconnect, so the reason stands here.
+            self._listener.refused["handshake"] += 1
+            log.info("tls handshake failed", address=self._key, reason=getattr(error, "reason", None) or type(error).__name__)
+            self._leave()
+            return
+        except asyncio.CancelledError:
+            transport.abort()
+            self._leave()
+            raise
+        if secured is None or not self._key:  # lost between the handshake and now
+            self._leave()
+        elif self._identify(secured):
+            self._serve(secured)
+        else:
+            secured.abort()
+
+    def _identify(self, secured: asyncio.Transport) -> bool:
+        """From now on a connection that has shown a certificate counts for it, no longer for its address."""
+        leaf = secured.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if leaf is None:
+            return True
+        key = hashlib.sha256(leaf).hexdigest()
+        if not self._listener.admit(self, key, self._listener.guards.per_certificate_max):
+            log.warning("too many connections with one certificate", address=self._key, certificate=key)
+            return False
+        self._listener.release(self._key)
+        self._key = key
+        return True
+
+    def _serve(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._handler = self._listener.http()
+        self._handler.connection_made(transport)
+        for data in self._early:
+            self._handler.data_received(data)
+        self._early.clear()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _leave(self) -> None:
+        if self._key:
+            self._listener.release(self._key)
+            self._key = ""
+        self._listener.gone(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._handler is None:
+            self._early.append(data)  # came in the same flight as the end of the handshake; served in this turn of the loop
+        else:
+            self._handler.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return None if self._handler is None else self._handler.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        if self._handler is not None:
+            self._handler.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        if self._handler is not None:
+            self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._handler is not None:
+            self._handler.resume_writing()
+
+
+def _require_guards(server: web.Server, guards: Guards) -> None:
+    """aiohttp falls back quietly: to a laxer parser without its C part, to no limits where it does not know an option."""
+    if http_parser.HttpRequestParser.__module__ != "aiohttp._http_parser":
+        raise RuntimeError("aiohttp runs without its C parser; reinstall it from a wheel and unset AIOHTTP_NO_EXTENSIONS")
+    handler = server()
+    if (handler.keepalive_timeout, handler.max_line_size) != (guards.idle_timeout_s, guards.header_bytes_max):
+        raise RuntimeError("this version of aiohttp does not take the listener's limits")
+
+
+class _ToStructlog(logging.Handler):
+    """aiohttp's own complaints as events; a malformed request is named by kind, its bytes are not repeated."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            log.info("malformed request", address=record.args, reason=type(error).__name__)
+        else:
+            log.error("http server", message=record.getMessage(), exc_info=cast(Any, record.exc_info))
+
+
+def _http_log() -> logging.Logger:
+    logger = logging.Logger("node.http", logging.INFO)
+    logger.addHandler(_ToStructlog())
+    return logger

@@ -1,0 +1,216 @@
+"""TLS for the listeners and the uplink: contexts made from files, and who a certificate says its bearer is.
+
+The handshake proves that a chain ends in the tree's root, name constraints included, and that the bearer holds the key. It
+does not judge dates: the host clock may be wrong, so the program does, by the corrected clock (architecture section 4).
+Knows `core`, `ports` and the link's section of the configuration; nothing of what is asked over a connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import ssl
+import stat
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from node.core.errors import Reason, Refused
+from node.core.identifier import OrgId
+from node.ports import Clock
+
+X509_V_FLAG_NO_CHECK_TIME = 0x200000
+"""openssl/x509_vfy.h; Python's ssl has no name for it. Holds for the whole chain."""
+PARSED_CERTIFICATES_MAX = 4096
+"""Certificates whose facts are remembered by their bytes: leaves and issuers of all neighbours."""
+
+_DNS_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+_UNREADABLE = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+_OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
+
+Registered = Mapping[str, tuple[OrgId, Collection[str]]]
+"""Who may be at the other end: DNS name -> (code, SPKI pins); no pins: any key the tree's authorities vouch for."""
+
+Judge = Callable[[Sequence[bytes]], OrgId]
+"""A verified chain (DER, leaf first) -> the code of the node that bears it, or `Refused(PEER_*)`."""
+
+
+class TlsFileError(Exception):
+    """A certificate or key file that the node must not start with. path: which; problem: why, and what to do."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path}: {problem}")
+
+
+def link_server_context(certificate: Path, key: Path, trust: Path) -> ssl.SSLContext:
+    """For the link listener: TLS 1.3 only, a client certificate under `trust` required, no session resumed.
+
+    Raises `TlsFileError`.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _between_nodes(context, certificate, key, trust)
+    context.num_tickets = 0  # every connection shows its certificate anew
+    return context
+
+
+def link_client_context(certificate: Path, key: Path, trust: Path) -> ssl.SSLContext:
+    """For the uplink: the same, and the handshake itself wants the parent's DNS name; CN is never looked at.
+
+    OpenSSL is content with one matching name among several, so `judge_peer` must still see the certificate.
+    Raises `TlsFileError`.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.hostname_checks_common_name = False
+    _between_nodes(context, certificate, key, trust)
+    return context
+
+
+def office_server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """For the office listener: server certificate only, TLS 1.2 and 1.3. Raises `TlsFileError`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    _present(context, certificate, key)
+    return context
+
+
+def _between_nodes(context: ssl.SSLContext, certificate: Path, key: Path, trust: Path) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= X509_V_FLAG_NO_CHECK_TIME
+    _present(context, certificate, key)
+    try:
+        context.load_verify_locations(cafile=trust)
+    except OSError as error:
+        raise TlsFileError(trust, f"no PEM certificates can be read from it ({error})") from error
+
+
+def _present(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    read_private(key)
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key, password=b"")  # an encrypted key is an error, never a question on the terminal
+    except OSError as error:
+        raise TlsFileError(certificate, f"cannot be used with the key {key} ({error})") from error
+
+
+def read_private(path: Path) -> bytes:
+    """The bytes of a key file that nobody but its owner may touch; else `TlsFileError`."""
+    try:
+        mode = path.stat().st_mode
+        if mode & _OTHERS_MAY:
+            raise TlsFileError(path, f"mode {stat.S_IMODE(mode):04o} opens the private key to others; run: chmod 600 {path}")
+        return path.read_bytes()
+    except OSError as error:
+        raise TlsFileError(path, f"the private key cannot be read ({error.strerror})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What we read in a certificate. names: its dNSNames in lower case. Validity in UTC ms, both ends included."""
+
+    names: tuple[str, ...]
+    pin: str
+    not_before_ms: int
+    not_after_ms: int
+
+
+@lru_cache(PARSED_CERTIFICATES_MAX)
+def facts(der: bytes) -> Facts:
+    """Read a certificate, or `Refused(PEER_NAME | PEER_KEY)` where it cannot be read."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        names = _dns_names(certificate)
+    except _UNREADABLE:
+        raise Refused(Reason.PEER_NAME, "certificate", hashlib.sha256(der).hexdigest()) from None
+    valid = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    return Facts(names, _pin(certificate), *(round(instant.timestamp() * 1000) for instant in valid))
+
+
+def _dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(name.lower() for name in alternatives.get_values_for_type(x509.DNSName))
+
+
+def _pin(certificate: x509.Certificate) -> str:
+    try:
+        spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm):
+        raise Refused(Reason.PEER_KEY, "SubjectPublicKeyInfo", rule="a known kind of key") from None
+    return hashlib.sha256(spki).hexdigest()
+
+
+def peer_name(der: bytes) -> str:
+    """The one dNSName of a leaf, lower case. CN and names of other kinds are not looked at.
+
+    Raises `Refused(PEER_NAME)` where there is none, more than one, or one that is no host name (a wildcard, say).
+    """
+    names = facts(der).names
+    if len(names) != 1 or not _DNS_NAME.fullmatch(names[0]):
+        raise Refused(Reason.PEER_NAME, "dNSName", " ".join(names), "exactly one")
+    return names[0]
+
+
+def spki_pin(der: bytes) -> str:
+    """SHA-256 (hex) of the certificate's SubjectPublicKeyInfo: the name of a key, whatever certificate it comes in."""
+    return facts(der).pin
+
+
+def judge_peer(der: bytes, *, expected: Registered, now_ms: int, bound_ms: int, issuers: Sequence[bytes] = ()) -> OrgId:
+    """Who bears a leaf that the handshake has proven: the code registered for its name.
+
+    issuers: the rest of the verified chain; their dates count like the leaf's, with the clock's bound in favour of the peer.
+    Raises `Refused(PEER_NAME | PEER_UNKNOWN | PEER_KEY | PEER_DATES)`.
+    """
+    name = peer_name(der)
+    if name not in expected:
+        raise Refused(Reason.PEER_UNKNOWN, "dNSName", name)
+    code, pins = expected[name]
+    if pins and spki_pin(der) not in pins:
+        raise Refused(Reason.PEER_KEY, "SubjectPublicKeyInfo", spki_pin(der), f"pinned for {name}")
+    for each in (der, *issuers):
+        dates = facts(each)
+        if not dates.not_before_ms - bound_ms <= now_ms <= dates.not_after_ms + bound_ms:
+            raise Refused(Reason.PEER_DATES, "validity", name, f"{dates.not_before_ms}..{dates.not_after_ms} ms")
+    return code
+
+
+def registered(nodes: Iterable[tuple[OrgId, Collection[str]]], zone: str) -> Registered:
+    """The table for `judge_peer`: each node under its DNS name in the zone, with its pins in lower case."""
+    return {code.dns_name(zone): (code, frozenset(pin.lower() for pin in pins)) for code, pins in nodes}
+
+
+def judge(expected: Registered, clock: Clock) -> Judge:
+    """`judge_peer` bound to a table and the clock: asked anew at every request, so what the table says now counts."""
+
+    def judged(chain: Sequence[bytes]) -> OrgId:
+        return judge_peer(chain[0], expected=expected, now_ms=clock.utc_ms(), bound_ms=clock.bound_ms(), issuers=chain[1:])
+
+    return judged
+
+
+def peer_chain(connection: ssl.SSLObject) -> tuple[bytes, ...]:
+    """DER of the chain the handshake verified, leaf first; empty where the peer showed none.
+
+    Public since Python 3.13; 3.11 and 3.12 have the same call on the inner object.
+    """
+    leaf = connection.getpeercert(binary_form=True)
+    if leaf is None:
+        return ()
+    public: Any = getattr(connection, "get_verified_chain", None)
+    if public is not None:
+        return tuple(public())
+    inner: Any = getattr(connection, "_sslobj", None)
+    return tuple(ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in inner.get_verified_chain())

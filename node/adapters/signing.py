@@ -1,0 +1,190 @@
+"""The origin node's signature over an envelope's header: made here when a document sets out, verified where it arrives.
+
+ECDSA on P-256 with SHA-256 over the exact header bytes. The signer's chain travels beside the envelope; it must end in the
+tree's root, name constraints included, and name the origin the header claims. Dates are judged at the instant the header
+was made, since a certificate may end while a document is on the road. Knows `core` and the files it is given; nothing of
+the store or of HTTP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
+
+from node.adapters.http.tls import TlsFileError, facts, peer_name, read_private
+from node.core.envelope import Envelope, Header
+from node.core.errors import Reason, Refused
+
+CHAIN_DEPTH_MAX = 16
+"""Issuing certificates between a leaf and the root: one for each tier that has a CA of its own."""
+CHAINS_KNOWN_MAX = 4096
+BOUND_MAX_MS = 86_400_000
+"""A header's own bound counts up to a day: beyond that it would choose its certificate's dates."""
+EXPIRED_MAX_MS = 400 * 86_400_000
+"""A key that ended longer ago signs nothing that could still be on the road, whatever instant the header claims."""
+
+_ALGORITHM = ec.ECDSA(SHA256())
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Signer:
+    """This node's key. key_id: SHA-256 (hex) of the leaf's DER; chain_pem: leaf first; dns_name: what the leaf says we are."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        """Raises `TlsFileError` where a file is missing, open to others, or not a P-256 key with its certificate."""
+        chain = _certificates(certificate)
+        self._key = _private_key(key)
+        if self._key.public_key() != chain[0].public_key():
+            raise TlsFileError(certificate, f"the first certificate does not belong to the key {key}")
+        leaf = chain[0].public_bytes(Encoding.DER)
+        self.key_id = hashlib.sha256(leaf).hexdigest()
+        self.chain_pem = b"".join(each.public_bytes(Encoding.PEM) for each in chain)
+        try:
+            self.dns_name = peer_name(leaf)
+        except Refused as refused:
+            raise TlsFileError(certificate, f"names {refused.value or 'nothing'}; a node has exactly one dNSName") from refused
+
+    def sign(self, header_bytes: bytes) -> bytes:
+        """The signature in DER, at most 72 bytes; another one at each call."""
+        return self._key.sign(header_bytes, _ALGORITHM)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A leaf whose chain was found good. The whole chain is valid from from_ms to to_ms."""
+
+    key: ec.EllipticCurvePublicKey
+    name: str
+    from_ms: int
+    to_ms: int
+
+
+class Verifier:
+    """Judges the signatures of all nodes of one tree. trust: PEM with its root(s); zone: the tree's DNS zone."""
+
+    def __init__(self, trust: Path, zone: str) -> None:
+        self._trust = trust
+        self._zone = zone
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the trust file again and forget what was verified under the old one. Raises `TlsFileError`."""
+        self._roots = Store(_certificates(self._trust))
+        self._known.clear()
+
+    def verify(self, envelope: Envelope, chain_pem: bytes, now_ms: int) -> None:
+        """Whether the header's bytes are what its origin signed; `Refused(ORIGIN_SIGNATURE)` says what is not right.
+
+        chain_pem: the chain of `header.key`, leaf first; not looked at again once it was found good.
+        """
+        header = envelope.header
+        known = self._known.get(header.key)
+        if known is None:
+            known = self._learn(header, chain_pem)
+        self._known.move_to_end(header.key)
+        expected = header.origin.dns_name(self._zone)
+        if known.name != expected:
+            raise _wrong("dNSName", known.name, expected)
+        _judge_dates(header, known, now_ms)
+        try:
+            known.key.verify(envelope.signature, envelope.header_bytes, _ALGORITHM)
+        except InvalidSignature:
+            raise _wrong("signature", header.key) from None
+
+    def _learn(self, header: Header, chain_pem: bytes) -> _Known:
+        known = self._judge_chain(header, _chain(header, chain_pem))
+        self._known[header.key] = known
+        if len(self._known) > CHAINS_KNOWN_MAX:
+            self._known.popitem(last=False)
+        return known
+
+    def _judge_chain(self, header: Header, chain: list[x509.Certificate]) -> _Known:
+        leaf = chain[0].public_bytes(Encoding.DER)
+        try:
+            name, dates = peer_name(leaf), facts(leaf)
+            at_ms = min(max(header.created_ms, dates.not_before_ms), dates.not_after_ms)
+            verified = self._path(chain, _EPOCH + timedelta(milliseconds=at_ms))
+            key = chain[0].public_key()
+            every = [facts(each.public_bytes(Encoding.DER)) for each in verified]
+        except (VerificationError, Refused, ValueError, UnsupportedAlgorithm) as error:
+            raise _wrong("chain", header.key, str(error)[:100]) from None
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise _wrong("key", header.key, "P-256")
+        return _Known(key, name, max(each.not_before_ms for each in every), min(each.not_after_ms for each in every))
+
+    def _path(self, chain: list[x509.Certificate], at: datetime) -> list[x509.Certificate]:
+        """The verified chain with its root. The library checks signatures, name constraints, path lengths and dates."""
+        policy = PolicyBuilder().store(self._roots).time(at).max_chain_depth(CHAIN_DEPTH_MAX)
+        policy = policy.extension_policies(ca_policy=ExtensionPolicy.webpki_defaults_ca(), ee_policy=_leaf_policy())
+        return policy.build_client_verifier().verify(chain[0], chain[1:]).chain
+
+
+def _leaf_policy() -> ExtensionPolicy:
+    """As for the web, client authentication included, but our leaves have an empty subject and any CA may issue them: the
+    subject alternative name need not be critical (RFC 5280 4.2.1.6 wants it), the authority key identifier may be missing."""
+    return (
+        ExtensionPolicy.webpki_defaults_ee()
+        .require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
+        .may_be_present(x509.AuthorityKeyIdentifier, Criticality.AGNOSTIC, None)
+    )
+
+
+def _chain(header: Header, chain_pem: bytes) -> list[x509.Certificate]:
+    """A chain as it must travel: the leaf the header names, then each one's issuer, no subject twice.
+
+    The library searches all paths, so it is given one.
+    """
+    try:
+        chain = x509.load_pem_x509_certificates(chain_pem)
+        leaf = hashlib.sha256(chain[0].public_bytes(Encoding.DER)).hexdigest()
+        subjects = [each.subject for each in chain]
+        issuers = [each.issuer for each in chain]
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
+        raise _wrong("chain", header.key, "PEM") from None
+    if leaf != header.key:
+        raise _wrong("chain", leaf, header.key)
+    if issuers[:-1] != subjects[1:] or len(set(subjects)) != len(subjects):
+        raise _wrong("chain", header.key, "leaf first, then each one's issuer")
+    return chain
+
+
+def _judge_dates(header: Header, known: _Known, now_ms: int) -> None:
+    slack_ms = min(header.bound_ms, BOUND_MAX_MS)
+    if not known.from_ms - slack_ms <= header.created_ms <= known.to_ms + slack_ms:
+        raise _wrong("validity", str(header.created_ms), f"{known.from_ms}..{known.to_ms} ms")
+    if now_ms > known.to_ms + EXPIRED_MAX_MS:
+        raise _wrong("validity", str(known.to_ms), f"≥ {now_ms - EXPIRED_MAX_MS} ms")
+
+
+def _certificates(path: Path) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    except OSError as error:
+        raise TlsFileError(path, f"cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise TlsFileError(path, "holds no PEM certificates") from error
+
+
+def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = load_pem_private_key(read_private(path), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise TlsFileError(path, "holds no private key in PEM that opens without a password") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise TlsFileError(path, "holds a key of another kind; headers are signed with P-256")
+    return key
+
+
+def _wrong(element: str, value: str, rule: str = "") -> Refused:
+    return Refused(Reason.ORIGIN_SIGNATURE, element, value, rule)

@@ -1,0 +1,245 @@
+"""Transactions that take custody: a package from an office, an envelope from a neighbour. Deduplication lives here.
+
+Called only inside the writer. What to do with a first copy was decided before (core/routing.py); only the store can know
+whether it is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from node.adapters.sqlite import rows
+from node.adapters.sqlite.status import match_status
+from node.adapters.sqlite.writer import Stamp, Transaction
+from node.core.custody import Admitted, Arrival, DoorRefusal, Stored, Submission
+from node.core.envelope import KIND_NOTICE, KIND_STATUS, Header
+from node.core.errors import Reason
+from node.core.identifier import OrgId
+from node.core.lifecycle import StatusFlag, Transport
+from node.core.routing import Deliver, Forward, Refuse
+from node.core.wire import Outcome, Verdict
+
+TAKEN = Verdict(Outcome.TAKEN)
+
+
+def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
+    """Take a package into custody, or find that the same file came within the window and say its doc_id again.
+
+    A repeat counts as long as no delivery of the first ended refused, expired or stopped; a receiver refused at the door
+    never was a delivery (the caller was told at once) and does not make it new.
+    """
+    row = tx.db.execute(
+        "SELECT s.doc_id, s.id FROM submission s WHERE s.system=? AND s.file_digest=? AND s.taken_ms>? AND s.kind=? AND NOT EXISTS"
+        " (SELECT 1 FROM delivery d WHERE d.envelope=s.envelope AND d.at_door=0 AND d.state IN ('refused','expired','stopped'))"
+        " ORDER BY s.taken_ms DESC LIMIT 1",
+        (submission.system, submission.file_digest, submission.repeat_since_ms, submission.local.envelope.header.kind),
+    ).fetchone()
+    if row is not None:
+        tx.journal(stamp, "repeated", envelope=row[1], detail=submission.system)
+        files = tuple(body.file for body in submission.local.bodies if body.file is not None)
+        return Stored(row[0], True, files, frozenset())
+    header = submission.local.envelope.header
+    seq, orphans, neighbours = rows.put_local(tx, submission.local, stamp)
+    _put_submission(tx, seq, submission, stamp)
+    tx.journal(
+        stamp, "accepted", envelope=header.id, neighbour=submission.system, detail=f"doc={header.doc_id} kind={header.kind}"
+    )
+    for recipient in header.recipients:
+        state = Transport.IN_MAILBOX if submission.local.routes[recipient.code] is None else Transport.QUEUED
+        _put_delivery(tx, seq, str(recipient.code), str(recipient.organ), recipient.written, state, stamp)
+        rows.ledger(
+            tx, stamp, "status-sent" if header.kind == KIND_STATUS else "sent", header, str(header.sender), str(recipient.code)
+        )
+    _put_door_refusals(tx, seq, header, submission.refused, stamp)
+    if submission.report is not None:
+        flag = match_status(tx, submission.report, header, stamp)
+        tx.db.execute("UPDATE mailbox SET flag=? WHERE envelope=?", (flag or "", seq))
+    return Stored(header.doc_id, False, tuple(orphans), frozenset(neighbours))
+
+
+def _put_submission(tx: Transaction, seq: int, submission: Submission, stamp: Stamp) -> None:
+    header = submission.local.envelope.header
+    tx.db.execute(
+        "INSERT INTO submission (envelope,origin,id,system,doc_id,file_digest,kind,message_type,sender,sender_text,sender_name,"
+        "document_id,notation,date,title,business,priority,taken_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        (
+            seq,
+            str(header.origin),
+            header.id,
+            submission.system,
+            header.doc_id,
+            submission.file_digest,
+            header.kind,
+            submission.message_type,
+            str(header.sender),
+            submission.sender_text,
+            submission.sender_name,
+            header.document_id,
+            submission.notation,
+            submission.date,
+            submission.title,
+            int(header.business),
+            int(header.priority),
+            stamp.at_ms,
+        ),
+    )
+
+
+def _put_delivery(
+    tx: Transaction,
+    seq: int,
+    recipient: str,
+    organ: str,
+    written: str,
+    state: Transport,
+    stamp: Stamp,
+    reason: str = "",
+    successor: str = "",
+) -> None:
+    tx.db.execute(
+        "INSERT OR IGNORE INTO delivery (envelope,recipient,organ,written,state,at_door,reason,successor,updated_ms)"
+        " VALUES (?,?,?,?,?,?,?,?,?)",
+        (seq, recipient, organ, written, state.value, int(bool(reason)), reason, successor, stamp.at_ms),
+    )
+
+
+def _put_door_refusals(tx: Transaction, seq: int, header: Header, refused: Iterable[DoorRefusal], stamp: Stamp) -> None:
+    for refusal in refused:
+        _put_delivery(
+            tx,
+            seq,
+            refusal.recipient,
+            refusal.recipient,
+            refusal.written,
+            Transport.REFUSED,
+            stamp,
+            refusal.reason.value,
+            refusal.successor,
+        )
+        tx.journal(stamp, "refused-at-door", envelope=header.id, recipient=refusal.recipient, reason=refusal.reason.value)
+        rows.ledger(tx, stamp, "refused-at-door", header, str(header.sender), refusal.recipient, refusal.reason.value)
+
+
+def admit(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: Stamp) -> Admitted:
+    """Judge every remaining recipient of one envelope from a neighbour; rows for what is taken, verdicts for all."""
+    envelope = arrival.envelope
+    header = envelope.header
+    if _conflicts(tx, arrival):
+        tx.journal(stamp, "digest-conflict", envelope=header.id, neighbour=str(neighbour), reason=Reason.DIGEST_CONFLICT.value)
+        refused = Verdict(Outcome.REFUSED, reason=Reason.DIGEST_CONFLICT)
+        return Admitted(dict.fromkeys(envelope.remaining, refused), (), frozenset(), conflicts=1)
+    verdicts: dict[OrgId, Verdict] = {}
+    fresh: dict[OrgId, Deliver | Forward] = {}
+    duplicates = comebacks = 0
+    for code in envelope.remaining:
+        known, back = _known(tx, header, code, neighbour)
+        if known and not back:
+            duplicates += 1
+            verdicts[code] = TAKEN
+            tx.journal(stamp, "repeated", envelope=header.id, recipient=str(code), neighbour=str(neighbour))
+            rows.ledger(tx, stamp, "duplicate", header, str(code), str(header.sender))
+            continue
+        comebacks += back
+        decision = (arrival.anew if back else arrival.judged)[code]
+        if isinstance(decision, Refuse):
+            verdicts[code] = Verdict(Outcome.REFUSED, reason=decision.reason)
+            tx.journal(
+                stamp, "refused", envelope=header.id, recipient=str(code), neighbour=str(neighbour), reason=decision.reason.value
+            )
+            continue
+        fresh[code] = decision
+        if back:
+            tx.journal(stamp, "come-back", envelope=header.id, recipient=str(code), neighbour=str(neighbour))
+    if not fresh:
+        return Admitted(verdicts, (), frozenset(), duplicates, comebacks)
+    if arrival.later is not None:
+        verdicts.update(dict.fromkeys(fresh, arrival.later))
+        return Admitted(verdicts, (), frozenset(), duplicates)
+    need = _missing(tx, arrival, neighbour)
+    if need:
+        verdicts.update(dict.fromkeys(fresh, Verdict(Outcome.NEED, need=need)))
+        return Admitted(verdicts, (), frozenset(), duplicates)
+    verdicts.update(dict.fromkeys(fresh, TAKEN))
+    orphans, neighbours, flag = _take(tx, arrival, fresh, neighbour, stamp)
+    return Admitted(verdicts, orphans, neighbours, duplicates, comebacks, flag=flag)
+
+
+def _conflicts(tx: Transaction, arrival: Arrival) -> bool:
+    """Same key, other content: never taken, always an alarm (decision 4)."""
+    header = arrival.envelope.header
+    row = tx.db.execute("SELECT digest FROM envelope WHERE origin=? AND id=?", (str(header.origin), header.id)).fetchone()
+    if row is None:
+        row = tx.db.execute("SELECT digest FROM seen WHERE origin=? AND id=? LIMIT 1", (str(header.origin), header.id)).fetchone()
+    return row is not None and row[0] != arrival.envelope.digest
+
+
+def _known(tx: Transaction, header: Header, code: OrgId, neighbour: OrgId) -> tuple[bool, bool]:
+    """(this key was taken before, it now comes back from the very neighbour it was handed to)."""
+    row = tx.db.execute(
+        "SELECT handed_to FROM seen WHERE origin=? AND id=? AND recipient=?", (str(header.origin), header.id, str(code))
+    ).fetchone()
+    if row is None:
+        return False, False
+    return True, row[0] is not None and row[0] == str(neighbour)
+
+
+def _missing(tx: Transaction, arrival: Arrival, neighbour: OrgId) -> tuple[str, ...]:
+    """Digests of bodies and of the certificate that this neighbour must send first. A body we hold from somebody else does
+    not count: a digest is no ticket to a file (decision 7)."""
+    header = arrival.envelope.header
+    inline = {body.sha256 for body in arrival.inline}
+    missing = []
+    for ref in header.bodies:
+        if ref.sha256 in inline:
+            continue
+        row = tx.db.execute(
+            "SELECT 1 FROM body b JOIN body_peer p ON p.digest=b.digest AND p.neighbour=? WHERE b.digest=?",
+            (str(neighbour), ref.sha256),
+        ).fetchone()
+        if row is None:
+            missing.append(ref.sha256)
+    if arrival.chain is None and not tx.db.execute("SELECT 1 FROM certificate WHERE digest=?", (header.key,)).fetchone():
+        missing.append(header.key)
+    return tuple(missing)
+
+
+def _take(
+    tx: Transaction, arrival: Arrival, fresh: dict[OrgId, Deliver | Forward], neighbour: OrgId, stamp: Stamp
+) -> tuple[tuple[str, ...], frozenset[OrgId], StatusFlag | None]:
+    envelope = arrival.envelope
+    header = envelope.header
+    for code in fresh:
+        rows.remember(tx, envelope, code, stamp)
+    if arrival.chain is not None:
+        rows.put_chain(tx, header.key, arrival.chain)
+    if header.kind == KIND_NOTICE and all(isinstance(decision, Deliver) for decision in fresh.values()):
+        for end_of in arrival.ends:
+            rows.apply_end(tx, end_of, arrival.returns.get((str(end_of.origin), end_of.id, end_of.recipient)), stamp)
+        return (), frozenset(), None
+    seq = rows.put_envelope(tx, envelope, neighbour, stamp)
+    orphans = rows.put_bodies(tx, seq, header, arrival.inline, stamp)
+    rows.know_body(tx, header, neighbour)
+    flag = match_status(tx, arrival.report, header, stamp) if arrival.report is not None else None
+    organs = {recipient.code: recipient.organ for recipient in header.recipients}
+    neighbours = set()
+    for code, decision in fresh.items():
+        if isinstance(decision, Deliver):
+            organ = organs[code]
+            rows.put_mailbox(tx, seq, header, organ, code, arrival.doc_ids.get(organ, header.doc_id), flag or "", stamp)
+            tx.journal(stamp, "in-mailbox", envelope=header.id, recipient=str(code), neighbour=str(neighbour))
+            event = "status-arrived" if header.kind == KIND_STATUS else "arrived"
+            rows.ledger(tx, stamp, event, header, str(code), str(header.sender))
+            rows.move_delivery(tx, seq, str(code), Transport.IN_MAILBOX, stamp)
+        else:
+            rows.put_outbox(tx, seq, envelope, code, decision.neighbour, stamp)
+            neighbours.add(decision.neighbour)
+            tx.journal(
+                stamp,
+                "taken",
+                envelope=header.id,
+                recipient=str(code),
+                neighbour=str(neighbour),
+                detail=f"next={decision.neighbour}",
+            )
+            rows.move_delivery(tx, seq, str(code), Transport.QUEUED, stamp)
+    return tuple(orphans), frozenset(neighbours), flag

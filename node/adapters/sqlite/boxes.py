@@ -1,0 +1,238 @@
+"""Transactions and queries of the mailbox and of the sent list: what offices collect, confirm, and ask about.
+
+The `*_of`, `waiting`, `count` and `sent` functions are run by a reader; the rest only inside the writer.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from node.adapters.sqlite import rows
+from node.adapters.sqlite.writer import Stamp, Transaction
+from node.core.custody import BoxItem, Homeward, SubmissionInfo
+from node.core.envelope import KIND_STATUS, decode_header
+from node.core.identifier import OrgId
+from node.core.office import SentLine, Waiting
+from node.core.package import Business
+from node.ports import Describe
+
+_OPEN = "m.state IN ('initial','processing','fail')"
+_MESSAGE_TYPES = {Business.NEW: "edoc", Business.RECALL: "revocation", Business.UPDATE: "update", Business.REPLACE: "replacement"}
+_ITEM = (
+    "SELECT m.item,e.header,m.organ,m.recipients,m.doc_id,m.state,m.fetched_ms,m.done_early,m.fails FROM mailbox m"
+    " JOIN envelope e ON e.seq=m.envelope"
+)
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ",".join("?" * len(values))
+
+
+def waiting(db: sqlite3.Connection, organs: Sequence[str], kind: str, limit: int) -> list[Waiting]:
+    """Open items of these organs: the urgent first, then in order of arrival. # QĐ 28/2018 Điều 6.2"""
+    cursor = db.execute(
+        "SELECT m.doc_id,m.kind,e.header,m.organ,m.recipients,m.state,e.priority,m.since_ms,m.updated_ms,e.sender FROM mailbox m"
+        f" JOIN envelope e ON e.seq=m.envelope WHERE m.organ IN ({_marks(organs)}) AND m.kind=? AND {_OPEN} ORDER BY m.lane,m.item LIMIT ?",
+        (*organs, kind, limit),
+    )
+    found = []
+    for doc_id, item_kind, header, _organ, recipients, state, priority, since_ms, updated_ms, sender in cursor:
+        business = decode_header(bytes(header)).business
+        message_type = "status" if item_kind == KIND_STATUS else _MESSAGE_TYPES[business]
+        to = ";".join(json.loads(recipients))
+        found.append(Waiting(doc_id, item_kind, message_type, sender, to, state, priority, since_ms, updated_ms))
+    return found
+
+
+def count(db: sqlite3.Connection, organs: Sequence[str], kind: str) -> int:
+    (number,) = db.execute(
+        f"SELECT count(*) FROM mailbox m WHERE m.organ IN ({_marks(organs)}) AND m.kind=? AND {_OPEN}",
+        (*organs, kind),
+    ).fetchone()
+    return int(number)
+
+
+def items_of(db: sqlite3.Connection, organs: Sequence[str], doc_id: str) -> list[BoxItem]:
+    """Every item under doc_id that these organs may see, open ones first."""
+    cursor = db.execute(
+        f"{_ITEM} WHERE m.doc_id=? AND m.organ IN ({_marks(organs)}) ORDER BY m.state IN ('done','ended','held'), m.item",
+        (doc_id, *organs),
+    )
+    return [_box_item(row) for row in cursor]
+
+
+def _box_item(row: tuple[Any, ...]) -> BoxItem:
+    item, header, organ, recipients, doc_id, state, fetched_ms, early, fails = row
+    codes = tuple(OrgId.canonical(code) for code in json.loads(recipients))
+    return BoxItem(
+        item,
+        decode_header(bytes(header)),
+        OrgId.canonical(organ),
+        codes,
+        doc_id,
+        state,
+        fetched_ms is not None,
+        bool(early),
+        fails,
+    )
+
+
+def body_of(db: sqlite3.Connection, item: int) -> tuple[str, int, bytes | None, str | None] | None:
+    """(digest, size, data, file) of the package behind a mailbox item; None when its content was already removed."""
+    row = db.execute(
+        "SELECT b.digest,b.size,b.data,b.file FROM mailbox m JOIN envelope_body e ON e.envelope=m.envelope JOIN body b ON b.digest=e.digest"
+        " WHERE m.item=? LIMIT 1",
+        (item,),
+    ).fetchone()
+    return (row[0], row[1], None if row[2] is None else bytes(row[2]), row[3]) if row else None
+
+
+def fetched(tx: Transaction, item: int, stamp: Stamp) -> None:
+    """The office begins to read the package. Only the first time is an event."""
+    row = tx.db.execute(
+        "SELECT e.id,m.organ FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=? AND m.fetched_ms IS NULL", (item,)
+    ).fetchone()
+    if row is not None:
+        tx.db.execute("UPDATE mailbox SET fetched_ms=?,updated_ms=? WHERE item=?", (stamp.at_ms, stamp.at_ms, item))
+        tx.journal(stamp, "fetched", envelope=row[0], recipient=row[1])
+
+
+def collect(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[OrgId]:
+    """The office confirms: the delivery ends well. Returns whom to wake. A second confirmation changes nothing."""
+    row = tx.db.execute(
+        "SELECT m.envelope,m.recipients,m.state,e.header FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=?",
+        (item,),
+    ).fetchone()
+    if row is None or row[2] in ("done", "ended"):
+        return set()
+    seq, recipients, _state, header_bytes = row
+    header = decode_header(bytes(header_bytes))
+    tx.db.execute("UPDATE mailbox SET state='done',updated_ms=? WHERE item=?", (stamp.at_ms, item))
+    event = "status-collected" if header.kind == KIND_STATUS else "collected"
+    for code in json.loads(recipients):
+        tx.journal(stamp, "collected", envelope=header.id, recipient=code)
+        rows.ledger(tx, stamp, event, header, code, str(header.sender))
+    woken = rows.send_home(tx, home, stamp)
+    rows.close_if_done(tx, seq, stamp)
+    return woken
+
+
+def set_word(tx: Transaction, item: int, word: str, stamp: Stamp) -> None:
+    """`processing`, or `done` before the first fetch: remembered, the item stays listed until fetched once."""
+    if word == "done":
+        tx.db.execute("UPDATE mailbox SET done_early=1,updated_ms=? WHERE item=?", (stamp.at_ms, item))
+    else:
+        tx.db.execute(
+            "UPDATE mailbox SET state='processing',updated_ms=? WHERE item=? AND state IN ('initial','fail')", (stamp.at_ms, item)
+        )
+
+
+def fail(tx: Transaction, item: int, fails_max: int, reason: str, stamp: Stamp) -> bool:
+    """The office could not read it: listed again, held for a person after fails_max times. Returns whether it is held now."""
+    row = tx.db.execute(
+        "SELECT m.fails,e.id,m.organ,m.state FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=?", (item,)
+    ).fetchone()
+    if row is None or row[3] in ("done", "ended", "held"):
+        return False
+    fails, id_, organ, _state = row
+    held: bool = fails + 1 >= fails_max
+    tx.db.execute(
+        "UPDATE mailbox SET state=?,fails=fails+1,updated_ms=? WHERE item=?", ("held" if held else "fail", stamp.at_ms, item)
+    )
+    tx.journal(stamp, "held" if held else "failed", envelope=id_, recipient=organ, reason=reason, detail=f"fails={fails + 1}")
+    return held
+
+
+def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[OrgId]:
+    """An item leaves the mailbox without having been collected: expired, or dropped by a person."""
+    row = tx.db.execute(
+        "SELECT m.envelope,m.recipients,m.state,e.header FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=?",
+        (item,),
+    ).fetchone()
+    if row is None or row[2] in ("done", "ended"):
+        return set()
+    seq, recipients, _state, header_bytes = row
+    header = decode_header(bytes(header_bytes))
+    tx.db.execute("UPDATE mailbox SET state='ended',updated_ms=? WHERE item=?", (stamp.at_ms, item))
+    reason = home.end.reason.value if home.end.reason is not None else ""
+    for code in json.loads(recipients):
+        tx.journal(stamp, home.end.state.value, envelope=header.id, recipient=code, reason=reason)
+        rows.ledger(tx, stamp, home.end.state.value, header, code, str(header.sender), reason)
+    woken = rows.send_home(tx, home, stamp)
+    rows.close_if_done(tx, seq, stamp)
+    return woken
+
+
+def still_unfetched(tx: Transaction, item: int) -> bool:
+    row = tx.db.execute(
+        "SELECT 1 FROM mailbox m WHERE m.item=? AND m.fetched_ms IS NULL AND m.state IN ('initial','processing','fail')", (item,)
+    ).fetchone()
+    return row is not None
+
+
+def sent(db: sqlite3.Connection, system: str, status: bool, doc_id: str | None, limit: int, describe: Describe) -> list[SentLine]:
+    """One line per receiver of what this system has sent, newest package first."""
+    where = "s.system=? AND (s.kind='status')=?"
+    values: list[object] = [system, int(status)]
+    if doc_id is not None:
+        where += " AND s.doc_id=?"
+        values.append(doc_id)
+    cursor = db.execute(
+        "SELECT s.doc_id,d.receiver_doc_id,s.sender,d.recipient,d.written,s.title,s.notation,s.message_type,s.taken_ms,d.collected_ms,"
+        "d.state,d.office_status,d.office_text,d.reason,d.successor FROM submission s JOIN delivery d ON d.envelope=s.envelope"
+        f" WHERE {where} ORDER BY s.taken_ms DESC, s.envelope DESC, d.recipient LIMIT ?",
+        (*values, limit),
+    )
+    lines = []
+    for row in cursor:
+        (line_doc, receiver_doc, sender, recipient, written, title, notation, message_type, sent_ms, collected_ms) = row[:10]
+        state, office, office_text, reason, successor = row[10:]
+        text = describe(state, reason, written, successor)
+        code = written if recipient.startswith("?") else recipient
+        lines.append(
+            SentLine(
+                line_doc,
+                receiver_doc,
+                sender,
+                code,
+                title,
+                notation,
+                message_type,
+                sent_ms,
+                collected_ms,
+                state,
+                text,
+                office,
+                office_text,
+            )
+        )
+    return lines
+
+
+def owns_sent(db: sqlite3.Connection, system: str, doc_id: str) -> bool:
+    return db.execute("SELECT 1 FROM submission WHERE system=? AND doc_id=?", (system, doc_id)).fetchone() is not None
+
+
+def submission_of(db: sqlite3.Connection, origin: str, id_: str) -> SubmissionInfo | None:
+    row = db.execute(
+        "SELECT doc_id,system,sender,sender_text,sender_name,document_id,notation,date,kind FROM submission WHERE origin=? AND id=?",
+        (origin, id_),
+    ).fetchone()
+    if row is None:
+        return None
+    doc_id, system, sender, sender_text, sender_name, document_id, notation, date, kind = row
+    return SubmissionInfo(doc_id, system, OrgId.canonical(sender), sender_text, sender_name, document_id, notation, date, kind)
+
+
+def request_agency(tx: Transaction, system: str, action: str, fields: Mapping[str, str], stamp: Stamp) -> int:
+    """Keep a request to register or delete an organ until an operator has looked at it."""
+    cursor = tx.db.execute(
+        "INSERT INTO agency_request (system,action,fields,state,at_ms) VALUES (?,?,?,'held',?)",
+        (system, action, json.dumps(dict(fields), ensure_ascii=False), stamp.at_ms),
+    )
+    assert cursor.lastrowid is not None
+    tx.journal(stamp, "agency-request", neighbour=system, detail=f"{action} item={cursor.lastrowid}")
+    return cursor.lastrowid

@@ -1,0 +1,73 @@
+"""Transactions of the housekeeper: retention, references of bodies, forgetting of old keys; and the journal's own check.
+
+Called only inside the writer, but for `verify_chain`, which a reader runs.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from node.adapters.sqlite.writer import Stamp, Transaction, chained
+
+
+def forget(
+    tx: Transaction, stamp: Stamp, *, handed_over_ms: int, collected_ms: int, sent_ms: int, limit: int
+) -> tuple[list[str], int]:
+    """Remove what is past its retention: ended envelopes, then bodies nobody names. Returns (files to unlink, rows removed).
+
+    The three arguments are how long (ms) to keep what was handed over, what an office here has collected, and what an
+    office here has sent.
+    """
+    db = tx.db
+    now = stamp.at_ms
+    gone = db.execute(
+        "SELECT e.seq FROM envelope e WHERE e.ended_ms IS NOT NULL AND e.ended_ms<? AND"
+        " (NOT EXISTS (SELECT 1 FROM mailbox m WHERE m.envelope=e.seq) OR e.ended_ms<?) LIMIT ?",
+        (now - handed_over_ms, now - max(handed_over_ms, collected_ms), limit),
+    ).fetchall()
+    for (seq,) in gone:
+        db.execute("DELETE FROM mailbox WHERE envelope=?", (seq,))
+        db.execute("DELETE FROM envelope WHERE seq=?", (seq,))
+    old = db.execute(
+        "SELECT s.envelope FROM submission s WHERE s.taken_ms<? AND NOT EXISTS (SELECT 1 FROM envelope e WHERE e.seq=s.envelope)"
+        " AND (s.kind='status' OR NOT EXISTS (SELECT 1 FROM delivery d WHERE d.envelope=s.envelope"
+        " AND d.state IN ('queued','moving','in-mailbox','held'))) LIMIT ?",
+        (now - sent_ms, limit),
+    ).fetchall()
+    db.executemany("DELETE FROM submission WHERE envelope=?", old)
+    forgotten = db.execute(
+        "DELETE FROM seen WHERE (origin,id,recipient) IN (SELECT origin,id,recipient FROM seen WHERE until_ms>0 AND until_ms<? LIMIT ?)",
+        (now, limit),
+    ).rowcount
+    files = unreferenced(tx, now - 86_400_000, limit)
+    return files, len(gone) + len(old) + forgotten
+
+
+def unreferenced(tx: Transaction, before_ms: int, limit: int) -> list[str]:
+    """Delete body rows that no envelope names and that came before before_ms; returns their files. Only the writer may
+    decide this: an admission either came before and names the body, or comes after and finds it gone."""
+    found = tx.db.execute(
+        "SELECT digest,file FROM body b WHERE taken_ms<? AND NOT EXISTS (SELECT 1 FROM envelope_body e WHERE e.digest=b.digest) LIMIT ?",
+        (before_ms, limit),
+    ).fetchall()
+    for digest, _file in found:
+        tx.db.execute("DELETE FROM body WHERE digest=?", (digest,))
+        tx.db.execute("DELETE FROM body_peer WHERE digest=?", (digest,))
+    return [file for _digest, file in found if file is not None]
+
+
+def known_files(db: sqlite3.Connection) -> set[str]:
+    """Every file a row names: what start-up must not sweep away."""
+    return {row[0] for row in db.execute("SELECT file FROM body WHERE file IS NOT NULL")}
+
+
+def verify_chain(db: sqlite3.Connection) -> int | None:
+    """Walk the journal; returns the first row whose hash does not follow from the one before it, None when all do."""
+    previous = b"\0" * 32
+    for row in db.execute(
+        "SELECT seq,at_ms,bound_ms,event,envelope,recipient,neighbour,reason,detail,hash FROM journal ORDER BY seq"
+    ):
+        if chained(previous, tuple(row[:9])) != bytes(row[9]):
+            return int(row[0])
+        previous = bytes(row[9])
+    return None

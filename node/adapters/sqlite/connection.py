@@ -1,0 +1,71 @@
+"""One SQLite connection on its own thread (aiosqlite's), to which whole functions are sent instead of single statements.
+
+A hop to the thread costs tens of microseconds, a statement two or three: so a group of transactions is one hop. The
+simulator puts another class with the same two methods here. Knows nothing of tables.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import aiosqlite
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S = 10.0
+
+
+class Connection(Protocol):
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run work on the connection's thread and return what it returns or raise what it raises."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class ThreadConnection:
+    """The production connection. Open with `open_writer` or `open_reader`."""
+
+    def __init__(self, db: aiosqlite.Connection) -> None:
+        self._db = db
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        # aiosqlite offers no public way to run a function on its thread; this is the only line that reaches inside it.
+        result: T = await self._db._execute(lambda: work(self._db._conn))  # type: ignore[no-untyped-call]
+        return result
+
+    async def close(self) -> None:
+        await self._db.close()
+
+
+def _settings(wal_pages_max: int) -> Callable[[sqlite3.Connection], None]:
+    def apply(db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA journal_mode=WAL")
+        # An acknowledged document survives a power cut only with FULL: NORMAL loses commits (measured, see docs/adr/0003).
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute(f"PRAGMA wal_autocheckpoint={wal_pages_max:d}")
+        db.execute("PRAGMA foreign_keys=ON")
+        db.execute("PRAGMA secure_delete=ON")
+        db.execute("PRAGMA temp_store=MEMORY")
+        db.execute("PRAGMA cache_size=-16000")
+
+    return apply
+
+
+async def open_writer(path: Path, wal_pages_max: int) -> ThreadConnection:
+    """The one connection that may write. Transactions are begun and ended by `writer.py` alone."""
+    path.touch(mode=0o600, exist_ok=True)  # noqa: ASYNC240 – once, before anything is served
+    connection = ThreadConnection(await aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S))
+    await connection.run(_settings(wal_pages_max))
+    return connection
+
+
+async def open_reader(path: Path) -> ThreadConnection:
+    """A connection that sees the last commit and can change nothing."""
+    connection = ThreadConnection(await aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S))
+    await connection.run(lambda db: db.execute("PRAGMA query_only=ON"))
+    await connection.run(lambda db: db.execute("PRAGMA cache_size=-8000"))
+    return connection

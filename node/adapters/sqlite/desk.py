@@ -1,0 +1,192 @@
+"""What an operator asks and does: the queue, held items, the trace of a document, and the figures of `truc status`.
+
+Queries are run by a reader; `act_*` functions only inside the writer.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from node.adapters.sqlite import road, rows
+from node.adapters.sqlite.writer import Stamp, Transaction
+from node.core.envelope import Lane
+from node.core.lifecycle import Transport
+
+_ROW = (
+    "SELECT o.item,e.id AS envelope,e.doc_id,e.document_id,e.sender,o.recipient,o.neighbour,o.lane,e.priority,e.kind,o.state,o.attempts,"
+    "o.due_ms,o.since_ms,o.reason,o.in_doubt FROM outbox o JOIN envelope e ON e.seq=o.envelope"
+)
+
+
+def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def _queue_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "lane": Lane(row["lane"]).name.lower(), "in_doubt": bool(row["in_doubt"])}
+
+
+def queue(db: sqlite3.Connection, neighbour: str | None, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+    """Outbox rows after an item number, in the order in which they would go: urgent lanes first would break paging, so by item."""
+    where, values = ["o.item>?"], [after]
+    if neighbour is not None:
+        where.append("o.neighbour=?")
+        values.append(neighbour)  # type: ignore[arg-type]
+    if state is not None:
+        where.append("o.state=?")
+        values.append(state)  # type: ignore[arg-type]
+    cursor = db.execute(f"{_ROW} WHERE {' AND '.join(where)} ORDER BY o.item LIMIT ?", (*values, limit))
+    return [_queue_row(row) for row in _dicts(cursor)]
+
+
+def queue_item(db: sqlite3.Connection, item: int) -> dict[str, Any] | None:
+    found = _dicts(db.execute(f"{_ROW} WHERE o.item=?", (item,)))
+    if not found:
+        return None
+    bodies = _dicts(
+        db.execute(
+            "SELECT b.digest,b.size FROM outbox o JOIN envelope_body e ON e.envelope=o.envelope JOIN body b ON b.digest=e.digest"
+            " WHERE o.item=?",
+            (item,),
+        )
+    )
+    (hops,) = db.execute("SELECT e.hops FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=?", (item,)).fetchone()
+    passed = [{"node": code, "at_ms": at_ms, "bound_ms": bound_ms} for code, at_ms, bound_ms in json.loads(hops)]
+    return {**_queue_row(found[0]), "size_bytes": sum(body["size"] for body in bodies), "bodies": bodies, "hops": passed}
+
+
+def chosen(db: sqlite3.Connection, items: Sequence[int], neighbour: str | None, states: Sequence[str]) -> list[int]:
+    """Item numbers an act speaks of: the listed ones, or all of a neighbour; only those in one of the states."""
+    marks = ",".join("?" * len(states))
+    if neighbour is not None:
+        cursor = db.execute(f"SELECT item FROM outbox WHERE neighbour=? AND state IN ({marks})", (neighbour, *states))
+        return [row[0] for row in cursor]
+    found = []
+    for item in items:
+        if db.execute(f"SELECT 1 FROM outbox WHERE item=? AND state IN ({marks})", (item, *states)).fetchone():
+            found.append(item)
+    return found
+
+
+def act_queue(tx: Transaction, action: str, items: Sequence[int], neighbour: str | None, who: str, why: str, stamp: Stamp) -> int:
+    """retry: due at once. hold: aside for a person. release: back in the queue. Returns how many rows changed."""
+    states = {"retry": ("waiting", "body"), "hold": ("waiting", "body"), "release": ("held",)}[action]
+    numbers = chosen(tx.db, items, neighbour, states)
+    for item in numbers:
+        if action == "hold":
+            road.hold(tx, item, f"operator: {why}" if why else "operator", stamp)
+        else:
+            _due_now(tx, item, stamp)
+    if numbers:
+        tx.journal(
+            stamp,
+            {"retry": "retried", "hold": "held", "release": "released"}[action],
+            neighbour=neighbour or "",
+            detail=json.dumps({"who": who, "why": why, "items": len(numbers)}),
+        )
+    return len(numbers)
+
+
+def _due_now(tx: Transaction, item: int, stamp: Stamp) -> None:
+    row = tx.db.execute("SELECT envelope,recipient,state FROM outbox WHERE item=?", (item,)).fetchone()
+    tx.db.execute("UPDATE outbox SET state='waiting',due_ms=?,attempts=0,reason='' WHERE item=?", (stamp.at_ms, item))
+    if row[2] == "held":
+        rows.move_delivery(tx, row[0], row[1], Transport.QUEUED, stamp, {"reason": ""})
+
+
+def held(db: sqlite3.Connection, after: int, limit: int) -> list[dict[str, Any]]:
+    """All that waits for a person: outbox rows (out-N), mailbox items (box-N), requests of office systems (agency-N)."""
+    cursor = db.execute(
+        "SELECT * FROM ("
+        "SELECT 'out-'||o.item AS item,e.id AS envelope,e.doc_id,e.sender,o.recipient,o.reason,'' AS text,o.since_ms,o.attempts"
+        " FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.state='held' UNION ALL "
+        "SELECT 'box-'||m.item,e.id,m.doc_id,e.sender,m.organ,'office-fail','',m.since_ms,m.fails FROM mailbox m"
+        " JOIN envelope e ON e.seq=m.envelope WHERE m.state='held' UNION ALL "
+        "SELECT 'agency-'||item,'','',system,'',action,fields,at_ms,0 FROM agency_request WHERE state='held'"
+        ") ORDER BY since_ms, item LIMIT ? OFFSET ?",
+        (limit, after),
+    )
+    return _dicts(cursor)
+
+
+def held_count(db: sqlite3.Connection) -> int:
+    (number,) = db.execute(
+        "SELECT (SELECT count(*) FROM outbox WHERE state='held')+(SELECT count(*) FROM mailbox WHERE state='held')"
+        "+(SELECT count(*) FROM agency_request WHERE state='held')"
+    ).fetchone()
+    return int(number)
+
+
+def header_of_out(db: sqlite3.Connection, item: int) -> tuple[bytes, str] | None:
+    """(header, recipient) of a held outbox row."""
+    row = db.execute(
+        "SELECT e.header,o.recipient FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=? AND o.state='held'", (item,)
+    ).fetchone()
+    return (bytes(row[0]), row[1]) if row else None
+
+
+def header_of_box(db: sqlite3.Connection, item: int) -> tuple[bytes, tuple[str, ...]] | None:
+    """(header, addressed codes) of a held mailbox item."""
+    row = db.execute(
+        "SELECT e.header,m.recipients FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=? AND m.state='held'",
+        (item,),
+    ).fetchone()
+    return (bytes(row[0]), tuple(json.loads(row[1]))) if row else None
+
+
+def release_box(tx: Transaction, item: int, who: str, why: str, stamp: Stamp) -> bool:
+    changed = tx.db.execute(
+        "UPDATE mailbox SET state='initial',fails=0,updated_ms=? WHERE item=? AND state='held'", (stamp.at_ms, item)
+    ).rowcount
+    if changed:
+        tx.journal(stamp, "released", detail=json.dumps({"who": who, "why": why, "item": f"box-{item}"}))
+    return changed > 0
+
+
+def decide_agency(tx: Transaction, item: int, state: str, who: str, why: str, stamp: Stamp) -> bool:
+    changed = tx.db.execute("UPDATE agency_request SET state=? WHERE item=? AND state='held'", (state, item)).rowcount
+    if changed:
+        tx.journal(stamp, state, detail=json.dumps({"who": who, "why": why, "item": f"agency-{item}"}))
+    return changed > 0
+
+
+def trace(db: sqlite3.Connection, key: str, limit: int) -> list[dict[str, Any]]:
+    """Everything the journal holds of a document, by docId, envelope id or DocumentId, in order."""
+    cursor = db.execute(
+        "WITH ids(id,doc_id) AS (SELECT id,doc_id FROM envelope WHERE id=?1 OR doc_id=?1 OR document_id=?1"
+        " UNION SELECT id,doc_id FROM submission WHERE id=?1 OR doc_id=?1 OR document_id=?1"
+        " UNION SELECT e.id,m.doc_id FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.doc_id=?1"
+        " UNION SELECT envelope,'' FROM journal WHERE envelope=?1)"
+        " SELECT j.seq,j.at_ms,j.event,j.envelope,(SELECT max(doc_id) FROM ids WHERE id=j.envelope) AS doc_id,j.recipient,j.neighbour,"
+        "j.reason,j.detail FROM journal j WHERE j.envelope IN (SELECT id FROM ids) ORDER BY j.seq LIMIT ?2",
+        (key, limit),
+    )
+    return _dicts(cursor)
+
+
+def depths(db: sqlite3.Connection, now_ms: int) -> dict[str, Any]:
+    """Figures for status and metrics: outbox depth and oldest age per (neighbour, lane), mailbox depth, held, unmatched."""
+    outbox = [
+        {
+            "neighbour": neighbour,
+            "lane": Lane(lane).name.lower(),
+            "depth": number,
+            "oldest_s": max(0.0, (now_ms - since_ms) / 1000),
+        }
+        for neighbour, lane, number, since_ms in db.execute(
+            "SELECT neighbour,lane,count(*),min(since_ms) FROM outbox WHERE state<>'held' GROUP BY neighbour,lane"
+        )
+    ]
+    (mailbox,) = db.execute("SELECT count(*) FROM mailbox m WHERE m.state IN ('initial','processing','fail')").fetchone()
+    (unmatched,) = db.execute(
+        "SELECT count(*) FROM mailbox m WHERE m.flag='unmatched' AND m.state IN ('initial','processing','fail')"
+    ).fetchone()
+    return {"outbox": outbox, "mailbox": mailbox, "held": held_count(db), "unmatched": unmatched}
+
+
+def meta(db: sqlite3.Connection) -> Mapping[str, str]:
+    return dict(db.execute("SELECT key,value FROM meta").fetchall())

@@ -1,0 +1,254 @@
+"""Transactions and queries of the outbox: what may be offered to a neighbour, what is being offered, what became of it.
+
+Called only inside the writer, but for `candidates`, `next_due` and `blobs`, which a reader runs.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from node.adapters.sqlite import rows
+from node.adapters.sqlite.writer import Stamp, Transaction
+from node.core.custody import Candidate, Expired, Homeward, Offered, Settled, Settlement
+from node.core.envelope import BodyRef, Lane, decode_header
+from node.core.identifier import OrgId
+from node.core.lifecycle import Transport
+
+_READY = (
+    "o.neighbour=? AND o.state<>'held' AND o.lane=? AND o.due_ms<=? AND (o.order_key IS NULL OR NOT EXISTS"
+    " (SELECT 1 FROM outbox p WHERE p.order_key=o.order_key AND p.neighbour=o.neighbour AND p.item<o.item AND p.state<>'held'))"
+)
+
+
+def candidates(db: sqlite3.Connection, neighbour: str, now_ms: int, per_lane: int) -> dict[Lane, list[Candidate]]:
+    """The oldest rows of each lane that may be offered now. A row whose elder of the same document is on the road waits for
+    it; a held elder releases its successors (decision 9)."""
+    found: dict[Lane, list[Candidate]] = {}
+    for lane in Lane:
+        cursor = db.execute(
+            f"SELECT o.item,o.envelope,o.sender,o.bytes FROM outbox o WHERE {_READY} ORDER BY o.item LIMIT ?",
+            (neighbour, int(lane), now_ms, per_lane),
+        )
+        found[lane] = [Candidate(item, envelope, lane, sender, size) for item, envelope, sender, size in cursor]
+    return found
+
+
+def next_due(db: sqlite3.Connection, neighbour: str, now_ms: int) -> int | None:
+    """When the next row that is not yet due becomes so (UTC ms); None when there is none."""
+    (due_ms,) = db.execute(
+        "SELECT min(due_ms) FROM outbox WHERE neighbour=? AND state IN ('waiting','body') AND due_ms>?", (neighbour, now_ms)
+    ).fetchone()
+    return due_ms if isinstance(due_ms, int) else None
+
+
+def offer(tx: Transaction, neighbour: str, items: Sequence[int]) -> list[Offered]:
+    """Mark rows as offered, durably, before a byte of them leaves (decision 6). Rows that meanwhile ended or are held fall out."""
+    found = []
+    for item in items:
+        row = tx.db.execute(
+            "SELECT o.recipient,o.attempts,o.lane,o.in_doubt,e.origin,e.id,e.header,e.signature,e.certificate,e.hops,e.seq FROM outbox o"
+            " JOIN envelope e ON e.seq=o.envelope WHERE o.item=? AND o.neighbour=? AND o.state<>'held'",
+            (item, neighbour),
+        ).fetchone()
+        if row is None:
+            continue
+        recipient, attempts, lane, in_doubt, origin, id_, header, signature, certificate, hops, seq = row
+        bodies = tx.db.execute(
+            "SELECT b.digest,b.size FROM envelope_body e JOIN body b ON b.digest=e.digest WHERE e.envelope=?", (seq,)
+        ).fetchall()
+        found.append(
+            Offered(
+                item,
+                OrgId.canonical(recipient),
+                OrgId.canonical(origin),
+                id_,
+                bytes(header),
+                bytes(signature),
+                certificate,
+                rows.hops_value(hops),
+                attempts,
+                tuple(BodyRef(digest, size) for digest, size in bodies),
+                Lane(lane),
+                bool(in_doubt),
+            )
+        )
+    tx.db.executemany("UPDATE outbox SET in_doubt=1,state='waiting' WHERE item=?", [(row.item,) for row in found])
+    return found
+
+
+def inline_bodies(db: sqlite3.Connection, neighbour: str, digests: Iterable[str]) -> dict[str, bytes]:
+    """The small bodies among digests that this neighbour was not yet given nor has sent us."""
+    found = {}
+    for digest in digests:
+        row = db.execute(
+            "SELECT data FROM body WHERE digest=?1 AND data IS NOT NULL"
+            " AND NOT EXISTS (SELECT 1 FROM body_peer WHERE digest=?1 AND neighbour=?2)",
+            (digest, neighbour),
+        ).fetchone()
+        if row is not None:
+            found[digest] = bytes(row[0])
+    return found
+
+
+def chains(db: sqlite3.Connection, digests: Iterable[str]) -> dict[str, bytes]:
+    """Certificate chains (PEM) by digest of the leaf."""
+    found = {}
+    for digest in digests:
+        row = db.execute("SELECT chain FROM certificate WHERE digest=?", (digest,)).fetchone()
+        if row is not None:
+            found[digest] = bytes(row[0])
+    return found
+
+
+def settle(tx: Transaction, neighbour: str, settlements: Sequence[Settlement], stamp: Stamp) -> set[OrgId]:
+    """Record what became of offered rows. Returns the neighbours with new work (notices on their way home)."""
+    woken: set[OrgId] = set()
+    for settlement in settlements:
+        row = tx.db.execute(
+            "SELECT o.envelope,o.recipient,e.origin,e.id FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=?",
+            (settlement.item,),
+        ).fetchone()
+        if row is not None:
+            woken |= _settle_one(tx, neighbour, settlement, row, stamp)
+    return woken
+
+
+def _settle_one(
+    tx: Transaction, neighbour: str, settlement: Settlement, row: tuple[int, str, str, str], stamp: Stamp
+) -> set[OrgId]:
+    seq, recipient, origin, id_ = row
+    item = settlement.item
+    reason = settlement.reason.value if settlement.reason is not None else ""
+    db = tx.db
+    match settlement.settled:
+        case Settled.TAKEN:
+            db.execute("DELETE FROM outbox WHERE item=?", (item,))
+            db.execute("UPDATE seen SET handed_to=? WHERE origin=? AND id=? AND recipient=?", (neighbour, origin, id_, recipient))
+            db.execute("INSERT OR IGNORE INTO body_peer SELECT digest,? FROM envelope_body WHERE envelope=?", (neighbour, seq))
+            tx.journal(stamp, "handed-over", envelope=id_, recipient=recipient, neighbour=neighbour)
+            rows.move_delivery(tx, seq, recipient, Transport.MOVING, stamp)
+            rows.close_if_done(tx, seq, stamp)
+        case Settled.LATER:
+            db.execute(
+                "UPDATE outbox SET in_doubt=0,attempts=attempts+1,due_ms=?,reason=? WHERE item=? AND state<>'held'",
+                (settlement.due_ms, reason, item),
+            )
+        case Settled.IN_DOUBT:
+            db.execute("UPDATE outbox SET in_doubt=1,due_ms=?,reason=? WHERE item=?", (settlement.due_ms, reason, item))
+        case Settled.UNSENT | Settled.CHOKED:
+            db.execute(
+                "UPDATE outbox SET in_doubt=?,attempts=attempts+?,due_ms=?,reason=? WHERE item=? AND state<>'held'",
+                (int(settlement.was_in_doubt), int(settlement.settled is Settled.CHOKED), settlement.due_ms, reason, item),
+            )
+        case Settled.BODY:
+            db.executemany(
+                "DELETE FROM body_peer WHERE digest=? AND neighbour=?", [(digest, neighbour) for digest in settlement.need]
+            )
+            large = _any_file(db, settlement.need)
+            db.execute(
+                "UPDATE outbox SET state=?,in_doubt=0,due_ms=?,reason='' WHERE item=? AND state<>'held'",
+                ("body" if large else "waiting", settlement.due_ms if large else stamp.at_ms, item),
+            )
+        case Settled.HELD:
+            hold(tx, item, reason, stamp)
+        case Settled.ENDED:
+            assert settlement.home is not None
+            return end(tx, item, settlement.home, stamp)
+    return set()
+
+
+def _any_file(db: sqlite3.Connection, digests: Sequence[str]) -> bool:
+    return any(db.execute("SELECT 1 FROM body WHERE digest=? AND file IS NOT NULL", (digest,)).fetchone() for digest in digests)
+
+
+def hold(tx: Transaction, item: int, reason: str, stamp: Stamp) -> bool:
+    """Put an outbox row aside for a person; it blocks nobody."""
+    row = tx.db.execute(
+        "SELECT o.envelope,o.recipient,o.neighbour,e.id,e.header FROM outbox o JOIN envelope e ON e.seq=o.envelope"
+        " WHERE o.item=? AND o.state<>'held'",
+        (item,),
+    ).fetchone()
+    if row is None:
+        return False
+    seq, recipient, neighbour, id_, header = row
+    tx.db.execute("UPDATE outbox SET state='held',reason=?,attempts=attempts+1 WHERE item=?", (reason, item))
+    tx.journal(stamp, "held", envelope=id_, recipient=recipient, neighbour=neighbour, reason=reason)
+    rows.ledger(tx, stamp, "held", decode_header(bytes(header)), recipient, neighbour, reason)
+    rows.move_delivery(tx, seq, recipient, Transport.HELD, stamp, {"reason": reason})
+    return True
+
+
+def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[OrgId]:
+    """A delivery ends here without being handed on: refused by a node, expired, or dropped by a person. One notice home."""
+    row = tx.db.execute(
+        "SELECT o.envelope,o.recipient,o.neighbour,e.id,e.header FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=?",
+        (item,),
+    ).fetchone()
+    if row is None:
+        return set()
+    seq, recipient, neighbour, id_, header = row
+    tx.db.execute("DELETE FROM outbox WHERE item=?", (item,))
+    ended = home.end
+    reason = ended.reason.value if ended.reason is not None else ""
+    tx.journal(stamp, ended.state.value, envelope=id_, recipient=recipient, neighbour=neighbour, reason=reason)
+    rows.ledger(tx, stamp, ended.state.value, decode_header(bytes(header)), recipient, neighbour, reason)
+    woken = rows.send_home(tx, home, stamp)
+    rows.close_if_done(tx, seq, stamp)
+    return woken
+
+
+def body_crossed(tx: Transaction, neighbour: str, digest: str, now_ms: int) -> None:
+    """The neighbour has all bytes of this body: rows that waited for it are due."""
+    tx.db.execute(
+        "UPDATE outbox SET state='waiting',due_ms=? WHERE neighbour=? AND state='body' AND envelope IN"
+        " (SELECT envelope FROM envelope_body WHERE digest=?)",
+        (now_ms, neighbour, digest),
+    )
+
+
+def session_began(tx: Transaction, neighbour: str, now_ms: int) -> None:
+    """A neighbour (or this node) has started anew: what waited for a body or a pause is offered again at once."""
+    tx.db.execute(
+        "UPDATE outbox SET state='waiting',due_ms=? WHERE neighbour=? AND state IN ('body','waiting')", (now_ms, neighbour)
+    )
+
+
+def offered_body(db: sqlite3.Connection, neighbour: str, digest: str) -> tuple[str | None, bytes | None, int] | None:
+    """(file, data, size) of a body named in an envelope that waits for this neighbour; None: it has no claim to it."""
+    row = db.execute(
+        "SELECT b.file,b.data,b.size FROM body b WHERE b.digest=? AND EXISTS (SELECT 1 FROM envelope_body e JOIN outbox o"
+        " ON o.envelope=e.envelope WHERE e.digest=b.digest AND o.neighbour=?)",
+        (digest, neighbour),
+    ).fetchone()
+    return (row[0], row[1], row[2]) if row else None
+
+
+def expired(db: sqlite3.Connection, before_ms: int, limit: int) -> list[Expired]:
+    """Outbox rows and mailbox items whose lifetime ended before before_ms. A copy in doubt, held, or already fetched by its
+    office is frozen (decision 6)."""
+    found = []
+    for item, header, recipient in db.execute(
+        "SELECT o.item,e.header,o.recipient FROM outbox o JOIN envelope e ON e.seq=o.envelope"
+        " WHERE o.expires_ms>0 AND o.expires_ms<? AND o.in_doubt=0 AND o.state<>'held' LIMIT ?",
+        (before_ms, limit),
+    ):
+        found.append(_expired("out", item, header, [recipient]))
+    for item, header, recipients in db.execute(
+        "SELECT m.item,e.header,m.recipients FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.expires_ms>0 AND m.expires_ms<?"
+        " AND m.state IN ('initial','processing','fail') AND m.fetched_ms IS NULL LIMIT ?",
+        (before_ms, limit),
+    ):
+        found.append(_expired("box", item, header, json.loads(recipients)))
+    return found
+
+
+def _expired(place: str, item: int, header: bytes, codes: Sequence[str]) -> Expired:
+    return Expired(place, item, decode_header(bytes(header)), tuple(OrgId.canonical(code) for code in codes))
+
+
+def still_expired(tx: Transaction, item: int) -> bool:
+    """Asked again inside the writer: between the query and now the row may have been offered."""
+    row = tx.db.execute("SELECT 1 FROM outbox WHERE item=? AND in_doubt=0 AND state<>'held'", (item,)).fetchone()
+    return row is not None

@@ -1,0 +1,283 @@
+"""The rows every transaction shares: an envelope with its bodies, an outbox row, a mailbox item, a ledger row, an end.
+
+Plain functions of a `Transaction`, called only inside the writer. Knows the tables of migration 0001 and core values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from node.adapters.sqlite.writer import Stamp, Transaction
+from node.core.custody import EndOf, Homeward, LocalEnvelope, StoredBody
+from node.core.envelope import KIND_DOCUMENT, KIND_STATUS, Envelope, Header, Hop
+from node.core.identifier import OrgId
+from node.core.lifecycle import Transport, may_move
+from node.core.package import Business
+
+WRAPPER_BYTES = 64
+"""What one more recipient of an envelope adds to a batch."""
+SEEN_AFTER_EXPIRY_MS = 30 * 86_400_000
+SEEN_WITHOUT_EXPIRY_MS = 400 * 86_400_000
+"""How long a key is remembered: longer than any copy can live, and than a node may be away (decision 4)."""
+
+
+def hops_text(hops: Iterable[Hop]) -> str:
+    return json.dumps([[str(hop.node), hop.at_ms, hop.bound_ms] for hop in hops])
+
+
+def hops_value(text: str) -> tuple[Hop, ...]:
+    return tuple(Hop(OrgId.canonical(code), at_ms, bound_ms) for code, at_ms, bound_ms in json.loads(text))
+
+
+def ledger(tx: Transaction, stamp: Stamp, event: str, header: Header, organ: str, counterpart: str, reason: str = "") -> None:
+    """One countable event, in the transaction of the event (decision 12). # QĐ 28/2018 Điều 11"""
+    tx.db.execute(
+        "INSERT INTO ledger (at_ms,bound_ms,synchronised,event,organ,counterpart,origin,id,kind,business,priority,reason)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+        (
+            stamp.at_ms,
+            stamp.bound_ms,
+            int(stamp.synchronised),
+            event,
+            organ,
+            counterpart,
+            str(header.origin),
+            header.id,
+            header.kind,
+            int(header.business),
+            int(header.priority),
+            reason,
+        ),
+    )
+
+
+def envelope_seq(tx: Transaction, origin: OrgId, id_: str) -> int | None:
+    row = tx.db.execute("SELECT seq FROM envelope WHERE origin=? AND id=?", (str(origin), id_)).fetchone()
+    return row[0] if row else None
+
+
+def put_envelope(tx: Transaction, envelope: Envelope, came_from: OrgId | None, stamp: Stamp) -> int:
+    """Insert the envelope, or open it again where a part of it came before. Returns its seq."""
+    header = envelope.header
+    seq = envelope_seq(tx, header.origin, header.id)
+    if seq is not None:
+        tx.db.execute("UPDATE envelope SET ended_ms=NULL WHERE seq=?", (seq,))
+        return seq
+    cursor = tx.db.execute(
+        "INSERT INTO envelope (origin,id,digest,header,signature,certificate,kind,sender,lane,priority,doc_id,document_id,"
+        "expires_ms,hops,came_from,taken_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        (
+            str(header.origin),
+            header.id,
+            envelope.digest,
+            envelope.header_bytes,
+            envelope.signature,
+            header.key,
+            header.kind,
+            str(header.sender),
+            int(header.lane),
+            int(header.priority),
+            header.doc_id,
+            header.document_id,
+            header.expires_ms,
+            hops_text(envelope.hops),
+            None if came_from is None else str(came_from),
+            stamp.at_ms,
+        ),
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+def put_bodies(tx: Transaction, seq: int, header: Header, bodies: Iterable[StoredBody], stamp: Stamp) -> list[str]:
+    """Insert the bodies that are new, tie all the header's to the envelope; returns files that nobody needs."""
+    orphans = []
+    for body in bodies:
+        cursor = tx.db.execute(
+            "INSERT OR IGNORE INTO body (digest,size,data,file,taken_ms) VALUES (?,?,?,?,?)",
+            (body.sha256, body.size, body.data, body.file, stamp.at_ms),
+        )
+        if cursor.rowcount == 0 and body.file is not None:
+            orphans.append(body.file)
+    tx.db.executemany("INSERT OR IGNORE INTO envelope_body VALUES (?,?)", [(seq, ref.sha256) for ref in header.bodies])
+    return orphans
+
+
+def know_body(tx: Transaction, header: Header, neighbour: OrgId) -> None:
+    """This neighbour has sent us, or was given by us, the header's bodies."""
+    tx.db.executemany("INSERT OR IGNORE INTO body_peer VALUES (?,?)", [(ref.sha256, str(neighbour)) for ref in header.bodies])
+
+
+def put_chain(tx: Transaction, digest: str, chain: bytes) -> None:
+    tx.db.execute("INSERT OR IGNORE INTO certificate VALUES (?,?)", (digest, chain))
+
+
+def remember(tx: Transaction, envelope: Envelope, recipient: OrgId, stamp: Stamp) -> None:
+    """The key (origin, envelope id, recipient) is taken; if it came back, it is ours again."""
+    header = envelope.header
+    until_ms = header.expires_ms + SEEN_AFTER_EXPIRY_MS if header.expires_ms else stamp.at_ms + SEEN_WITHOUT_EXPIRY_MS
+    tx.db.execute(
+        "INSERT INTO seen VALUES (?,?,?,?,NULL,?) ON CONFLICT DO UPDATE SET handed_to=NULL",
+        (str(header.origin), header.id, str(recipient), envelope.digest, until_ms),
+    )
+
+
+def order_key(header: Header, recipient: OrgId) -> str | None:
+    """New, update, replace of one (sender, recipient, DocumentId) keep their order in one lane (decision 9)."""
+    if header.kind != KIND_DOCUMENT or header.business is Business.RECALL or not header.document_id:
+        return None
+    return "\x1f".join((str(header.sender), str(recipient), str(int(header.lane)), header.document_id))
+
+
+def put_outbox(tx: Transaction, seq: int, envelope: Envelope, recipient: OrgId, neighbour: OrgId, stamp: Stamp) -> None:
+    header = envelope.header
+    first = (
+        tx.db.execute("SELECT 1 FROM outbox WHERE envelope=? AND neighbour=? LIMIT 1", (seq, str(neighbour))).fetchone() is None
+    )
+    size = WRAPPER_BYTES
+    if first:
+        (inline,) = tx.db.execute(
+            "SELECT coalesce(sum(length(b.data)),0) FROM envelope_body e JOIN body b ON b.digest=e.digest WHERE e.envelope=?",
+            (seq,),
+        ).fetchone()
+        size += len(envelope.header_bytes) + len(envelope.signature) + inline
+    tx.db.execute(
+        "INSERT OR IGNORE INTO outbox (envelope,recipient,neighbour,lane,sender,order_key,bytes,state,due_ms,since_ms,expires_ms)"
+        " VALUES (?,?,?,?,?,?,?,'waiting',?,?,?)",
+        (
+            seq,
+            str(recipient),
+            str(neighbour),
+            int(header.lane),
+            str(header.sender),
+            order_key(header, recipient),
+            size,
+            stamp.at_ms,
+            stamp.at_ms,
+            header.expires_ms,
+        ),
+    )
+
+
+def put_mailbox(
+    tx: Transaction, seq: int, header: Header, organ: OrgId, recipient: OrgId, doc_id: str, flag: str, stamp: Stamp
+) -> None:
+    """Lay the envelope before the office of organ, for the addressed code recipient. # QĐ 28/2018 Điều 7.3, 21.2"""
+    row = tx.db.execute("SELECT item, recipients FROM mailbox WHERE envelope=? AND organ=?", (seq, str(organ))).fetchone()
+    if row is not None:
+        codes = [*json.loads(row[1]), str(recipient)]
+        tx.db.execute(
+            "UPDATE mailbox SET recipients=?, state=CASE WHEN state IN ('done','ended') THEN 'initial' ELSE state END WHERE item=?",
+            (json.dumps(codes), row[0]),
+        )
+        return
+    tx.db.execute(
+        "INSERT INTO mailbox (envelope,organ,recipients,kind,doc_id,lane,state,flag,since_ms,updated_ms,expires_ms)"
+        " VALUES (?,?,?,?,?,?,'initial',?,?,?,?)",
+        (
+            seq,
+            str(organ),
+            json.dumps([str(recipient)]),
+            KIND_STATUS if header.kind == KIND_STATUS else KIND_DOCUMENT,
+            doc_id,
+            int(header.lane),
+            flag,
+            stamp.at_ms,
+            stamp.at_ms,
+            header.expires_ms,
+        ),
+    )
+
+
+def put_local(tx: Transaction, local: LocalEnvelope, stamp: Stamp) -> tuple[int, list[str], set[OrgId]]:
+    """An envelope made here: rows for every route. Returns its seq, files nobody needs, and neighbours with new work."""
+    envelope = local.envelope
+    header = envelope.header
+    seq = put_envelope(tx, envelope, None, stamp)
+    orphans = put_bodies(tx, seq, header, local.bodies, stamp)
+    put_chain(tx, header.key, local.chain)
+    organs = {recipient.code: recipient.organ for recipient in header.recipients}
+    neighbours: set[OrgId] = set()
+    for code, neighbour in local.routes.items():
+        remember(tx, envelope, code, stamp)
+        if neighbour is None:
+            put_mailbox(tx, seq, header, organs[code], code, local.doc_ids.get(organs[code], header.doc_id), "", stamp)
+            ledger(tx, stamp, "arrived", header, str(code), str(header.sender))
+        else:
+            put_outbox(tx, seq, envelope, code, neighbour, stamp)
+            neighbours.add(neighbour)
+    return seq, orphans, neighbours
+
+
+def close_if_done(tx: Transaction, seq: int, stamp: Stamp) -> None:
+    """Mark the envelope ended when no outbox row, open mailbox item or open delivery of it is left."""
+    tx.db.execute(
+        "UPDATE envelope SET ended_ms=?1 WHERE seq=?2 AND ended_ms IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE envelope=?2)"
+        " AND NOT EXISTS (SELECT 1 FROM mailbox WHERE envelope=?2 AND state NOT IN ('done','ended'))"
+        # A status has no verdict to wait for: it is done when handed over.
+        " AND NOT EXISTS (SELECT 1 FROM delivery d JOIN submission s ON s.envelope=d.envelope WHERE d.envelope=?2 AND s.kind<>'status'"
+        " AND d.state IN ('queued','moving','in-mailbox','held'))",
+        (stamp.at_ms, seq),
+    )
+
+
+def move_delivery(
+    tx: Transaction, seq: int, recipient: str, to: Transport, stamp: Stamp, changes: Mapping[str, object] | None = None
+) -> bool:
+    """Change a delivery's transport state where the table of moves allows it. Returns whether it moved."""
+    row = tx.db.execute("SELECT state FROM delivery WHERE envelope=? AND recipient=?", (seq, recipient)).fetchone()
+    if row is None or not may_move(Transport(row[0]), to):
+        return False
+    fields = {"state": to.value, "updated_ms": stamp.at_ms, **(changes or {})}
+    columns = ", ".join(f"{name}=?" for name in fields)
+    tx.db.execute(f"UPDATE delivery SET {columns} WHERE envelope=? AND recipient=?", (*fields.values(), seq, recipient))
+    return True
+
+
+def submission_seq(tx: Transaction, origin: OrgId, id_: str) -> int | None:
+    row = tx.db.execute("SELECT envelope FROM submission WHERE origin=? AND id=?", (str(origin), id_)).fetchone()
+    return row[0] if row else None
+
+
+def apply_end(tx: Transaction, end_of: EndOf, returned: LocalEnvelope | None, stamp: Stamp) -> bool:
+    """An end becomes known at the origin: once. Returns whether the delivery moved; a 02 is laid down only then."""
+    seq = submission_seq(tx, end_of.origin, end_of.id)
+    end = end_of.end
+    reason = end.reason.value if end.reason is not None else ""
+    moved = seq is not None and move_delivery(
+        tx,
+        seq,
+        str(end_of.recipient),
+        end.state,
+        stamp,
+        {
+            "reason": reason,
+            "receiver_doc_id": end.receiver_doc_id,
+            "collected_ms": end.at_ms if end.state is Transport.COLLECTED else 0,
+        },
+    )
+    event = end.state.value if moved else "notice"
+    tx.journal(stamp, event, envelope=end_of.id, recipient=str(end_of.recipient), reason=reason, detail=f"at={end.at_ms}")
+    if not moved or seq is None:
+        return False
+    tx.db.execute(
+        "INSERT INTO ledger (at_ms,bound_ms,synchronised,event,organ,counterpart,origin,id,kind,business,priority,reason)"
+        " SELECT ?,?,?,?,sender,?,origin,id,kind,business,priority,? FROM submission WHERE envelope=?",
+        (stamp.at_ms, stamp.bound_ms, int(stamp.synchronised), f"known-{end.state.value}", str(end_of.recipient), reason, seq),
+    )
+    if returned is not None and end.state is not Transport.COLLECTED:
+        put_local(tx, returned, stamp)
+    close_if_done(tx, seq, stamp)
+    return True
+
+
+def send_home(tx: Transaction, homeward: Homeward, stamp: Stamp) -> set[OrgId]:
+    """Tell the origin of an end, exactly once: in the transaction in which the delivery ends. Returns whom to wake."""
+    if homeward.notice is not None:
+        _, _, neighbours = put_local(tx, homeward.notice, stamp)
+        return neighbours
+    for end_of in homeward.ends:
+        apply_end(tx, end_of, homeward.returned.get(end_of.recipient), stamp)
+    return set()

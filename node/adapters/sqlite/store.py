@@ -1,0 +1,311 @@
+"""The store of one node: every transaction and query behind one class, so that the duties never see SQL.
+
+Transactions go to the writer and return after their commit; queries run on a reader and see the last commit. What each does is
+in the files beside this one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from node.adapters.sqlite import admission, boxes, care, desk, road, status
+from node.adapters.sqlite.connection import Connection
+from node.adapters.sqlite.migrate import migrate
+from node.adapters.sqlite.writer import Stamp, Transaction, Writer
+from node.core.custody import (
+    Admitted,
+    Arrival,
+    BoxItem,
+    Candidate,
+    Expired,
+    Homeward,
+    Offered,
+    Settlement,
+    Stored,
+    StoredBody,
+    Submission,
+    SubmissionInfo,
+)
+from node.core.envelope import Lane
+from node.core.identifier import OrgId
+from node.core.office import SentLine, Waiting
+from node.core.tally import Tally
+from node.ports import Clock, Describe
+
+T = TypeVar("T")
+
+
+class WrongNode(Exception):
+    """The database belongs to another node: its custody must not be taken over by a mistaken configuration."""
+
+
+class SqliteStore:
+    """Open with `open`; `run` is the writer's task and must run while anything is called."""
+
+    def __init__(self, writer: Connection, reader: Connection, clock: Clock, tally: Tally, group_max: int, path: Path) -> None:
+        self._write_connection = writer
+        self._read_connection = reader
+        self._clock = clock
+        self._writer = Writer(writer, group_max, tally)
+        self._path = path
+        self.epoch = 1
+
+    async def prepare(self, node: OrgId) -> None:
+        """Migrate, claim or check the database's node, and read its epoch (decision 14)."""
+        await self._write_connection.run(migrate)
+
+        def work(db: Any) -> int:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('node',?),('epoch','1')", (str(node),))
+            # What was on the road when the process ended is offered again at once.
+            db.execute("UPDATE outbox SET state='waiting' WHERE state='body'")
+            db.execute("COMMIT")
+            found = desk.meta(db)
+            if found["node"] != str(node):
+                raise WrongNode(f"{self._path} belongs to node {found['node']!r}, this is {str(node)!r}")
+            return int(found["epoch"])
+
+        self.epoch = await self._write_connection.run(work)
+
+    async def run(self) -> None:
+        await self._writer.run()
+
+    async def drain(self) -> None:
+        await self._writer.drain()
+
+    async def close(self) -> None:
+        await self._read_connection.close()
+        await self._write_connection.close()
+
+    def stamp(self) -> Stamp:
+        return Stamp(self._clock.utc_ms(), self._clock.bound_ms(), self._clock.synchronised())
+
+    def size_bytes(self) -> int:
+        return sum(path.stat().st_size for path in (self._path, self._path.with_name(self._path.name + "-wal")) if path.exists())
+
+    async def _do(self, work: Callable[[Transaction], T]) -> T:
+        return await self._writer.do(work)
+
+    async def _ask(self, query: Callable[[Any], T]) -> T:
+        return await self._read_connection.run(query)
+
+    # documents in
+
+    async def submit(self, submission: Submission) -> Stored:
+        stamp = self.stamp()
+        return await self._do(lambda tx: admission.submit(tx, submission, stamp))
+
+    async def admit(self, arrivals: Sequence[Arrival], neighbour: OrgId) -> list[Admitted]:
+        stamp = self.stamp()
+        return await self._do(lambda tx: [admission.admit(tx, arrival, neighbour, stamp) for arrival in arrivals])
+
+    async def body_arrived(self, body: StoredBody, neighbour: OrgId) -> tuple[str, ...]:
+        """A body that crossed the link by itself. Returns files nobody needs (we held it already)."""
+        stamp = self.stamp()
+
+        def work(tx: Transaction) -> tuple[str, ...]:
+            cursor = tx.db.execute(
+                "INSERT OR IGNORE INTO body VALUES (?,?,?,?,?)", (body.sha256, body.size, body.data, body.file, stamp.at_ms)
+            )
+            tx.db.execute("INSERT OR IGNORE INTO body_peer VALUES (?,?)", (body.sha256, str(neighbour)))
+            return (body.file,) if cursor.rowcount == 0 and body.file is not None else ()
+
+        return await self._do(work)
+
+    async def holds_body_of(self, neighbour: OrgId, digest: str) -> bool:
+        """Whether this body is here and this very neighbour has sent it or was given it."""
+        return await self._ask(
+            lambda db: (
+                db.execute(
+                    "SELECT 1 FROM body b JOIN body_peer p ON p.digest=b.digest AND p.neighbour=? WHERE b.digest=?",
+                    (str(neighbour), digest),
+                ).fetchone()
+                is not None
+            )
+        )
+
+    async def submission_of(self, origin: OrgId, id_: str) -> SubmissionInfo | None:
+        return await self._ask(lambda db: boxes.submission_of(db, str(origin), id_))
+
+    async def addressee(self, reporter: OrgId, document_id: str) -> list[OrgId]:
+        return [OrgId.canonical(code) for code in await self._ask(lambda db: status.addressee(db, str(reporter), document_id))]
+
+    async def receivers(self, sender: OrgId, document_id: str) -> list[OrgId]:
+        return [OrgId.canonical(code) for code in await self._ask(lambda db: status.receivers(db, str(sender), document_id))]
+
+    async def chain(self, digest: str) -> bytes | None:
+        return (await self._ask(lambda db: road.chains(db, [digest]))).get(digest)
+
+    async def body_bytes(self, digest: str) -> tuple[bytes | None, str | None, int] | None:
+        """(data, file, size) of a body; exactly one of data and file is given."""
+
+        def query(db: Any) -> tuple[bytes | None, str | None, int] | None:
+            row = db.execute("SELECT data,file,size FROM body WHERE digest=?", (digest,)).fetchone()
+            return (None if row[0] is None else bytes(row[0]), row[1], row[2]) if row else None
+
+        return await self._ask(query)
+
+    # documents on
+
+    async def candidates(self, neighbour: OrgId, per_lane: int) -> dict[Lane, list[Candidate]]:
+        now_ms = self._clock.utc_ms()
+        return await self._ask(lambda db: road.candidates(db, str(neighbour), now_ms, per_lane))
+
+    async def next_due(self, neighbour: OrgId) -> int | None:
+        now_ms = self._clock.utc_ms()
+        return await self._ask(lambda db: road.next_due(db, str(neighbour), now_ms))
+
+    async def offer(self, neighbour: OrgId, items: Sequence[int]) -> list[Offered]:
+        return await self._do(lambda tx: road.offer(tx, str(neighbour), items))
+
+    async def inline_bodies(self, neighbour: OrgId, digests: Iterable[str]) -> dict[str, bytes]:
+        wanted = list(digests)
+        return await self._ask(lambda db: road.inline_bodies(db, str(neighbour), wanted))
+
+    async def chains(self, digests: Iterable[str]) -> dict[str, bytes]:
+        wanted = list(digests)
+        return await self._ask(lambda db: road.chains(db, wanted))
+
+    async def settle(self, neighbour: OrgId, settlements: Sequence[Settlement]) -> frozenset[OrgId]:
+        stamp = self.stamp()
+        return frozenset(await self._do(lambda tx: road.settle(tx, str(neighbour), settlements, stamp)))
+
+    async def body_crossed(self, neighbour: OrgId, digest: str) -> None:
+        now_ms = self._clock.utc_ms()
+        await self._do(lambda tx: road.body_crossed(tx, str(neighbour), digest, now_ms))
+
+    async def session_began(self, neighbour: OrgId) -> None:
+        now_ms = self._clock.utc_ms()
+        await self._do(lambda tx: road.session_began(tx, str(neighbour), now_ms))
+
+    async def offered_body(self, neighbour: OrgId, digest: str) -> tuple[str | None, bytes | None, int] | None:
+        return await self._ask(lambda db: road.offered_body(db, str(neighbour), digest))
+
+    async def expired(self, before_ms: int, limit: int) -> list[Expired]:
+        return await self._ask(lambda db: road.expired(db, before_ms, limit))
+
+    async def expire(self, found: Expired, home: Homeward) -> frozenset[OrgId]:
+        stamp = self.stamp()
+
+        def work(tx: Transaction) -> set[OrgId]:
+            if found.place == "out":
+                return road.end(tx, found.item, home, stamp) if road.still_expired(tx, found.item) else set()
+            return boxes.end(tx, found.item, home, stamp) if boxes.still_unfetched(tx, found.item) else set()
+
+        return frozenset(await self._do(work))
+
+    # documents out
+
+    async def waiting(self, organs: Sequence[OrgId], kind: str, limit: int) -> list[Waiting]:
+        codes = [str(organ) for organ in organs]
+        return await self._ask(lambda db: boxes.waiting(db, codes, kind, limit))
+
+    async def count(self, organs: Sequence[OrgId], kind: str) -> int:
+        codes = [str(organ) for organ in organs]
+        return await self._ask(lambda db: boxes.count(db, codes, kind))
+
+    async def items_of(self, organs: Sequence[OrgId], doc_id: str) -> list[BoxItem]:
+        codes = [str(organ) for organ in organs]
+        return await self._ask(lambda db: boxes.items_of(db, codes, doc_id))
+
+    async def body_of(self, item: int) -> tuple[str, int, bytes | None, str | None] | None:
+        return await self._ask(lambda db: boxes.body_of(db, item))
+
+    async def fetched(self, item: int) -> None:
+        stamp = self.stamp()
+        await self._do(lambda tx: boxes.fetched(tx, item, stamp))
+
+    async def collect(self, item: int, home: Homeward) -> frozenset[OrgId]:
+        stamp = self.stamp()
+        return frozenset(await self._do(lambda tx: boxes.collect(tx, item, home, stamp)))
+
+    async def set_word(self, item: int, word: str) -> None:
+        stamp = self.stamp()
+        await self._do(lambda tx: boxes.set_word(tx, item, word, stamp))
+
+    async def fail(self, item: int, fails_max: int, reason: str) -> bool:
+        stamp = self.stamp()
+        return await self._do(lambda tx: boxes.fail(tx, item, fails_max, reason, stamp))
+
+    async def sent(self, system: str, status_lines: bool, doc_id: str | None, limit: int, describe: Describe) -> list[SentLine]:
+        return await self._ask(lambda db: boxes.sent(db, system, status_lines, doc_id, limit, describe))
+
+    async def owns_sent(self, system: str, doc_id: str) -> bool:
+        return await self._ask(lambda db: boxes.owns_sent(db, system, doc_id))
+
+    async def request_agency(self, system: str, action: str, fields: Mapping[str, str]) -> int:
+        stamp = self.stamp()
+        return await self._do(lambda tx: boxes.request_agency(tx, system, action, fields, stamp))
+
+    # the operator's desk
+
+    async def queue(self, neighbour: str | None, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+        return await self._ask(lambda db: desk.queue(db, neighbour, state, after, limit))
+
+    async def queue_item(self, item: int) -> dict[str, Any] | None:
+        return await self._ask(lambda db: desk.queue_item(db, item))
+
+    async def act_queue(self, action: str, items: Sequence[int], neighbour: str | None, who: str, why: str) -> int:
+        stamp = self.stamp()
+        return await self._do(lambda tx: desk.act_queue(tx, action, items, neighbour, who, why, stamp))
+
+    async def held(self, after: int, limit: int) -> list[dict[str, Any]]:
+        return await self._ask(lambda db: desk.held(db, after, limit))
+
+    async def held_out(self, item: int) -> tuple[bytes, str] | None:
+        return await self._ask(lambda db: desk.header_of_out(db, item))
+
+    async def held_box(self, item: int) -> tuple[bytes, tuple[str, ...]] | None:
+        return await self._ask(lambda db: desk.header_of_box(db, item))
+
+    async def drop_out(self, item: int, home: Homeward, who: str, why: str) -> frozenset[OrgId]:
+        stamp = self.stamp()
+
+        def work(tx: Transaction) -> set[OrgId]:
+            tx.journal(stamp, "dropped", detail=json.dumps({"who": who, "why": why, "item": f"out-{item}"}))
+            return road.end(tx, item, home, stamp)
+
+        return frozenset(await self._do(work))
+
+    async def drop_box(self, item: int, home: Homeward, who: str, why: str) -> frozenset[OrgId]:
+        stamp = self.stamp()
+
+        def work(tx: Transaction) -> set[OrgId]:
+            tx.journal(stamp, "dropped", detail=json.dumps({"who": who, "why": why, "item": f"box-{item}"}))
+            return boxes.end(tx, item, home, stamp)
+
+        return frozenset(await self._do(work))
+
+    async def release_box(self, item: int, who: str, why: str) -> bool:
+        stamp = self.stamp()
+        return await self._do(lambda tx: desk.release_box(tx, item, who, why, stamp))
+
+    async def decide_agency(self, item: int, state: str, who: str, why: str) -> bool:
+        stamp = self.stamp()
+        return await self._do(lambda tx: desk.decide_agency(tx, item, state, who, why, stamp))
+
+    async def trace(self, key: str, limit: int) -> list[dict[str, Any]]:
+        return await self._ask(lambda db: desk.trace(db, key, limit))
+
+    async def depths(self) -> dict[str, Any]:
+        now_ms = self._clock.utc_ms()
+        return await self._ask(lambda db: desk.depths(db, now_ms))
+
+    # care
+
+    async def forget(self, *, handed_over_ms: int, collected_ms: int, sent_ms: int, limit: int) -> tuple[list[str], int]:
+        stamp = self.stamp()
+        return await self._do(
+            lambda tx: care.forget(
+                tx, stamp, handed_over_ms=handed_over_ms, collected_ms=collected_ms, sent_ms=sent_ms, limit=limit
+            )
+        )
+
+    async def known_files(self) -> set[str]:
+        return await self._ask(care.known_files)
+
+    async def verify_chain(self) -> int | None:
+        return await self._ask(care.verify_chain)

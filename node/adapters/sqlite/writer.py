@@ -1,0 +1,191 @@
+"""The one writer: everything that waits is committed together, and only then does anybody hear of it.
+
+A transaction is a plain function of a `Transaction`; a group of them shares one BEGIN IMMEDIATE … COMMIT, each under a
+savepoint of its own, so that a member's failure leaves its neighbours alone. Knows the journal's hash chain (it must grow in
+the order of commits) and no other table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from node.adapters.sqlite.connection import Connection
+from node.core.errors import Deferred, Reason
+from node.core.tally import Tally
+
+T = TypeVar("T")
+
+FULL_RETRY_S = 30.0
+
+
+class StoreFailed(Exception):
+    """The disk or the database let us down. The process exits and never repeats the sync (architecture, decision 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The instant rows of one call carry: UTC ms, its bound, and whether the clock was synchronised."""
+
+    at_ms: int
+    bound_ms: int
+    synchronised: bool
+
+
+class Transaction:
+    """What a member may use: the connection, and the journal whose chain runs through all members."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        row = db.execute("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
+        self.head: tuple[int, bytes] = (row[0], bytes(row[1])) if row else (0, b"\0" * 32)
+
+    def journal(
+        self,
+        stamp: Stamp,
+        event: str,
+        *,
+        envelope: str = "",
+        recipient: str = "",
+        neighbour: str = "",
+        reason: str = "",
+        detail: str = "",
+    ) -> None:
+        """Append a row. detail is JSON or a short text; never a document's content."""
+        seq = self.head[0] + 1
+        fields = (seq, stamp.at_ms, stamp.bound_ms, event, envelope, recipient, neighbour, reason, detail)
+        digest = chained(self.head[1], fields)
+        self.db.execute("INSERT INTO journal VALUES (?,?,?,?,?,?,?,?,?,?)", (*fields, digest))
+        self.head = (seq, digest)
+
+
+def chained(previous: bytes, fields: tuple[Any, ...]) -> bytes:
+    """SHA-256 over the hash before and the row as compact JSON: what `journal.hash` holds."""
+    return hashlib.sha256(previous + json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()).digest()
+
+
+@dataclass(slots=True)
+class _Member(Generic[T]):
+    work: Callable[[Transaction], T]
+    future: asyncio.Future[T]
+
+
+@dataclass(slots=True)
+class _Outcome:
+    value: Any = None
+    error: Exception | None = None
+
+
+def commit_group(db: sqlite3.Connection, works: list[Callable[[Transaction], Any]]) -> list[_Outcome]:
+    """Run every member in one transaction and commit. A member that raises is undone alone; a constraint error gets one
+    retry in a transaction of its own. Errors of the engine itself pass through, with everything rolled back."""
+    outcomes: list[_Outcome] = []
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        transaction = Transaction(db)
+        for work in works:
+            outcomes.append(_member(transaction, work))
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome.error, sqlite3.IntegrityError) and len(works) > 1:
+            outcomes[index] = commit_group(db, [works[index]])[0]
+    return outcomes
+
+
+def _member(transaction: Transaction, work: Callable[[Transaction], Any]) -> _Outcome:
+    db = transaction.db
+    head = transaction.head
+    db.execute("SAVEPOINT member")
+    try:
+        value = work(transaction)
+    except (sqlite3.OperationalError, sqlite3.InternalError):
+        raise
+    except Exception as error:
+        db.execute("ROLLBACK TO member")
+        db.execute("RELEASE member")
+        transaction.head = head
+        return _Outcome(error=error)
+    db.execute("RELEASE member")
+    return _Outcome(value=value)
+
+
+class Writer:
+    """Owns the write connection. `do` may be called from anywhere; `run` is the one task that commits."""
+
+    def __init__(self, connection: Connection, group_max: int, tally: Tally) -> None:
+        self._connection = connection
+        self._group_max = group_max
+        self._tally = tally
+        self._waiting: deque[_Member[Any]] = deque()
+        self._wake = asyncio.Event()
+        self._closed: Exception | None = None
+
+    async def do(self, work: Callable[[Transaction], T]) -> T:
+        """Have work committed with whatever else waits; returns after the commit.
+
+        Raises what work raised; Deferred when the disk is full or the writer has gone (then nobody knows whether the row
+        exists: the caller's retry will meet it).
+        """
+        if self._closed is not None:
+            raise Deferred(FULL_RETRY_S, Reason.NOT_NOW, in_doubt=True) from self._closed
+        member: _Member[T] = _Member(work, asyncio.get_running_loop().create_future())
+        self._waiting.append(member)
+        self._wake.set()
+        return await member.future
+
+    async def run(self) -> None:
+        """Commit until cancelled. Raises StoreFailed when the engine fails; whoever waits hears `Deferred`."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._waiting:
+                    await self._commit([self._waiting.popleft() for _ in range(min(len(self._waiting), self._group_max))])
+        except BaseException as error:
+            self._closed = error if isinstance(error, Exception) else StoreFailed("the writer has stopped")
+            self._abandon(list(self._waiting))
+            self._waiting.clear()
+            raise
+
+    async def drain(self) -> None:
+        """Wait until nothing waits any more (used while stopping)."""
+        if self._closed is None:
+            await self.do(lambda transaction: None)
+
+    async def _commit(self, group: list[_Member[Any]]) -> None:
+        try:
+            outcomes = await self._connection.run(lambda db: commit_group(db, [member.work for member in group]))
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                self._abandon(group, Deferred(FULL_RETRY_S, Reason.DISK_FULL))
+                return
+            self._abandon(group)
+            raise StoreFailed(str(error)) from error
+        except BaseException:
+            self._abandon(group)
+            raise
+        self._tally.add("truc_commits_total")
+        self._tally.add("truc_commit_members_total", len(group))
+        for member, outcome in zip(group, outcomes, strict=True):
+            if member.future.done():
+                continue
+            if outcome.error is not None:
+                member.future.set_exception(outcome.error)
+            else:
+                member.future.set_result(outcome.value)
+
+    def _abandon(self, group: list[_Member[Any]], error: Exception | None = None) -> None:
+        for member in group:
+            if not member.future.done():
+                member.future.set_exception(error or Deferred(FULL_RETRY_S, Reason.NOT_NOW, in_doubt=True))
+                member.future.exception()  # a caller that was cancelled meanwhile must not leave a warning behind

@@ -1,0 +1,444 @@
+"""The composition root: the only file that knows every concrete class. Constructors in reading order, nothing else.
+
+`main` is what `truc run` calls. `build` is split from it so that a rehearsal can put other adapters in the same places.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from importlib import metadata
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from node import config
+from node.adapters import chance, logs, metrics
+from node.adapters.bodies.folder import FolderBodies
+from node.adapters.clock import HostClock
+from node.adapters.directory_file import DirectoryFileError
+from node.adapters.directory_file import load as load_directory
+from node.adapters.http import tls
+from node.adapters.http.admin import admin_app
+from node.adapters.http.link_client import HttpLink
+from node.adapters.http.link_server import link_app
+from node.adapters.http.listener import Guards, Listener, listen
+from node.adapters.http.office_vxp import VxpFace, no_pages
+from node.adapters.registry import Registry, RegistryError
+from node.adapters.signing import Signer, Verifier
+from node.adapters.sqlite.connection import open_reader, open_writer
+from node.adapters.sqlite.store import SqliteStore, WrongNode
+from node.core import instant
+from node.core.directory import Directory, Entry
+from node.core.envelope import Lane, Limits
+from node.core.forwarding import Patience
+from node.core.identifier import OrgId
+from node.core.office import System
+from node.core.package import Party, Reference
+from node.core.routing import Table, table_for
+from node.core.tally import Tally
+from node.core.wire import Batch, EnvelopeVerdicts
+from node.desk import Desk, Identity
+from node.documents.edxml import Reader, ReadLimits, StatusMessage, write_status
+from node.forwarder import Bounds, Forwarder
+from node.gateway import Gateway
+from node.housekeeper import Housekeeper, Keep
+from node.intake import Intake, Rules
+from node.mailbox import Mailbox
+from node.origin import Origin
+from node.ports import Clock
+from node.uplink import Pace, Uplink
+
+log = structlog.get_logger()
+
+STOP_GRACE_S = 10.0
+HOUR_MS = 3_600_000
+DAY_MS = 86_400_000
+EXIT_FAILED = 1
+EXIT_CONFIG = 78
+
+
+class Surroundings:
+    """What a node knows of the world from files that may change under it: the directory, the systems, and its routing table.
+
+    A directory file that turns bad keeps the last good one in use, with an error in the log (decision 13).
+    """
+
+    def __init__(self, code: OrgId, path: Path, registry: Registry, clock: Clock) -> None:
+        self._code = code
+        self._path = path
+        self._registry = registry
+        self._clock = clock
+        self._stamp = _stamp(path)
+        self._served: frozenset[OrgId] = frozenset()
+        self._day = instant.day(clock.utc_ms())
+        self.directory = load_directory(path)
+        self._table = self._tabled()
+
+    def table(self) -> Table:
+        served = self._registry.served()
+        today = instant.day(self._clock.utc_ms())
+        if served != self._served or today != self._day:
+            self._served, self._day = served, today
+            self._table = self._tabled()
+        return self._table
+
+    def refresh(self) -> None:
+        """Read the directory again if its file has changed."""
+        stamp = _stamp(self._path)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self.directory = load_directory(self._path)
+            self._table = self._tabled()
+            log.info("directory read again", version=self.directory.version)
+        except (DirectoryFileError, OSError, ValueError) as error:
+            log.error("directory not usable, keeping the last good one", reason=str(error)[:500])
+
+    def _tabled(self) -> Table:
+        """Served here: the organs of the registered systems, and every connected organ whose prefix ends at this node, so that a
+        document waits in the mailbox even before a system is registered for it."""
+        bare = table_for(self.directory, self._code, frozenset())
+        connected = (entry.code for entry in self.directory.agencies(self._day) if entry.connected_on(self._day))
+        mine = frozenset(code for code in connected if _owned(self.directory, self._code, code))
+        return Table(bare.code, bare.own, mine | self._served, bare.children, bare.parent, bare.away)
+
+
+def _owned(directory: Directory, node: OrgId, code: OrgId) -> bool:
+    """Whether the longest prefix that covers code belongs to this node."""
+    best: tuple[int, OrgId] | None = None
+    for prefix in (code, *code.upwards()):
+        for entry in directory.nodes:
+            if prefix in entry.prefixes and (best is None or len(prefix.path) > best[0] or entry.code.path > best[1].path):
+                if best is not None and len(prefix.path) < best[0]:
+                    continue
+                best = (len(prefix.path), entry.code)
+        if best is not None:
+            return best[1] == node
+    return False
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        facts = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+
+
+class OfficeDoor:
+    """What the office faces are handed: intake, mailbox and directory as one thing."""
+
+    def __init__(self, registry: Registry, intake: Intake, mailbox: Mailbox, surroundings: Surroundings, clock: Clock) -> None:
+        self._registry = registry
+        self._intake = intake
+        self._surroundings = surroundings
+        self._clock = clock
+        self.waiting = mailbox.waiting
+        self.count = mailbox.count
+        self.sent = mailbox.sent
+        self.owns_sent = mailbox.owns_sent
+        self.open_deliveries = mailbox.open_deliveries
+        self.fetch = mailbox.fetch
+        self.settle = mailbox.settle
+        self.request_agency = mailbox.request_agency
+        self.submit = intake.submit
+
+    def system(self, system_id: str) -> System | None:
+        return self._registry.get(system_id)
+
+    async def agencies(self) -> Sequence[Entry]:
+        return self._surroundings.directory.entries
+
+
+class LinkDoor:
+    """What the link listener is handed: the parent's side of every child's calls."""
+
+    def __init__(self, intake: Intake, forwarder: Forwarder) -> None:
+        self._intake = intake
+        self._forwarder = forwarder
+        self.pull = forwarder.pull
+        self.get_body = forwarder.get_body
+        self.put_body = intake.put_body
+
+    async def push(self, peer: OrgId, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
+        self._forwarder.seen(self._forwarder.neighbours[peer], True)
+        return await self._intake.accept(batch, peer)
+
+
+class Application:
+    """A built node: its listeners and its gateway. `serve` runs it until stop is set."""
+
+    def __init__(self, settings: config.NodeConfig) -> None:
+        self._settings = settings
+        self._listeners: list[Listener] = []
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        settings = self._settings
+        code = OrgId.canonical(settings.node.code)
+        data = settings.node.data_dir
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        async with AsyncExitStack() as closing:
+            clock = HostClock(settings.clock.bound_ms)
+            tally = Tally()
+            registry = Registry(settings.node.systems, tally)
+            surroundings = Surroundings(code, settings.node.directory, registry, clock)
+            bodies = FolderBodies(data / "bodies", settings.store.inline_bytes_max, chance.token)
+            closing.callback(bodies.close)
+            store = await _open_store(settings, code, clock, tally, closing)
+            await bodies.sweep(await store.known_files())
+
+            rng = chance.generator()
+            signer = Signer(settings.link.certificate, settings.link.key)
+            verifier = Verifier(settings.link.trust, settings.node.zone)
+            origin = Origin(code, store, clock, signer, rng, surroundings.table, lambda: surroundings.directory, _status_writer)
+            parent = OrgId.canonical(settings.link.parent_code) if settings.link.parent_url else None
+            children = [OrgId.canonical(child.code) for child in settings.link.children]
+            neighbours = [*([parent] if parent is not None else []), *children]
+            forwarder = Forwarder(store, bodies, clock, origin, tally, _bounds(settings), rng, neighbours)
+            intake = Intake(
+                code,
+                store,
+                bodies,
+                clock,
+                verifier,
+                origin,
+                tally,
+                _rules(settings),
+                surroundings.table,
+                lambda: surroundings.directory,
+                registry.all,
+                lambda: Reader(_read_limits(settings)),
+                forwarder.wake,
+            )
+            mailbox = Mailbox(
+                store,
+                bodies,
+                clock,
+                origin,
+                tally,
+                forwarder.wake,
+                list_max=settings.office.list_max,
+                fails_max=settings.office.fails_max,
+            )
+            keep = Keep(
+                int(settings.retention.handed_over_h * HOUR_MS),
+                int(settings.retention.collected_d * DAY_MS),
+                int(settings.retention.sent_d * DAY_MS),
+            )
+            housekeeper = Housekeeper(
+                store, bodies, clock, origin, tally, forwarder.wake, surroundings.refresh, keep, settings.retention.sweep_s
+            )
+            loops = [housekeeper.run]
+            if parent is not None:
+                link = HttpLink(settings.link, settings.node.zone, clock)
+                closing.push_async_callback(link.close)
+                uplink = Uplink(
+                    parent,
+                    link,
+                    forwarder,
+                    store,
+                    bodies,
+                    intake.accept,
+                    intake.put_body,
+                    tally,
+                    _pace(settings),
+                    rng,
+                    chance.token(),
+                )
+                loops += [uplink.run_push, uplink.run_pull, uplink.run_uploads, uplink.run_downloads]
+            identity = Identity(
+                settings.node.name,
+                code,
+                settings.node.tier,
+                version(),
+                settings.link.parent_url,
+                clock.utc_ms(),
+                {"link": _expiry(settings.link.certificate), "office": _expiry(settings.office.certificate)},
+            )
+            desk = Desk(
+                identity,
+                store,
+                bodies,
+                clock,
+                origin,
+                forwarder,
+                tally,
+                lambda: surroundings.directory,
+                parent,
+                lambda: registry.problem,
+                lambda: store.size_bytes() + bodies.stored_bytes(),
+            )
+            door = OfficeDoor(registry, intake, mailbox, surroundings, clock)
+            apps = {
+                "link": link_app(
+                    settings.link,
+                    LinkDoor(intake, forwarder),
+                    tls.judge(_registered(settings), clock),
+                    lambda reason: tally.add("truc_refusals_total", door="link", reason=reason.value),
+                ),
+                "office": _office_app(door, clock, settings, tally),
+                "admin": admin_app(desk, lambda: metrics.exposition(tally, desk.gauges), chance.kept_token(data / "admin.token")),
+            }
+
+            async def open_doors() -> None:
+                await self._open(apps)
+
+            async def close_doors() -> None:
+                desk.stopping = True
+                await self._close()
+
+            await Gateway(store.run, loops, open_doors, close_doors, store.drain).run(stop)
+
+    async def _open(self, apps: Mapping[str, web.Application]) -> None:
+        settings = self._settings
+        ports: dict[str, int] = {}
+        doors = (
+            ("link", settings.link, tls.link_server_context(settings.link.certificate, settings.link.key, settings.link.trust)),
+            ("office", settings.office, tls.office_server_context(settings.office.certificate, settings.office.key)),
+            ("admin", settings.admin, None),
+        )
+        for name, section, context in doors:
+            listener = await listen(apps[name], section.listen_host, section.listen_port, _guards(settings, name), context)
+            self._listeners.append(listener)
+            ports[f"{name}_port"] = listener.port
+        run_file = settings.node.data_dir / "run.json"
+        temporary = run_file.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"pid": os.getpid(), **ports}) + "\n", encoding="ascii")
+        temporary.replace(run_file)
+
+    async def _close(self) -> None:
+        """The admin listener closes last, so that an operator can watch the others."""
+        (self._settings.node.data_dir / "run.json").unlink(missing_ok=True)
+        for listener in self._listeners:
+            await listener.close(STOP_GRACE_S)
+
+
+async def _open_store(
+    settings: config.NodeConfig, code: OrgId, clock: Clock, tally: Tally, closing: AsyncExitStack
+) -> SqliteStore:
+    path = settings.node.data_dir / "node.db"
+    writer = await open_writer(path, settings.store.wal_pages_max)
+    closing.push_async_callback(writer.close)
+    reader = await open_reader(path)
+    closing.push_async_callback(reader.close)
+    store = SqliteStore(writer, reader, clock, tally, settings.store.group_max, path)
+    await store.prepare(code)
+    return store
+
+
+def _status_writer(sender: Party, reference: Reference, status: str, text: str, at_ms: int) -> bytes:
+    return write_status(StatusMessage(sender, reference, status, at_ms, description=text))
+
+
+def _read_limits(settings: config.NodeConfig) -> ReadLimits:
+    return ReadLimits(settings.office.package_bytes_max, settings.office.unpacked_bytes_max)
+
+
+def _rules(settings: config.NodeConfig) -> Rules:
+    return Rules(
+        Limits(settings.office.package_bytes_max, settings.forwarding.hops_max),
+        int(settings.forwarding.lifetime_d * DAY_MS),
+        int(settings.office.repeat_window_h * HOUR_MS),
+        settings.store.free_bulk_percent / 100,
+        settings.store.free_urgent_percent / 100,
+    )
+
+
+def _bounds(settings: config.NodeConfig) -> Bounds:
+    forwarding = settings.forwarding
+    patience = Patience(int(forwarding.retry_min_s * 1000), int(forwarding.retry_max_s * 1000), forwarding.attempts_max)
+    return Bounds(
+        # Room for wrappers and frames: a full batch must pass the neighbour's own limit.
+        settings.link.batch_bytes_max * 3 // 4,
+        settings.link.batch_envelopes_max,
+        dict(zip(Lane, forwarding.weights, strict=True)),
+        patience,
+    )
+
+
+def _pace(settings: config.NodeConfig) -> Pace:
+    link = settings.link
+    return Pace(int(link.pull_wait_s * 1000), link.probe_max_s, link.batch_bytes_max * 3 // 4, link.body_chunk_bytes)
+
+
+def _registered(settings: config.NodeConfig) -> tls.Registered:
+    return tls.registered(((OrgId.canonical(child.code), child.pins) for child in settings.link.children), settings.node.zone)
+
+
+def _guards(settings: config.NodeConfig, name: str) -> Guards:
+    link, office = settings.link, settings.office
+    if name == "link":
+        return Guards(
+            link.connections_max,
+            link.connections_max,
+            link.connections_per_peer_max,
+            link.handshake_timeout_s,
+            link.idle_timeout_s,
+        )
+    if name == "office":
+        return Guards(
+            office.connections_max,
+            office.connections_max,
+            office.connections_max,
+            link.handshake_timeout_s,
+            office.idle_timeout_s,
+            office.header_bytes_max,
+        )
+    return Guards(64, 64, 64, link.handshake_timeout_s, link.idle_timeout_s)
+
+
+def _office_app(door: OfficeDoor, clock: Clock, settings: config.NodeConfig, tally: Tally) -> web.Application:
+    app = web.Application(middlewares=[no_pages], client_max_size=settings.office.package_bytes_max + 2)
+    VxpFace(door, clock, settings.office).register(app)
+    return app
+
+
+def _expiry(certificate: Path) -> int:
+    """End of validity (UTC ms) of the first certificate in a PEM file."""
+    from cryptography import x509
+
+    leaf = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+    return int(leaf.not_valid_after_utc.timestamp() * 1000)
+
+
+def version() -> str:
+    try:
+        return metadata.version("truc")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+def main(path: Path) -> int:
+    """Run one node until SIGTERM or SIGINT. Returns the exit code: 0 drained, 1 failed, 78 bad configuration."""
+    try:
+        settings, _ = config.load(path, os.environ)
+    except config.ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+    clock = HostClock(settings.clock.bound_ms)
+    logs.configure(level=settings.node.log_level, utc_ms=clock.utc_ms, node=settings.node.code or "hub", tier=settings.node.tier)
+    try:
+        asyncio.run(_run(settings))
+    except (RegistryError, DirectoryFileError, tls.TlsFileError, WrongNode) as error:
+        log.error("bad configuration", reason=str(error))
+        return EXIT_CONFIG
+    except Exception:
+        log.exception("node failed")
+        return EXIT_FAILED
+    return 0
+
+
+async def _run(settings: config.NodeConfig) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await Application(settings).serve(stop)

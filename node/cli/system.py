@@ -1,0 +1,285 @@
+"""`truc system`: the office systems registered at a node, in its systems file; a running node sees a change at once."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from node.adapters import directory_file, registry
+from node.cli.config import load_config
+from node.cli.face import Group, config_option, json_option, option
+from node.cli.talk import Code, Stop, bad_configuration, json_line, say, t, table
+from node.config import NodeConfig
+from node.core.directory import Directory
+from node.core.errors import Refused
+from node.core.identifier import OrgId
+from node.core.instant import day
+from node.core.office import System
+from node.core.words import sentence
+
+SECRET_BYTES = 32
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@click.group(
+    cls=Group, texts=("Hệ thống quản lý văn bản và điều hành đã đăng ký tại nút.", "Office systems registered at the node.")
+)
+def command() -> None:
+    pass
+
+
+id_argument = click.argument("system_id", metavar="ID")
+
+
+@command.command(
+    "add",
+    texts=(
+        "Đăng ký một hệ thống và in khóa bí mật của nó, một lần duy nhất.",
+        "Register a system and print its secret, once.",
+    ),
+)
+@id_argument
+@option(
+    "--code",
+    "codes",
+    metavar="CODE",
+    multiple=True,
+    required=True,
+    texts=("mã cơ quan được gửi và nhận thay; lặp lại được", "organ it sends and receives for; repeatable"),
+)
+@option(
+    "--network",
+    "networks",
+    metavar="CIDR",
+    multiple=True,
+    texts=("chỉ được gọi từ mạng này; lặp lại được", "network it may call from; repeatable"),
+)
+@option("--all-or-nothing", is_flag=True, texts=("chỉ gửi khi gửi được đến tất cả Bên nhận", "send to all recipients or to none"))
+@json_option
+@config_option
+def add(system_id: str, codes: Sequence[str], networks: Sequence[str], all_or_nothing: bool, as_json: bool) -> None:
+    config, _ = load_config()
+    directory = _directory(config)
+    organs = tuple(dict.fromkeys(_organ(text, directory) for text in codes))
+    fresh = System(system_id, organs, (secrets.token_urlsafe(SECRET_BYTES),), _networks(networks), False, all_or_nothing)
+
+    def change(systems: tuple[System, ...]) -> tuple[System, ...]:
+        if any(system.id == system_id for system in systems):
+            what = (f"đã có hệ thống {system_id}", f"system {system_id} is there already")
+            raise Stop(Code.FAILED, what, ("xem truc system list", "see truc system list"))
+        _refuse_taken(fresh, systems)
+        return (*systems, fresh)
+
+    _update(config.node.systems, change)
+    for warning in _warnings(config, directory, organs):
+        say(f"Lưu ý: {warning[0]}", f"Note: {warning[1]}")
+    if not networks:
+        say(
+            "Lưu ý: hệ thống được gọi từ mọi địa chỉ; nên giới hạn bằng --network.",
+            "Note: it may call from anywhere; --network limits that.",
+        )
+    _print_secret(fresh, as_json)
+
+
+@command.command("list", texts=("Liệt kê các hệ thống, không in khóa bí mật.", "List the systems, without their secrets."))
+@json_option
+@config_option
+def list_(as_json: bool) -> None:
+    config, _ = load_config()
+    systems = _load(config.node.systems)
+    if as_json:
+        for system in systems:
+            json_line(_public(system))
+        return
+    if not systems:
+        say("Chưa đăng ký hệ thống nào; thêm bằng truc system add.", "No system is registered; truc system add adds one.")
+        return
+    headings = t("hệ thống|mã|mạng|khóa bí mật|trạng thái", "system|codes|networks|secrets|state").split("|")
+    table(headings, (_cells(system) for system in systems))
+
+
+@command.command(
+    "rotate",
+    texts=(
+        "Thêm một khóa bí mật mới; khóa cũ còn dùng được cho đến khi chạy lại với --finish.",
+        "Add a new secret; the old one works on until this is run with --finish.",
+    ),
+)
+@id_argument
+@option("--finish", is_flag=True, texts=("bỏ khóa cũ, chỉ giữ khóa mới", "drop the old secret, keep the new one"))
+@json_option
+@config_option
+def rotate(system_id: str, finish: bool, as_json: bool) -> None:
+    config, _ = load_config()
+    fresh = secrets.token_urlsafe(SECRET_BYTES)
+
+    def turn(system: System) -> System:
+        overlap = len(system.secrets) > 1
+        if finish and not overlap:
+            what = (f"{system_id} chỉ có một khóa bí mật", f"{system_id} has one secret only")
+            raise Stop(
+                Code.FAILED,
+                what,
+                ("bắt đầu bằng truc system rotate, không có --finish", "begin with truc system rotate, without --finish"),
+            )
+        if not finish and overlap:
+            what = (f"{system_id} đang có hai khóa bí mật", f"{system_id} has two secrets already")
+            raise Stop(
+                Code.FAILED,
+                what,
+                ("bỏ khóa cũ trước: truc system rotate --finish", "drop the old one first: truc system rotate --finish"),
+            )
+        return replace(system, secrets=system.secrets[:1] if finish else (fresh, *system.secrets))
+
+    changed = _change_one(config, system_id, turn)
+    if finish:
+        say("Đã bỏ khóa cũ.", "The old secret is gone.")
+    else:
+        _print_secret(changed, as_json)
+
+
+@command.command(
+    "disable",
+    texts=(
+        "Ngừng cho một hệ thống gửi và nhận; --undo cho dùng lại.",
+        "Stop a system from sending and receiving; --undo restores it.",
+    ),
+)
+@id_argument
+@option("--undo", is_flag=True, texts=("cho dùng lại", "enable it again"))
+@config_option
+def disable(system_id: str, undo: bool) -> None:
+    config, _ = load_config()
+    _change_one(config, system_id, lambda system: replace(system, disabled=not undo))
+    if undo:
+        say(f"{system_id} dùng lại được.", f"{system_id} is enabled.")
+    else:
+        say(f"{system_id} đã ngừng được sử dụng.", f"{system_id} is disabled.")
+
+
+def _organ(text: str, directory: Directory | None) -> OrgId:
+    try:
+        return directory.resolve(text) if directory else OrgId.parse(text)
+    except Refused as refused:
+        raise Stop(Code.USAGE, (sentence(refused), sentence(refused, "en"))) from None
+
+
+def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    networks: list[Network] = []
+    for text in texts:
+        try:
+            networks.append(ipaddress.ip_network(text))
+        except ValueError:
+            what = (f"“{text}” không phải một mạng", f"“{text}” is no network")
+            raise Stop(
+                Code.USAGE, what, ("viết như 10.1.0.0/16 hoặc 10.1.2.3/32", "write it as 10.1.0.0/16 or 10.1.2.3/32")
+            ) from None
+    return tuple(networks)
+
+
+def _directory(config: NodeConfig) -> Directory | None:
+    try:
+        return directory_file.load(config.node.directory)
+    except directory_file.DirectoryFileError as error:
+        say(
+            f"Lưu ý: chưa kiểm tra được mã vì danh mục không dùng được\n  {error}",
+            f"Note: codes were not checked, the directory cannot be used\n  {error}",
+        )
+        return None
+
+
+def _warnings(config: NodeConfig, directory: Directory | None, organs: Iterable[OrgId]) -> list[tuple[str, str]]:
+    if directory is None:
+        return []
+    today = day(time.time_ns() // 1_000_000)
+    node = directory.node(OrgId.canonical(config.node.code))
+    warnings = []
+    for organ in organs:
+        if directory.entry(organ, today) is None:
+            warnings.append(
+                (
+                    f"hôm nay danh mục không có mã {organ}, nên chưa ai gửi đến được",
+                    f"{organ} is not in today's directory: nobody can send to it",
+                )
+            )
+        if node is None or not any(prefix.covers(organ) for prefix in node.prefixes):
+            warnings.append((f"mã {organ} không thuộc phạm vi của nút này", f"{organ} is not covered by this node"))
+    return warnings
+
+
+def _refuse_taken(fresh: System, systems: Iterable[System]) -> None:
+    """One focal point per organ. # QĐ 28/2018 Điều 7.3"""
+    for system in systems:
+        shared = sorted(set(system.codes) & set(fresh.codes))
+        if shared and not system.disabled:
+            what = (f"mã {shared[0]} đã thuộc hệ thống {system.id}", f"{shared[0]} already belongs to {system.id}")
+            raise Stop(
+                Code.FAILED,
+                what,
+                (f"ngừng hệ thống cũ trước: truc system disable {system.id}", f"first: truc system disable {system.id}"),
+            )
+
+
+def _change_one(config: NodeConfig, system_id: str, turn: Callable[[System], System]) -> System:
+    def change(systems: tuple[System, ...]) -> tuple[System, ...]:
+        if all(system.id != system_id for system in systems):
+            what = (f"không có hệ thống {system_id}", f"there is no system {system_id}")
+            raise Stop(Code.FAILED, what, ("xem truc system list", "see truc system list"))
+        return tuple(turn(system) if system.id == system_id else system for system in systems)
+
+    return next(system for system in _update(config.node.systems, change) if system.id == system_id)
+
+
+def _load(path: Path) -> tuple[System, ...]:
+    try:
+        return registry.load(path)
+    except registry.RegistryError as error:
+        raise bad_configuration(error.problems) from None
+
+
+def _update(path: Path, change: Callable[[tuple[System, ...]], tuple[System, ...]]) -> tuple[System, ...]:
+    try:
+        return registry.update(path, change)
+    except registry.RegistryError as error:
+        raise bad_configuration(error.problems) from None
+    except PermissionError as error:
+        what = (f"không được ghi {error.filename or path}", f"{error.filename or path} may not be written")
+        todo = ("chạy lệnh bằng người dùng của nút, hoặc sudo", "run the command as the node's user, or with sudo")
+        raise Stop(Code.NOT_ALLOWED, what, todo) from None
+
+
+def _print_secret(system: System, as_json: bool) -> None:
+    if as_json:
+        json_line({**_public(system), "secret": system.secrets[0]})
+        return
+    say(f"Khóa bí mật của {system.id} (chỉ in một lần, hãy cất kỹ):", f"Secret of {system.id} (printed once, keep it safe):")
+    click.echo(system.secrets[0])
+
+
+def _public(system: System) -> dict[str, object]:
+    return {
+        "id": system.id,
+        "codes": [str(code) for code in system.codes],
+        "networks": [str(network) for network in system.networks],
+        "secrets": len(system.secrets),
+        "disabled": system.disabled,
+        "all_or_nothing": system.all_or_nothing,
+    }
+
+
+def _cells(system: System) -> tuple[object, ...]:
+    state = t("đã ngừng", "disabled") if system.disabled else t("đang dùng", "enabled")
+    return (
+        system.id,
+        " ".join(map(str, system.codes)),
+        " ".join(map(str, system.networks)) or t("mọi nơi", "anywhere"),
+        len(system.secrets),
+        state + (t(", gửi tất cả hoặc không", ", all or nothing") if system.all_or_nothing else ""),
+    )

@@ -1,0 +1,267 @@
+"""What a node's duties hand to the store and get back: envelopes with their routes, offers, and what became of them.
+
+Plain values; the store keeps them, the duties decide. Knows `envelope`, `routing`, `wire`; nothing of SQL or the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from node.core.envelope import BodyRef, Envelope, Header, Hop, Lane
+from node.core.errors import Reason
+from node.core.identifier import OrgId
+from node.core.lifecycle import StatusFlag, Transport
+from node.core.routing import Decision
+from node.core.wire import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBody:
+    """A body that is durable (file) or will be with the row (data). sha256: hex; exactly one of data, file is given."""
+
+    sha256: str
+    size: int
+    data: bytes | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a delivery ended, or was confirmed: state is one of lifecycle.ENDS. text: for people, Vietnamese, may be empty."""
+
+    state: Transport
+    at_ms: int
+    reason: Reason | None = None
+    text: str = ""
+    receiver_doc_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndOf:
+    """An end with the delivery it belongs to: the content of a notice (bì kind "notice")."""
+
+    origin: OrgId
+    id: str
+    recipient: OrgId
+    end: End
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """An office status as read by the node that serves its addressee. reporter: the organ that speaks."""
+
+    reporter: OrgId
+    code: str
+    text: str
+    at_ms: int
+    organ: OrgId
+    document_id: str
+    notation: str
+    date: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEnvelope:
+    """An envelope made at this node, with where each recipient goes: a neighbour, or None for this node's own mailbox.
+
+    bodies: at most what the header names. chain: PEM of this node's certificate chain.
+    """
+
+    envelope: Envelope
+    routes: Mapping[OrgId, OrgId | None]
+    bodies: tuple[StoredBody, ...]
+    chain: bytes
+    doc_ids: Mapping[OrgId, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DoorRefusal:
+    """A receiver refused at the first node: shown in the sent list, never became a delivery."""
+
+    recipient: str
+    written: str
+    reason: Reason
+    successor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One package an office system hands in. repeat_since_ms: the same file from the same system after this is a repeat."""
+
+    system: str
+    file_digest: str
+    message_type: str
+    sender_text: str
+    sender_name: str
+    notation: str
+    date: str
+    title: str
+    local: LocalEnvelope
+    refused: tuple[DoorRefusal, ...]
+    repeat_since_ms: int
+    report: StatusReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What an admission came to: doc_id, whether it was a repeat, files that turned out not to be needed, whom to wake."""
+
+    doc_id: str
+    repeated: bool
+    orphans: tuple[str, ...]
+    neighbours: frozenset[OrgId]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One envelope from a neighbour with this node's judgement per remaining recipient.
+
+    judged: route or refusal for a first copy. anew: the route should it come back to us (exempt from sender and loop rules).
+    doc_ids: per receiving organ here. ends: content of a notice addressed to this node. returns: 02 packages to lay into the
+    sender's mailbox, by the recipient whose delivery ended. report: an office status addressed here. later: what a first copy
+    is told when this node cannot take it now.
+    """
+
+    envelope: Envelope
+    judged: Mapping[OrgId, Decision]
+    anew: Mapping[OrgId, Decision]
+    doc_ids: Mapping[OrgId, str]
+    inline: tuple[StoredBody, ...]
+    chain: bytes | None = None
+    ends: tuple[EndOf, ...] = ()
+    returns: Mapping[tuple[str, str, OrgId], LocalEnvelope] = field(default_factory=dict)
+    report: StatusReport | None = None
+    later: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Verdicts per recipient, files to unlink, neighbours with new work, and which statuses were remarkable."""
+
+    verdicts: Mapping[OrgId, Verdict]
+    orphans: tuple[str, ...]
+    neighbours: frozenset[OrgId]
+    duplicates: int = 0
+    comebacks: int = 0
+    conflicts: int = 0
+    flag: StatusFlag | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An outbox row as the scheduler sees it."""
+
+    item: int
+    envelope: int
+    lane: Lane
+    sender: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """An outbox row that is being offered: everything to put it on the wire. in_doubt: it was so before this offer."""
+
+    item: int
+    recipient: OrgId
+    origin: OrgId
+    id: str
+    header: bytes
+    signature: bytes
+    certificate: str
+    hops: tuple[Hop, ...]
+    attempts: int
+    bodies: tuple[BodyRef, ...]
+    lane: Lane
+    in_doubt: bool
+
+
+class Settled(StrEnum):
+    """What became of an offered row."""
+
+    TAKEN = "taken"
+    LATER = "later"
+    """The neighbour answered for it: it does not hold it."""
+    IN_DOUBT = "in-doubt"
+    """Offered, and nobody answered."""
+    UNSENT = "unsent"
+    """This offer did not happen; what was in doubt before still is."""
+    CHOKED = "choked"
+    """The neighbour calls the batch bad; what was in doubt before still is."""
+    BODY = "body"
+    HELD = "held"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The outcome of one offered row. due_ms: when to offer again. home: what tells the origin of an end. was_in_doubt: as it
+    was before this offer."""
+
+    item: int
+    settled: Settled
+    due_ms: int = 0
+    reason: Reason | None = None
+    need: tuple[str, ...] = ()
+    home: Homeward | None = None
+    was_in_doubt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Homeward:
+    """How the sender hears of an end: by a notice on the road, or, at the origin itself, by the delivery's own row and, where
+    nothing was delivered, by a 02 package in the sender's mailbox (`returned`, by recipient).
+
+    ends is empty for what tells nobody: notices and statuses never cause notices (decision 11).
+    """
+
+    end: End
+    ends: tuple[EndOf, ...] = ()
+    notice: LocalEnvelope | None = None
+    returned: Mapping[OrgId, LocalEnvelope] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionInfo:
+    """What the origin node remembers of a package, to make a 02 about it."""
+
+    doc_id: str
+    system: str
+    sender: OrgId
+    sender_text: str
+    sender_name: str
+    document_id: str
+    notation: str
+    date: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class BoxItem:
+    """A mailbox row. recipients: the addressed codes this organ receives for."""
+
+    item: int
+    header: Header
+    organ: OrgId
+    recipients: tuple[OrgId, ...]
+    doc_id: str
+    state: str
+    fetched: bool
+    done_early: bool
+    fails: int
+
+    @property
+    def id(self) -> str:
+        return self.header.id
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """An outbox row or mailbox item whose lifetime is over. place: "out" or "box"; recipients: the codes it was for."""
+
+    place: str
+    item: int
+    header: Header
+    recipients: tuple[OrgId, ...]

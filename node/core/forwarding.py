@@ -1,0 +1,145 @@
+"""The decisions of the road: which rows go into the next batch, what a verdict means, how long to wait after a failure.
+
+Pure: told the time and given randomness. Knows `custody`, `envelope`, `wire`; nothing of the store or of HTTP.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from node.core.custody import Candidate, Offered, Settled, Settlement
+from node.core.envelope import KIND_NOTICE, KIND_STATUS, Lane
+from node.core.errors import Deferred, Reason
+from node.core.identifier import OrgId
+from node.core.wire import EnvelopeVerdicts, Outcome, Verdict
+
+BODY_WAIT_MS = 30_000
+"""A row that waits for its body to cross is offered again after this even if nobody told us that the body is there."""
+
+
+def in_turn(rows: Sequence[Candidate]) -> list[Candidate]:
+    """Rows of one lane, senders taking turns, each sender's own rows in order."""
+    queues: dict[str, deque[Candidate]] = {}
+    for row in rows:
+        queues.setdefault(row.sender, deque()).append(row)
+    ring = deque(queues.values())
+    result: list[Candidate] = []
+    while ring:
+        queue = ring.popleft()
+        result.append(queue.popleft())
+        if queue:
+            ring.append(queue)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whose turn it is on one link, kept between batches: virtual time, and the virtual finish of each lane's last row."""
+
+    virtual: float = 0.0
+    finish: Mapping[Lane, float] = field(default_factory=dict)
+
+
+def cut_batch(
+    lanes: Mapping[Lane, Sequence[Candidate]],
+    weights: Mapping[Lane, int],
+    turn: Turn,
+    *,
+    bytes_max: int,
+    rows_max: int,
+    envelopes_max: int,
+) -> tuple[list[Candidate], Turn]:
+    """Cut the next batch and say whose turn is next: lanes share a full link by weight, none is shut out, and a row that
+    arrives in an idle lane goes next.
+
+    Start-time fair queueing: a row starts at the later of virtual time and its lane's last finish, and costs its bytes divided
+    by the lane's weight; the earliest start goes first. The first row always fits, so a large one waits for one batch at most.
+    The result is ordered by lane: the urgent stand first. # QĐ 28/2018 Điều 6.2
+    """
+    queues = {lane: deque(in_turn(rows)) for lane, rows in lanes.items() if rows}
+    finish = dict(turn.finish)
+    virtual = turn.virtual
+    chosen: list[Candidate] = []
+    envelopes: set[int] = set()
+    total = 0
+    while queues and len(chosen) < rows_max:
+        lane = min(queues, key=lambda each: (max(virtual, finish.get(each, 0.0)), each))
+        row = queues[lane][0]
+        full = total + row.bytes > bytes_max or (row.envelope not in envelopes and len(envelopes) >= envelopes_max)
+        if chosen and full:
+            del queues[lane]
+            continue
+        queues[lane].popleft()
+        if not queues[lane]:
+            del queues[lane]
+        virtual = max(virtual, finish.get(lane, 0.0))
+        finish[lane] = virtual + row.bytes / weights[lane]
+        chosen.append(row)
+        envelopes.add(row.envelope)
+        total += row.bytes
+    return sorted(chosen, key=lambda row: row.lane), Turn(virtual, finish)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Waits, in ms: after `later` at least min_ms doubling to max_ms; attempts_max offers that the neighbour chokes on."""
+
+    min_ms: int
+    max_ms: int
+    attempts_max: int
+
+    def wait_ms(self, attempts: int, rng: random.Random) -> int:
+        """Full jitter over a doubling cap. A wait longer than the cap means the cap (decision 11)."""
+        cap = min(self.max_ms, self.min_ms * (1 << min(attempts, 20)))
+        return rng.randint(self.min_ms, max(self.min_ms, cap))
+
+
+def settle(
+    offered: Sequence[Offered], verdicts: Sequence[EnvelopeVerdicts], *, now_ms: int, patience: Patience, rng: random.Random
+) -> list[Settlement]:
+    """Match the neighbour's verdicts to what was offered. A row nobody spoke of stays in doubt and is offered again."""
+    spoken: dict[tuple[OrgId, str, OrgId], Verdict] = {}
+    for entry in verdicts:
+        for code, verdict in entry.verdicts.items():
+            spoken[entry.origin, entry.id, code] = verdict
+    return [_one(row, spoken.get((row.origin, row.id, row.recipient)), now_ms, patience, rng) for row in offered]
+
+
+def _one(row: Offered, verdict: Verdict | None, now_ms: int, patience: Patience, rng: random.Random) -> Settlement:
+    if verdict is None:
+        return Settlement(row.item, Settled.IN_DOUBT, now_ms, Reason.NOT_NOW)
+    match verdict.outcome:
+        case Outcome.TAKEN:
+            return Settlement(row.item, Settled.TAKEN)
+        case Outcome.NEED:
+            return Settlement(row.item, Settled.BODY, now_ms + BODY_WAIT_MS, need=verdict.need)
+        case Outcome.REFUSED:
+            return Settlement(row.item, Settled.ENDED, reason=verdict.reason or Reason.INTERNAL)
+        case Outcome.LATER if verdict.reason is Reason.INTERNAL and row.attempts + 1 >= patience.attempts_max:
+            return Settlement(row.item, Settled.HELD, reason=Reason.INTERNAL)  # poison over there: a person decides
+        case Outcome.LATER:
+            asked_ms = int(verdict.retry_s * 1000)
+            wait_ms = min(patience.max_ms, max(asked_ms, patience.wait_ms(row.attempts, rng) if asked_ms > 1000 else asked_ms))
+            return Settlement(row.item, Settled.LATER, now_ms + wait_ms, verdict.reason or Reason.NOT_NOW)
+
+
+def settle_failure(offered: Sequence[Offered], failure: Deferred, *, now_ms: int) -> list[Settlement]:
+    """No verdict at all: everything in doubt if the offer left this node, else as it was. Due at once: the wait is the
+    neighbour's, not the row's, so that a restored link finds everything ready."""
+    settled = Settled.IN_DOUBT if failure.in_doubt else Settled.UNSENT
+    return [Settlement(row.item, settled, now_ms, failure.reason, was_in_doubt=row.in_doubt) for row in offered]
+
+
+def settle_choke(row: Offered, reason: Reason, *, now_ms: int, patience: Patience, rng: random.Random) -> Settlement:
+    """The neighbour calls a batch of this one row bad. Its fault or ours: a person decides after enough attempts."""
+    if row.attempts + 1 >= patience.attempts_max:
+        return Settlement(row.item, Settled.HELD, reason=reason)
+    return Settlement(row.item, Settled.CHOKED, now_ms + patience.wait_ms(row.attempts, rng), reason, was_in_doubt=row.in_doubt)
+
+
+def tells_home(kind: str) -> bool:
+    """Whether the end of such an envelope sends a notice: notices and statuses never cause notices (decision 11)."""
+    return kind not in (KIND_NOTICE, KIND_STATUS)

@@ -1,0 +1,69 @@
+"""What a notice says and how it is written: the ends of deliveries, told to the node where they began.
+
+Any bytes decode or are `Refused(WIRE_MALFORMED)`. Knows `custody`, `envelope`, `words`; nothing of the road.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from node.core import words
+from node.core.custody import End, EndOf
+from node.core.envelope import Fields, read_code, strict_json
+from node.core.errors import Reason, Refused
+from node.core.lifecycle import ENDS, Transport
+
+MEDIA_NOTICE = "application/vnd.truc.notice.v1+json"
+NOTICE_ENDS_MAX = 4000
+NOTICE_BYTES_MAX = 1 << 20
+
+
+def describe_end(code: str, name: str, end: End) -> str:
+    """One Vietnamese sentence on a delivery that did not succeed, for the clerk who sent it."""
+    whom = f"{name} ({code})" if name and name != code else code
+    what = words.label("transport", end.state.value)
+    why = end.text or (words.sentence(Refused(end.reason, "OrganId", code)) if end.reason is not None else "")
+    return f"Bên nhận {whom}: {what}. {why}".rstrip()
+
+
+def encode_notice(ends: Iterable[EndOf]) -> bytes:
+    """The content of a notice: JSON with the ends it tells. Only codes, ids, instants and reasons."""
+    items = [
+        {
+            "origin": str(end_of.origin),
+            "id": end_of.id,
+            "to": str(end_of.recipient),
+            "state": end_of.end.state.value,
+            "at": end_of.end.at_ms,
+            "reason": end_of.end.reason.value if end_of.end.reason is not None else "",
+            "text": end_of.end.text,
+            "doc": end_of.end.receiver_doc_id,
+        }
+        for end_of in ends
+    ]
+    return json.dumps({"v": 1, "ends": items}, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def decode_notice(data: bytes) -> tuple[EndOf, ...]:
+    """The inverse of `encode_notice`; anything else is Refused(WIRE_MALFORMED)."""
+    fields = Fields(strict_json(data), "notice")
+    fields.whole("v", 1, 1)
+    return tuple(_end_of(Fields(item, "notice.ends")) for item in fields.items("ends", NOTICE_ENDS_MAX))
+
+
+def _end_of(fields: Fields) -> EndOf:
+    state = fields.text("state", 20)
+    reason = fields.text("reason", 60)
+    if state not in {end.value for end in ENDS} or (reason and reason not in set(Reason)):
+        raise Refused(Reason.WIRE_MALFORMED, "notice.ends.state", f"{state} {reason}")
+    end = End(
+        Transport(state),
+        fields.whole("at"),
+        Reason(reason) if reason else None,
+        fields.text("text", 2000),
+        fields.text("doc", 64),
+    )
+    return EndOf(
+        read_code(fields.get("origin"), "notice.origin"), fields.text("id", 36), read_code(fields.get("to"), "notice.to"), end
+    )

@@ -1,0 +1,99 @@
+"""What passes between an office door and the node: plain values, the same for every face (VXP, REST, native).
+
+Knows `identifier`, `errors` and `envelope`; nothing of HTTP or of the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+
+from node.core.errors import Refused
+from node.core.identifier import OrgId
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A registered office system (QLVB&ĐH). codes: organs it may send from and receives for; networks: where it may call from
+    (empty: anywhere). secrets: one, or two while they overlap in rotation. all_or_nothing: one bad receiver stops a package."""
+
+    id: str
+    codes: tuple[OrgId, ...]
+    secrets: tuple[str, ...]
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    disabled: bool = False
+    all_or_nothing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a caller says of a package beside the package: for the log, and to tell a status from a document early."""
+
+    message_type: str = "edoc"
+    sender: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A receiver the package was not sent to. written: its code as in the package; successor: the code to use instead, or ""."""
+
+    written: str
+    refusal: Refused
+    successor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A package is in custody (after the commit). repeated: the same file came before and got this doc_id then."""
+
+    doc_id: str
+    repeated: bool
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One line of the received list. Instants are UTC ms. state is a transport word: initial, processing, fail."""
+
+    doc_id: str
+    kind: str
+    message_type: str
+    sender: str
+    recipient: str
+    state: str
+    priority: int
+    created_ms: int
+    updated_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SentLine:
+    """One line of the sent list: one receiver of one package. *_state are codes of `words.py`; texts are for people.
+
+    send_state: transport state. receive_state: last office status ("" or 01 … 16), receive_text its description.
+    sent_ms: custody at the first node; received_ms: collected by the receiver, 0 where not yet.
+    """
+
+    doc_id: str
+    receiver_doc_id: str
+    sender: str
+    recipient: str
+    title: str
+    notation: str
+    message_type: str
+    sent_ms: int
+    received_ms: int
+    send_state: str
+    send_text: str
+    receive_state: str
+    receive_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The bytes an office handed in, for another office: size in bytes, chunks of bytes in order."""
+
+    doc_id: str
+    size: int
+    chunks: AsyncIterator[bytes]

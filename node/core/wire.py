@@ -1,0 +1,475 @@
+"""Bytes to batch and back: the only description of what crosses a link (`application/vnd.truc.batch.v1` and the JSON beside it).
+
+Any bytes whatever decode, or are `Refused(WIRE_MALFORMED | WIRE_TOO_LARGE)`; there is no third outcome. Knows `envelope`,
+`identifier`, `errors`; nothing of HTTP or TLS.
+
+A batch is `MAGIC`, then frames in the order of `Frame`: kind (1 byte), flags (1), length (4, big-endian), payload.
+
+    SEQUENCE  exactly one: the sequence number, 8 bytes
+    CHAIN     SHA-256 of the leaf's DER (32 bytes), certificate chain in PEM, leaf first
+    BODY      SHA-256 (32 bytes), the body
+    ENVELOPE  length of wrapper (4), of header (4), of signature (2); wrapper, header, signature.
+              The wrapper is JSON: {"to": [code…], "hops": [[code, ms, bound]…], "attempts": n}
+
+Flags are kept for compression by frame once two nodes can agree on it; until then a flag that is set is refused.
+Verdicts are JSON, {"verdicts": [{"origin", "id", "to": [code…], "outcome", …}…]}: one line for all recipients of an envelope
+that share a verdict, so an envelope on which all agree takes one. A pull is the same with its own fields beside. Unknown
+keys at the top level of the two are passed over (later versions add receipts there); everywhere else they are refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from node.core.envelope import (
+    BODIES_MAX,
+    HEADER_BYTES_MAX,
+    HOPS_MAX,
+    RECIPIENTS_MAX,
+    TIME_MAX_MS,
+    Envelope,
+    Fields,
+    Hop,
+    open_envelope,
+    read_code,
+    strict_json,
+)
+from node.core.errors import Reason, Refused
+from node.core.identifier import OrgId
+
+MEDIA_TYPE = "application/vnd.truc.batch.v1"
+MAGIC = b"truc-batch-1\r\n"
+
+SIGNATURE_BYTES_MAX = 200
+WRAPPER_BYTES_MAX = 256 * 1024
+"""4,000 codes of 35 characters and 64 hops, with room."""
+CHAIN_BYTES_MAX = 64 * 1024
+ENVELOPE_BYTES_MAX = HEADER_BYTES_MAX + WRAPPER_BYTES_MAX + SIGNATURE_BYTES_MAX + 64
+BODY_CHUNK_MAX = 8 * 1024 * 1024
+"""The largest chunk of a body any node may be configured to send, so every node takes it."""
+ATTEMPTS_MAX = 1_000_000
+NEED_MAX = BODIES_MAX + 1
+"""All bodies of an envelope, and the certificate chain."""
+RETRY_MAX_S = 86_400.0
+WAIT_MAX_MS = 60_000
+
+_FRAME = struct.Struct(">BBI")
+_SEQUENCE = struct.Struct(">Q")
+_PARTS = struct.Struct(">IIH")
+_DIGEST_BYTES = 32
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_ID = re.compile(r"[0-9a-f-]{36}")
+_SESSION = re.compile(r"[0-9A-Za-z-]{1,64}")
+_REASON = re.compile(r"[a-z][a-z0-9-]{0,63}")
+_PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
+_PEM_END = b"-----END CERTIFICATE-----"
+_WRAPPER_KEYS = frozenset({"to", "hops", "attempts"})
+_VERDICT_KEYS = frozenset({"origin", "id", "to", "outcome", "need", "reason", "retry_s"})
+
+
+class Frame(IntEnum):
+    """Kinds of frames, in the order in which they stand in a batch."""
+
+    SEQUENCE = 1
+    CHAIN = 2
+    BODY = 3
+    ENVELOPE = 4
+
+
+class Outcome(StrEnum):
+    TAKEN = "taken"
+    NEED = "need"
+    REFUSED = "refused"
+    LATER = "later"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a node says of one (envelope, recipient). need: body or certificate digests; reason with refused; retry_s with later.
+
+    A reason may go with later, too."""
+
+    outcome: Outcome
+    need: tuple[str, ...] = ()
+    reason: Reason | None = None
+    retry_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeVerdicts:
+    """Verdicts on one envelope, by recipient code."""
+
+    origin: OrgId
+    id: str
+    verdicts: Mapping[OrgId, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """envelopes in order; small bodies by SHA-256 hex; certificate chains (PEM, leaf first) by SHA-256 hex of the leaf's DER.
+
+    sequence: of a pull's answer, 0 on a push.
+    """
+
+    envelopes: tuple[Envelope, ...] = ()
+    bodies: Mapping[str, bytes] = field(default_factory=dict)
+    certificates: Mapping[str, bytes] = field(default_factory=dict)
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    """session: made anew at each start of the child. sequence: of the batch asked for. confirmed: sequence of the batch the
+    verdicts speak of (0: none). room_bytes: what the child can take now. wait_ms: how long an empty answer may be held back."""
+
+    session: str
+    sequence: int
+    confirmed: int
+    verdicts: tuple[EnvelopeVerdicts, ...]
+    room_bytes: int
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class WireLimits:
+    """What one batch may hold: bytes in all, envelopes, recipients over all its envelopes. Made by `limits_for`."""
+
+    bytes_max: int
+    envelopes_max: int
+    recipients_max: int
+
+    @property
+    def verdict_bytes_max(self) -> int:
+        """Room for the verdicts on a full batch: they repeat at most its codes and digests, on a few lines for each envelope."""
+        return self.bytes_max + 2048 * self.envelopes_max
+
+
+def limits_for(batch_bytes_max: int, envelopes_max: int) -> WireLimits:
+    """The limits of a link whose batches are cut at `batch_bytes_max`.
+
+    One envelope passes whatever its header's size, with its chain. Recipients: twenty an envelope, and four country-wide ones.
+    """
+    bytes_max = batch_bytes_max + ENVELOPE_BYTES_MAX + CHAIN_BYTES_MAX
+    return WireLimits(bytes_max, envelopes_max, 20 * envelopes_max + 4 * RECIPIENTS_MAX)
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """A batch as bytes. Its envelopes are written from their exact header bytes, never from the parsed header."""
+    parts = [MAGIC, *_frame(Frame.SEQUENCE, _SEQUENCE.pack(batch.sequence))]
+    for digest, chain in batch.certificates.items():
+        parts += _frame(Frame.CHAIN, bytes.fromhex(digest), chain)
+    for digest, body in batch.bodies.items():
+        parts += _frame(Frame.BODY, bytes.fromhex(digest), body)
+    for envelope in batch.envelopes:
+        wrapper = _encode_wrapper(envelope)
+        lengths = _PARTS.pack(len(wrapper), len(envelope.header_bytes), len(envelope.signature))
+        parts += _frame(Frame.ENVELOPE, lengths, wrapper, envelope.header_bytes, envelope.signature)
+    return b"".join(parts)
+
+
+def decode_batch(data: bytes, limits: WireLimits) -> Batch:
+    """Bytes as a batch, every inline body and chain checked against its digest; else `Refused(WIRE_MALFORMED | WIRE_TOO_LARGE)`.
+
+    Nothing is copied before its length is known to lie inside the data.
+    """
+    if len(data) > limits.bytes_max:
+        raise _too_large("batch", len(data), limits.bytes_max)
+    if not data.startswith(MAGIC):
+        raise _malformed("batch", data[: len(MAGIC)].hex(), "magic")
+    try:
+        return _read_batch(memoryview(data)[len(MAGIC) :], limits)
+    except RecursionError:
+        raise _malformed("json", "", "depth") from None
+
+
+def encode_verdicts(verdicts: Iterable[EnvelopeVerdicts]) -> bytes:
+    """Verdicts as JSON; at most one entry per envelope, none of them empty."""
+    return _json_bytes({"verdicts": list(_verdict_lines(verdicts))})
+
+
+def decode_verdicts(data: bytes, limits: WireLimits) -> tuple[EnvelopeVerdicts, ...]:
+    """JSON as verdicts, envelopes in the order of their first line; else `Refused(WIRE_MALFORMED | WIRE_TOO_LARGE)`."""
+    try:
+        return _read_verdicts(_open_json(data, "verdicts", limits), limits)
+    except RecursionError:
+        raise _malformed("json", "", "depth") from None
+
+
+def encode_pull(request: PullRequest) -> bytes:
+    return _json_bytes(
+        {
+            "session": request.session,
+            "sequence": request.sequence,
+            "confirmed": request.confirmed,
+            "room": request.room_bytes,
+            "wait_ms": request.wait_ms,
+            "verdicts": list(_verdict_lines(request.verdicts)),
+        }
+    )
+
+
+def decode_pull(data: bytes, limits: WireLimits) -> PullRequest:
+    """JSON as a pull, or `Refused(WIRE_MALFORMED | WIRE_TOO_LARGE)`."""
+    try:
+        fields = _open_json(data, "pull", limits)
+        return PullRequest(
+            session=fields.text("session", 64, _SESSION),
+            sequence=fields.whole("sequence"),
+            confirmed=fields.whole("confirmed"),
+            verdicts=_read_verdicts(fields, limits),
+            room_bytes=fields.whole("room"),
+            wait_ms=fields.whole("wait_ms", 0, WAIT_MAX_MS),
+        )
+    except RecursionError:
+        raise _malformed("json", "", "depth") from None
+
+
+def leaf_digest(chain_pem: bytes) -> str:
+    """SHA-256 (hex) of the DER of the first certificate in a PEM text; `Refused(WIRE_MALFORMED)` where there is none."""
+    begin = chain_pem.find(_PEM_BEGIN)
+    end = chain_pem.find(_PEM_END, begin)
+    if begin < 0 or end < 0:
+        raise _malformed("chain", "", "PEM")
+    try:
+        der = base64.b64decode(b"".join(chain_pem[begin + len(_PEM_BEGIN) : end].split()), validate=True)
+    except ValueError:
+        raise _malformed("chain", "", "base64") from None
+    return hashlib.sha256(der).hexdigest()
+
+
+# -- batches ---------------------------------------------------------------------------------------------------------------
+
+
+def _frame(kind: Frame, *payload: bytes) -> list[bytes]:
+    return [_FRAME.pack(kind, 0, sum(map(len, payload))), *payload]
+
+
+def _frames(data: memoryview) -> Iterator[tuple[Frame, memoryview]]:
+    last = Frame.SEQUENCE
+    while data:
+        if len(data) < _FRAME.size:
+            raise _malformed("frame", str(len(data)), "cut short")
+        number, flags, length = _FRAME.unpack_from(data)
+        if number not in Frame.__members__.values():
+            raise _malformed("frame.kind", str(number))
+        if flags:
+            raise _malformed("frame.flags", str(flags), "0")
+        if length > len(data) - _FRAME.size:
+            raise _malformed("frame.length", str(length), f"≤ {len(data) - _FRAME.size}")
+        kind = Frame(number)
+        if kind < last:
+            raise _malformed("frame.kind", str(number), f"≥ {int(last)}")
+        last = kind
+        yield kind, data[_FRAME.size : _FRAME.size + length]
+        data = data[_FRAME.size + length :]
+
+
+def _read_batch(data: memoryview, limits: WireLimits) -> Batch:
+    sequences: list[int] = []
+    certificates: dict[str, bytes] = {}
+    bodies: dict[str, bytes] = {}
+    envelopes: list[Envelope] = []
+    recipients = 0
+    for kind, payload in _frames(data):
+        match kind:
+            case Frame.SEQUENCE:
+                sequences.append(_read_sequence(payload, len(sequences)))
+            case Frame.CHAIN:
+                _keep(certificates, "chain", *_read_chain(payload))
+            case Frame.BODY:
+                _keep(bodies, "body", *_read_body(payload))
+            case Frame.ENVELOPE:
+                if len(envelopes) >= limits.envelopes_max:
+                    raise _too_large("envelopes", len(envelopes) + 1, limits.envelopes_max)
+                envelopes.append(_read_envelope(payload))
+                recipients += len(envelopes[-1].header.recipients)
+                if recipients > limits.recipients_max:
+                    raise _too_large("recipients", recipients, limits.recipients_max)
+    if not sequences:
+        raise _malformed("sequence", "", "exactly one")
+    return Batch(tuple(envelopes), bodies, certificates, sequences[0])
+
+
+def _read_sequence(payload: memoryview, seen: int) -> int:
+    if seen or len(payload) != _SEQUENCE.size:
+        raise _malformed("sequence", str(len(payload)), "exactly one")
+    sequence = int(_SEQUENCE.unpack(payload)[0])
+    if sequence > TIME_MAX_MS:
+        raise _malformed("sequence", str(sequence), f"≤ {TIME_MAX_MS}")
+    return sequence
+
+
+def _read_chain(payload: memoryview) -> tuple[str, bytes]:
+    if len(payload) > _DIGEST_BYTES + CHAIN_BYTES_MAX:
+        raise _too_large("chain", len(payload), CHAIN_BYTES_MAX)
+    digest, chain = payload[:_DIGEST_BYTES].hex(), bytes(payload[_DIGEST_BYTES:])
+    if leaf_digest(chain) != digest:
+        raise _malformed("chain", digest, "SHA-256 of the leaf")
+    return digest, chain
+
+
+def _read_body(payload: memoryview) -> tuple[str, bytes]:
+    digest, body = payload[:_DIGEST_BYTES].hex(), payload[_DIGEST_BYTES:]
+    if hashlib.sha256(body).hexdigest() != digest:
+        raise _malformed("body", digest, "SHA-256")
+    return digest, bytes(body)
+
+
+def _keep(kept: dict[str, bytes], what: str, digest: str, value: bytes) -> None:
+    if digest in kept:
+        raise _malformed(what, digest, "twice")
+    kept[digest] = value
+
+
+def _encode_wrapper(envelope: Envelope) -> bytes:
+    return _json_bytes(
+        {
+            "to": [str(code) for code in envelope.remaining],
+            "hops": [[str(hop.node), hop.at_ms, hop.bound_ms] for hop in envelope.hops],
+            "attempts": envelope.attempts,
+        }
+    )
+
+
+def _read_envelope(payload: memoryview) -> Envelope:
+    if len(payload) < _PARTS.size:
+        raise _malformed("envelope", str(len(payload)), "cut short")
+    wrapper, header, signature = _PARTS.unpack_from(payload)
+    if _PARTS.size + wrapper + header + signature != len(payload):
+        raise _malformed("envelope", str(len(payload)), "lengths")
+    if wrapper > WRAPPER_BYTES_MAX:
+        raise _too_large("wrapper", wrapper, WRAPPER_BYTES_MAX)
+    if header > HEADER_BYTES_MAX:
+        raise _too_large("header", header, HEADER_BYTES_MAX)
+    if not 0 < signature <= SIGNATURE_BYTES_MAX:
+        raise _malformed("signature", str(signature), f"1..{SIGNATURE_BYTES_MAX}")
+    header_at = _PARTS.size + wrapper
+    signature_at = header_at + header
+    remaining, hops, attempts = _read_wrapper(bytes(payload[_PARTS.size : header_at]))
+    header_bytes = bytes(payload[header_at:signature_at])
+    envelope = open_envelope(header_bytes, bytes(payload[signature_at:]), remaining, hops, attempts)
+    _require_text(envelope)
+    return envelope
+
+
+def _read_wrapper(data: bytes) -> tuple[tuple[OrgId, ...], tuple[Hop, ...], int]:
+    fields = Fields(strict_json(data), "wrapper")
+    fields.only(_WRAPPER_KEYS)
+    remaining = tuple(read_code(code, "wrapper.to") for code in fields.items("to", RECIPIENTS_MAX))
+    hops = tuple(_read_hop(item) for item in fields.items("hops", HOPS_MAX))
+    return remaining, hops, fields.whole("attempts", 0, ATTEMPTS_MAX)
+
+
+def _read_hop(item: object) -> Hop:
+    if not isinstance(item, list) or len(item) != 3:
+        raise _malformed("wrapper.hops", repr(item)[:80])
+    code, at_ms, bound_ms = item
+    instant = Fields({"at": at_ms, "bound": bound_ms}, "wrapper.hops")
+    return Hop(read_code(code, "wrapper.hops"), instant.whole("at"), instant.whole("bound"))
+
+
+def _require_text(envelope: Envelope) -> None:
+    """JSON can spell half a surrogate pair; no database and no office can hold it."""
+    header = envelope.header
+    texts = [header.document_id, header.doc_id, header.media, *header.refs, *(each.written for each in header.recipients)]
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        raise _malformed("header", "", "UTF-8") from None
+
+
+# -- verdicts --------------------------------------------------------------------------------------------------------------
+
+
+def _verdict_lines(verdicts: Iterable[EnvelopeVerdicts]) -> Iterator[dict[str, Any]]:
+    for entry in verdicts:
+        codes: dict[Verdict, list[str]] = {}
+        for code, verdict in entry.verdicts.items():
+            codes.setdefault(verdict, []).append(str(code))
+        for verdict, to in codes.items():
+            yield {"origin": str(entry.origin), "id": entry.id, "to": to, **_encode_verdict(verdict)}
+
+
+def _encode_verdict(verdict: Verdict) -> dict[str, Any]:
+    line: dict[str, Any] = {"outcome": str(verdict.outcome)}
+    if verdict.need:
+        line["need"] = list(verdict.need)
+    if verdict.reason is not None:
+        line["reason"] = str(verdict.reason)
+    if verdict.retry_s:
+        line["retry_s"] = min(verdict.retry_s, RETRY_MAX_S)
+    return line
+
+
+def _open_json(data: bytes, what: str, limits: WireLimits) -> Fields:
+    if len(data) > limits.verdict_bytes_max:
+        raise _too_large(what, len(data), limits.verdict_bytes_max)
+    return Fields(strict_json(data), what)
+
+
+def _read_verdicts(fields: Fields, limits: WireLimits) -> tuple[EnvelopeVerdicts, ...]:
+    spoken: dict[tuple[OrgId, str], dict[OrgId, Verdict]] = {}
+    recipients = 0
+    for item in fields.items("verdicts", limits.recipients_max):
+        line = Fields(item, "verdict")
+        line.only(_VERDICT_KEYS)
+        codes = line.items("to", RECIPIENTS_MAX)
+        recipients += len(codes)
+        if recipients > limits.recipients_max:
+            raise _too_large("verdicts", recipients, limits.recipients_max)
+        if not codes:
+            raise _malformed("verdict.to", "", "not empty")
+        said = spoken.setdefault((read_code(line.get("origin"), "verdict.origin"), line.text("id", 36, _ID)), {})
+        verdict = _read_verdict(line)
+        for item_code in codes:
+            code = read_code(item_code, "verdict.to")
+            if code in said:
+                raise _malformed("verdict.to", str(code), "twice")
+            said[code] = verdict
+    return tuple(EnvelopeVerdicts(origin, id_, said) for (origin, id_), said in spoken.items())
+
+
+def _read_verdict(line: Fields) -> Verdict:
+    outcome = line.text("outcome", 20)
+    if outcome not in Outcome.__members__.values():
+        raise _malformed("verdict.outcome", outcome)
+    need = line.items("need", NEED_MAX) if line.get("need") is not None else []
+    if not all(isinstance(digest, str) and _DIGEST.fullmatch(digest) for digest in need):
+        raise _malformed("verdict.need", repr(need)[:80])
+    reason = line.text("reason", 64, _REASON) if line.get("reason") is not None else None
+    return Verdict(Outcome(outcome), tuple(need), None if reason is None else _known_reason(reason), _read_retry(line))
+
+
+def _known_reason(text: str) -> Reason:
+    """A reason that a later version invented is still a refusal: it must not leave a whole batch without verdicts."""
+    return Reason(text) if text in Reason.__members__.values() else Reason.INTERNAL
+
+
+def _read_retry(line: Fields) -> float:
+    value = line.get("retry_s")
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= RETRY_MAX_S or math.isnan(value):
+        raise _malformed("verdict.retry_s", repr(value)[:80], f"0..{RETRY_MAX_S:g}")
+    return float(value)
+
+
+def _json_bytes(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _malformed(element: str, value: str, rule: str = "") -> Refused:
+    return Refused(Reason.WIRE_MALFORMED, element, value, rule)
+
+
+def _too_large(element: str, size: int, limit: int) -> Refused:
+    return Refused(Reason.WIRE_TOO_LARGE, element, str(size), f"≤ {limit}")

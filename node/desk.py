@@ -1,0 +1,264 @@
+"""The operator's desk: how the node is, what waits, what is held, and the acts of a person on it.
+
+Knows `core`, the ports, `origin` and the forwarder's view of the neighbours. Every act is a row of the journal with who and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from node.core import words
+from node.core.custody import End
+from node.core.directory import Directory
+from node.core.envelope import decode_header
+from node.core.errors import Reason
+from node.core.health import Check
+from node.core.identifier import OrgId
+from node.core.instant import day
+from node.core.lifecycle import Transport
+from node.core.tally import Labels, Tally
+from node.forwarder import Forwarder
+from node.origin import Origin
+from node.ports import Bodies, Clock, Store
+
+TRACE_MAX = 5000
+OLD_S = 3600.0
+SILENT_MS = 120_000
+DAY_MS = 86_400_000
+EXPIRY_WARN_MS = 30 * DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this node is, for the status. expiry_ms: end of validity by listener."""
+
+    name: str
+    code: OrgId
+    tier: str
+    version: str
+    parent_url: str
+    started_ms: int
+    expiry_ms: Mapping[str, int]
+
+
+class Desk:
+    """systems_problem: why the file of systems on disk is not in use, "" when it is."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        store: Store,
+        bodies: Bodies,
+        clock: Clock,
+        origin: Origin,
+        forwarder: Forwarder,
+        tally: Tally,
+        directory: Callable[[], Directory],
+        parent: OrgId | None,
+        systems_problem: Callable[[], str],
+        store_bytes: Callable[[], int],
+    ) -> None:
+        self._identity = identity
+        self._store = store
+        self._bodies = bodies
+        self._clock = clock
+        self._origin = origin
+        self._forwarder = forwarder
+        self._tally = tally
+        self._directory = directory
+        self._parent = parent
+        self._systems_problem = systems_problem
+        self._store_bytes = store_bytes
+        self.stopping = False
+
+    # how it is
+
+    async def status(self) -> dict[str, Any]:
+        identity = self._identity
+        depths = await self._store.depths()
+        problems = self._problems(depths)
+        critical = any(problem["code"] in ("disk-low", "certificate-expired", "digest-conflict") for problem in problems)
+        return {
+            "node": identity.name,
+            "code": str(identity.code),
+            "tier": identity.tier,
+            "version": identity.version,
+            "epoch": self._store.epoch,
+            "started_ms": identity.started_ms,
+            "health": "critical" if critical else "warning" if problems else "ok",
+            "parent": self._parent_state(),
+            "children": self._children(),
+            "outbox": {
+                "depth": sum(row["depth"] for row in depths["outbox"]),
+                "oldest_age_s": max((row["oldest_s"] for row in depths["outbox"]), default=0.0),
+            },
+            "mailbox": {"depth": depths["mailbox"]},
+            "held": depths["held"],
+            "problems": problems,
+        }
+
+    def _parent_state(self) -> dict[str, Any] | None:
+        if self._parent is None:
+            return None
+        link = self._forwarder.neighbours[self._parent]
+        return {"code": str(self._parent), "url": self._identity.parent_url, "up": link.up, "since_ms": link.since_ms}
+
+    def _children(self) -> list[dict[str, Any]]:
+        today = day(self._clock.utc_ms())
+        directory = self._directory()
+        return [
+            {
+                "code": str(code),
+                "name": getattr(directory.node(code), "name", "") or directory.name(code, today),
+                "up": self._child_up(code),
+                "last_seen_ms": link.last_seen_ms,
+            }
+            for code, link in self._forwarder.neighbours.items()
+            if code != self._parent
+        ]
+
+    def _child_up(self, code: OrgId) -> bool:
+        seen_ms = self._forwarder.neighbours[code].last_seen_ms
+        return bool(seen_ms) and self._clock.utc_ms() - seen_ms < SILENT_MS
+
+    def _problems(self, depths: Mapping[str, Any]) -> list[dict[str, str]]:
+        """What a person should look at, each with the command that helps."""
+        found: list[tuple[str, str]] = []
+        free = self._bodies.free_ratio()
+        now_ms = self._clock.utc_ms()
+        if self._parent is not None and not self._forwarder.neighbours[self._parent].up:
+            found.append(("parent-down", "truc queue list"))
+        if any(row["oldest_s"] > OLD_S for row in depths["outbox"]):
+            found.append(("outbox-old", "truc queue list"))
+        if depths["held"]:
+            found.append(("held-items", "truc held list"))
+        if depths["unmatched"]:
+            found.append(("unmatched-statuses", "truc trace"))
+        if self._tally.value("truc_digest_conflicts_total"):
+            found.append(("digest-conflict", "truc trace"))
+        if free < 0.10:
+            found.append(("disk-low", "df -h"))
+        if self._systems_problem():
+            found.append(("systems-broken", "truc system list"))
+        ends = self._identity.expiry_ms.values()
+        if any(end < now_ms for end in ends):
+            found.append(("certificate-expired", "truc config show"))
+        elif any(end < now_ms + EXPIRY_WARN_MS for end in ends):
+            found.append(("certificate-expiring", "truc config show"))
+        return [{"code": code, "text": words.label("problem", code), "command": command} for code, command in found]
+
+    async def checks(self) -> Sequence[Check]:
+        """What /readyz shows. A lost parent is a warning: we store and forward."""
+        depths = await self._store.depths()  # answers only if the database does
+        lines = [Check("database", "+", "")]
+        free = self._bodies.free_ratio()
+        lines.append(Check("disk", "-" if free < 0.01 else "!" if free < 0.10 else "+", f"{free:.0%}"))
+        parent = self._parent_state()
+        if parent is not None:
+            lines.append(Check("parent", "+" if parent["up"] else "!", "" if parent["up"] else f"since {parent['since_ms']}"))
+        lines.append(Check("held", "!" if depths["held"] else "+", str(depths["held"]) if depths["held"] else ""))
+        problem = self._systems_problem()
+        lines.append(Check("systems", "!" if problem else "+", problem[:200]))
+        if self.stopping:
+            lines.append(Check("stopping", "-", ""))
+        return lines
+
+    async def gauges(self) -> Mapping[str, Mapping[Labels, float]]:
+        depths = await self._store.depths()
+        identity = self._identity
+        outbox: dict[Labels, float] = {}
+        oldest: dict[Labels, float] = {}
+        for row in depths["outbox"]:
+            neighbour = row["neighbour"] or "hub"
+            outbox[(("neighbour", neighbour), ("lane", row["lane"]))] = row["depth"]
+            key: Labels = (("neighbour", neighbour),)
+            oldest[key] = max(oldest.get(key, 0.0), row["oldest_s"])
+        plain = {
+            "truc_mailbox_depth": float(depths["mailbox"]),
+            "truc_held_items": float(depths["held"]),
+            "truc_store_bytes": float(self._store_bytes()),
+            "truc_disk_free_ratio": self._bodies.free_ratio(),
+            "truc_clock_bound_seconds": self._clock.bound_ms() / 1000,
+            "truc_clock_synchronised": float(self._clock.synchronised()),
+            "truc_directory_version": float(self._directory().version),
+        }
+        if self._parent is not None:
+            plain["truc_parent_up"] = float(self._forwarder.neighbours[self._parent].up)
+        found: dict[str, Mapping[Labels, float]] = {name: {(): value} for name, value in plain.items()}
+        found["truc_build_info"] = {(("version", identity.version), ("tier", identity.tier or "-")): 1.0}
+        found["truc_outbox_depth"] = outbox
+        found["truc_outbox_oldest_age_seconds"] = oldest
+        children = [code for code in self._forwarder.neighbours if code != self._parent]
+        found["truc_child_up"] = {(("neighbour", str(code)),): float(self._child_up(code)) for code in children}
+        found["truc_certificate_expiry_timestamp_seconds"] = {
+            (("listener", listener),): end / 1000 for listener, end in identity.expiry_ms.items()
+        }
+        return found
+
+    # what waits
+
+    async def queue(self, neighbour: str | None, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+        return await self._store.queue(neighbour, state, after, limit)
+
+    async def queue_item(self, item: int) -> dict[str, Any] | None:
+        return await self._store.queue_item(item)
+
+    async def queue_act(self, action: str, items: Sequence[int], neighbour: str | None, who: str, why: str) -> int:
+        changed = await self._store.act_queue(action, items, neighbour, who, why)
+        for code in self._forwarder.neighbours:
+            self._forwarder.wake(code)
+        return changed
+
+    async def trace(self, key: str) -> list[dict[str, Any]]:
+        return await self._store.trace(key, TRACE_MAX)
+
+    # what is held
+
+    async def held(self, after: int, limit: int) -> list[dict[str, Any]]:
+        rows = await self._store.held(after, limit)
+        return [{**row, "text": row["text"] or _short(row["reason"])} for row in rows]
+
+    async def held_act(self, action: str, items: Sequence[str], who: str, why: str) -> int:
+        """Release or drop held items; unknown ones change nothing. A dropped document ends with a notice home."""
+        changed = 0
+        for item in items:
+            place, _, number = item.partition("-")
+            if number.isdigit():
+                changed += await self._held_one(action, place, int(number), who, why)
+        for code in self._forwarder.neighbours:
+            self._forwarder.wake(code)
+        return changed
+
+    async def _held_one(self, action: str, place: str, item: int, who: str, why: str) -> bool:
+        match place, action:
+            case "out", "release":
+                return await self._store.act_queue("release", [item], None, who, why) > 0
+            case "box", "release":
+                return await self._store.release_box(item, who, why)
+            case "agency", "release":
+                return await self._store.decide_agency(item, "released", who, why)
+            case "agency", "drop":
+                return await self._store.decide_agency(item, "dropped", who, why)
+            case "out", "drop":
+                out = await self._store.held_out(item)
+                return out is not None and await self._drop(place, item, out[0], [out[1]], who, why)
+            case "box", "drop":
+                box = await self._store.held_box(item)
+                return box is not None and await self._drop(place, item, box[0], list(box[1]), who, why)
+        return False
+
+    async def _drop(self, place: str, item: int, header_bytes: bytes, codes: Sequence[str], who: str, why: str) -> bool:
+        header = decode_header(header_bytes)
+        end = End(Transport.REFUSED, self._clock.utc_ms(), Reason.DROPPED_BY_OPERATOR, why)
+        home = await self._origin.homeward(header, [OrgId.canonical(code) for code in codes], end)
+        drop = self._store.drop_out if place == "out" else self._store.drop_box
+        await drop(item, home, who, why)
+        self._tally.add("truc_drops_total", reason=Reason.DROPPED_BY_OPERATOR.value)
+        self._tally.add("truc_deliveries_total", result=Transport.REFUSED.value)
+        return True
+
+
+def _short(reason: str) -> str:
+    return words.label("reason", reason) if reason in set(Reason) else reason

@@ -1,0 +1,258 @@
+"""Reads edXML packages and statuses piece by piece in constant memory: bytes in, a `Package` or `Refused` out, nothing else.
+
+Lenient about what real packages get wrong (order, prefixes, namespace, missing fields: each named in `oddities`), strict about
+what could harm or mislead (well-formedness, DOCTYPE, sizes, base64, archives, two senders). This file judges the XML, `draft.py`
+what it says. Must not know who may send, whether a code exists, or where the bytes come from.
+"""
+
+from __future__ import annotations
+
+from xml.parsers import expat
+
+from node.core.errors import Reason, Refused
+from node.core.package import Package
+from node.documents.draft import FLAT_PAYLOAD, HEADER, KNOWN, ONCE, PAYLOAD, RECORDS, SHORT, TOP, VALUES, Draft, ReadLimits, shown
+from node.documents.edxml_writer import NAMESPACE, DocumentMessage, File, StatusMessage, write_document, write_status
+
+__all__ = ["DocumentMessage", "File", "ReadLimits", "Reader", "StatusMessage", "write_document", "write_status"]
+
+SLICE_BYTES = 64 * 1024
+"""What expat is given at once: after a handler has refused, expat still runs on to the end of its slice."""
+TOKEN_BYTES_MAX = 1 << 20
+"""One tag, comment or processing instruction: expat holds an unfinished one whole."""
+NAME_CHARS_MAX = 256
+NAMES_MAX = 2000
+"""Distinct names and namespaces of one package, which expat never forgets. Real packages have about a hundred."""
+ENCODINGS = ("utf-8", "utf-16", "utf-16le", "utf-16be", "iso-8859-1", "us-ascii")
+"""What expat reads by itself. Any other name would pick a codec of Python's, which is not the sender's to choose."""
+
+ROOTS = ("edXML", "edXMLEnvelope")
+WRAPPERS = frozenset({"edXML", "edXMLEnvelope", "edXMLHeader", "edXMLBody", "edXMLManifest"})
+"""Elements that only hold others. A path is counted from the last of them, so it is the same in every outer shape."""
+
+
+class Reader:
+    """One package: `feed` the bytes as they come, then `close` for the value. Raises `Refused`, and then keeps to it.
+
+    Memory does not grow with attachments: held are a slice of XML, a piece of a ZIP and the header's values.
+    """
+
+    def __init__(self, limits: ReadLimits) -> None:
+        self._limits = limits
+        self._draft = Draft(limits)
+        self._names: dict[str, str] = {}
+        self._parser = self._prepared(expat.ParserCreate(None, "\x01", intern=self._names))
+        self._refusal: Refused | None = None
+        self._waiting = bytearray()
+        self._step = SLICE_BYTES
+        self._bytes = 0
+        self._parsed = 0
+        self._blank = True
+        self._paths: list[str | None] = []
+        self._counted = 0
+        self._run = 0
+        self._flat = False
+        self._value_depth = 0
+        self._in_payload = False
+        self._parts: list[str] = []
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes, split anywhere. Raises `Refused`, at the latest a slice after the fault."""
+        if self._refusal is not None:
+            raise self._refusal
+        try:
+            self._take(chunk)
+        except Refused as refusal:
+            self._keep(refusal)
+            raise
+
+    def close(self) -> Package:
+        """The package as read. Raises `Refused` where it is unfinished or lacks what it needs to be sent."""
+        if self._refusal is not None:
+            raise self._refusal
+        try:
+            if self._blank:
+                raise Refused(Reason.PACKAGE_EMPTY, "package", str(self._bytes))
+            self._parse(self._waiting, final=True)
+            package = self._draft.package()
+        except Refused as refusal:
+            self._keep(refusal)
+            raise
+        self._release()
+        return package
+
+    def _keep(self, refusal: Refused) -> None:
+        # A copy: the one under way holds its traceback, and with it this reader and the bytes at hand.
+        self._refusal = Refused(refusal.reason, refusal.element, refusal.value, refusal.rule)
+        self._release()
+
+    def _release(self) -> None:
+        """Parser and handlers hold each other: let go at once, not when the garbage collector comes by."""
+        parser = self._parser
+        parser.StartElementHandler = parser.EndElementHandler = parser.CharacterDataHandler = None
+        parser.XmlDeclHandler = parser.StartDoctypeDeclHandler = parser.StartNamespaceDeclHandler = None
+        self._waiting = bytearray()
+
+    # --- bytes to expat
+
+    def _prepared(self, parser: expat.XMLParserType) -> expat.XMLParserType:
+        parser.buffer_text = True
+        parser.buffer_size = SLICE_BYTES
+        if hasattr(parser, "SetReparseDeferralEnabled"):
+            parser.SetReparseDeferralEnabled(False)  # `_parse` bounds the rescans itself, alike on every expat
+        parser.XmlDeclHandler = self._on_declaration
+        parser.StartDoctypeDeclHandler = self._on_doctype
+        parser.StartNamespaceDeclHandler = self._on_namespace
+        parser.StartElementHandler = self._on_start
+        parser.EndElementHandler = self._on_end
+        parser.CharacterDataHandler = self._on_text
+        return parser
+
+    def _take(self, chunk: bytes) -> None:
+        self._bytes += len(chunk)
+        if self._bytes > self._limits.package_bytes_max:
+            raise Refused(Reason.PACKAGE_TOO_LARGE, "package", str(self._bytes), f"≤ {self._limits.package_bytes_max}")
+        self._blank = self._blank and not chunk.strip()
+        if len(self._waiting) + len(chunk) < self._step:
+            self._waiting += chunk
+            return
+        data = memoryview(bytes(self._waiting) + chunk if self._waiting else chunk)
+        at = 0
+        while len(data) - at >= self._step:
+            end = at + self._step
+            self._parse(data[at:end], final=False)
+            at = end
+        self._waiting = bytearray(data[at:])
+
+    def _parse(self, data: bytearray | memoryview, *, final: bool) -> None:
+        try:
+            self._parser.Parse(data, final)
+        except expat.ExpatError as error:
+            rule = f"line {error.lineno}, column {error.offset + 1}: {expat.ErrorString(error.code)}"
+            raise Refused(Reason.XML_MALFORMED, rule=rule) from None
+        self._parsed += len(data)
+        unfinished = self._parsed - max(self._parser.CurrentByteIndex, 0)
+        if not final and unfinished > TOKEN_BYTES_MAX:
+            raise Refused(Reason.VALUE_TOO_LONG, self._here(), rule=f"≤ {TOKEN_BYTES_MAX}")
+        # expat scans an unfinished token again from its start: giving as much again each time keeps the sum linear.
+        self._step = max(SLICE_BYTES, unfinished)
+
+    # --- what expat tells
+
+    def _on_declaration(self, version: str, encoding: str | None, standalone: int) -> None:
+        if encoding is None or encoding.lower() == "utf-8":
+            return
+        if encoding.lower() not in ENCODINGS:
+            raise Refused(Reason.XML_MALFORMED, "encoding", encoding, ", ".join(ENCODINGS))
+        self._draft.odd("encoding-not-utf-8")
+
+    def _on_doctype(self, name: str, system_id: str | None, public_id: str | None, has_internal_subset: bool) -> None:
+        raise Refused(Reason.XML_DOCTYPE, "DOCTYPE", name)
+
+    def _on_namespace(self, prefix: str | None, uri: str | None) -> None:
+        self._count(1)
+        if max(len(prefix or ""), len(uri or "")) > NAME_CHARS_MAX:
+            raise Refused(Reason.VALUE_TOO_LONG, "xmlns", uri or "", f"≤ {NAME_CHARS_MAX}")
+
+    def _on_start(self, name: str, attributes: dict[str, str]) -> None:
+        namespace, _, local = name.rpartition("\x01")
+        self._count(1 + len(attributes))
+        if len(local) > NAME_CHARS_MAX:
+            raise Refused(Reason.VALUE_TOO_LONG, local[:NAME_CHARS_MAX], rule=f"≤ {NAME_CHARS_MAX}")
+        depth = len(self._paths) + 1
+        if depth > self._limits.depth_max:
+            raise Refused(Reason.XML_TOO_DEEP, local, str(depth), f"≤ {self._limits.depth_max}")
+        if attributes:
+            self._check_attributes(local, attributes)
+        if not self._value_depth:
+            self._run = 0
+        path = self._path(local) if self._paths else self._root(namespace, local)
+        self._paths.append(path)
+        if path and not self._value_depth:
+            self._open(path, depth, attributes)
+
+    def _on_end(self, name: str) -> None:
+        depth = len(self._paths)
+        path = self._paths.pop()
+        if depth == self._value_depth:
+            self._value_depth = 0
+            if self._in_payload:
+                self._in_payload = False
+                self._draft.end_payload()
+            elif path:
+                self._draft.value(path, "".join(self._parts).strip())
+        elif path in RECORDS:
+            self._draft.end_record(path)
+        if not self._value_depth:
+            self._run = 0
+
+    def _on_text(self, data: str) -> None:
+        if self._value_depth and self._value_depth == len(self._paths):
+            if self._in_payload:
+                self._draft.payload(data)
+                return
+            self._parts.append(data)
+        elif data.isspace():
+            return
+        self._run += len(data)
+        if self._run > self._limits.text_max:
+            raise Refused(Reason.VALUE_TOO_LONG, self._here(), data[:100].strip(), f"≤ {self._limits.text_max}")
+
+    # --- bounds and paths
+
+    def _count(self, more: int) -> None:
+        self._counted += more
+        if self._counted > self._limits.elements_max:
+            raise Refused(Reason.TOO_MANY_ELEMENTS, value=str(self._counted), rule=f"≤ {self._limits.elements_max}")
+        if len(self._names) > NAMES_MAX:
+            raise Refused(Reason.TOO_MANY_ELEMENTS, value=str(len(self._names)), rule=f"≤ {NAMES_MAX}")
+
+    def _check_attributes(self, local: str, attributes: dict[str, str]) -> None:
+        for key, value in attributes.items():
+            name = key.rpartition("\x01")[2]
+            if len(name) > NAME_CHARS_MAX:
+                raise Refused(Reason.VALUE_TOO_LONG, f"{local}@{name[:NAME_CHARS_MAX]}", rule=f"≤ {NAME_CHARS_MAX}")
+            if len(value) > self._limits.text_max:
+                raise Refused(Reason.VALUE_TOO_LONG, f"{local}@{name}", value[:100], f"≤ {self._limits.text_max}")
+
+    def _here(self) -> str:
+        """The innermost open element that has a known path, for messages."""
+        return next((shown(path) for path in reversed(self._paths) if path), "")
+
+    def _root(self, namespace: str, local: str) -> str:
+        if local not in ROOTS:
+            raise Refused(Reason.NOT_EDXML, "root", local, " | ".join(ROOTS))
+        if namespace != NAMESPACE:
+            self._draft.odd("namespace-other" if namespace else "namespace-missing")
+        self._flat = local == "edXMLEnvelope"
+        if self._flat:
+            self._draft.odd("root-envelope")
+        return ""
+
+    def _path(self, local: str) -> str | None:
+        """Where an element stands, by local names from the last wrapper on; None where nobody asks for it."""
+        parent = self._paths[-1]
+        if parent is None:
+            return None
+        if parent:
+            path = f"{parent}/{local}"
+        elif local in WRAPPERS:
+            return ""
+        else:
+            path = SHORT.get(local, local)
+            if self._flat and path.partition("/")[0] not in TOP:
+                path = f"{HEADER}/{local}"  # http://www.go.vn/eDoc: the header's elements lie bare under the root
+        return path if path in KNOWN else None
+
+    def _open(self, path: str, depth: int, attributes: dict[str, str]) -> None:
+        if path in ONCE:
+            self._draft.only_one(path)
+        if path in RECORDS:
+            self._draft.begin_record({key.rpartition("\x01")[2]: value for key, value in attributes.items()})
+        elif path in VALUES:
+            self._value_depth = depth
+            self._parts = []
+        elif path == PAYLOAD or (path == FLAT_PAYLOAD and self._flat):
+            self._value_depth = depth
+            self._in_payload = True
+            self._draft.begin_payload()

@@ -1,0 +1,112 @@
+"""The slow duties: lifetimes that end, content past its retention, files nobody needs, registers that changed on disk.
+
+Knows `core`, the ports and `origin`. A round never takes the node down: what cannot be done now is done in the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from node.core.custody import End, Expired
+from node.core.errors import Deferred, Reason
+from node.core.identifier import OrgId
+from node.core.lifecycle import Transport
+from node.core.tally import Tally
+from node.origin import Origin
+from node.ports import Bodies, Clock, Store
+
+log = structlog.get_logger()
+
+BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long (ms) to keep what was handed over, what was collected here, and the state of what was sent here."""
+
+    handed_over_ms: int
+    collected_ms: int
+    sent_ms: int
+
+
+class Housekeeper:
+    """refresh: reads again what changed on disk (directory, systems)."""
+
+    def __init__(
+        self,
+        store: Store,
+        bodies: Bodies,
+        clock: Clock,
+        origin: Origin,
+        tally: Tally,
+        wake: Callable[[OrgId], None],
+        refresh: Callable[[], None],
+        keep: Keep,
+        sweep_s: float,
+    ) -> None:
+        self._store = store
+        self._bodies = bodies
+        self._clock = clock
+        self._origin = origin
+        self._tally = tally
+        self._wake = wake
+        self._refresh = refresh
+        self._keep = keep
+        self._sweep_s = sweep_s
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.round()
+            except Deferred as deferred:
+                log.warning("housekeeping waits", reason=deferred.reason.value)
+            await asyncio.sleep(self._sweep_s)
+
+    async def round(self) -> None:
+        """One turn of everything."""
+        self._refresh()
+        await self.expire()
+        await self.forget()
+
+    async def expire(self) -> int:
+        """End what outlived its hạn chuyển, each with one notice home. An unsynchronised node expires nothing (decision 11).
+
+        Both bounds speak for the document: it ends only when it is over on every clock within them.
+        """
+        if not self._clock.synchronised():
+            return 0
+        ended = 0
+        while True:
+            now_ms = self._clock.utc_ms()
+            found = await self._store.expired(now_ms - self._clock.bound_ms(), BATCH)
+            due = [each for each in found if now_ms > each.header.expires_ms + each.header.bound_ms + self._clock.bound_ms()]
+            for each in due:
+                await self._expire(each, now_ms)
+            ended += len(due)
+            if len(due) < BATCH:
+                return ended
+
+    async def _expire(self, found: Expired, now_ms: int) -> None:
+        end = End(Transport.EXPIRED, now_ms, Reason.EXPIRED)
+        home = await self._origin.homeward(found.header, found.recipients, end)
+        for code in await self._store.expire(found, home):
+            self._wake(code)
+        self._tally.add("truc_deliveries_total", result=Transport.EXPIRED.value)
+        log.warning("lifetime over", envelope=found.header.id, count=len(found.recipients))
+
+    async def forget(self) -> None:
+        """Free what is past its retention, a batch at a time."""
+        while True:
+            files, removed = await self._store.forget(
+                handed_over_ms=self._keep.handed_over_ms,
+                collected_ms=self._keep.collected_ms,
+                sent_ms=self._keep.sent_ms,
+                limit=BATCH,
+            )
+            await self._bodies.delete(files)
+            if removed < BATCH and len(files) < BATCH:
+                return

@@ -1,0 +1,520 @@
+"""Documents in: check, decide, store, acknowledge. From an office system (`submit`) or from a neighbour (`accept`).
+
+Nothing is answered "taken" before its commit. Knows `core` and the ports; the edXML reader is handed in. It does not know HTTP,
+and it does not wait for anybody further up the road.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Protocol
+
+import structlog
+
+from node.core import instant, words
+from node.core.custody import Admitted, Arrival, DoorRefusal, EndOf, StatusReport, StoredBody, Submission
+from node.core.directory import Directory
+from node.core.envelope import (
+    KIND_DOCUMENT,
+    KIND_NOTICE,
+    KIND_STATUS,
+    Envelope,
+    Header,
+    Hop,
+    Lane,
+    Limits,
+    Recipient,
+    check,
+    derived_doc_id,
+    lane_of,
+)
+from node.core.errors import Deferred, Reason, Refused
+from node.core.identifier import OrgId
+from node.core.lifecycle import Transport
+from node.core.notice import NOTICE_BYTES_MAX, decode_notice
+from node.core.office import Claim, Problem, Submitted, System
+from node.core.package import Package, Party
+from node.core.routing import Decision, Deliver, Forward, Refuse, Table, decide, decide_node
+from node.core.tally import Tally
+from node.core.wire import Batch, EnvelopeVerdicts, Outcome, Verdict
+from node.origin import MEDIA_EDXML, Content, Origin
+from node.ports import Bodies, Clock, Spool, Store, Verifier
+
+log = structlog.get_logger()
+
+LATER_S = 30.0
+HOUR_MS = 3_600_000
+DAY_MS = 86_400_000
+TITLE_MAX = 500
+STATUS_BYTES_MAX = 4 << 20
+
+
+class Reader(Protocol):
+    def feed(self, chunk: bytes) -> None: ...
+
+    def close(self) -> Package: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the configuration says of documents in. lifetime_ms: hạn chuyển. Ratios 0..1."""
+
+    limits: Limits
+    lifetime_ms: int
+    repeat_ms: int
+    free_bulk: float
+    free_urgent: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Addressed:
+    """A package's receivers after judgement: those it goes to with their routes, and those it does not."""
+
+    recipients: tuple[Recipient, ...]
+    routes: Mapping[OrgId, OrgId | None]
+    problems: tuple[Problem, ...]
+    refused: tuple[DoorRefusal, ...]
+
+
+class Intake:
+    """wake: called after a commit with the neighbours that have new work. served_by: the codes of each system, for docIds."""
+
+    def __init__(
+        self,
+        code: OrgId,
+        store: Store,
+        bodies: Bodies,
+        clock: Clock,
+        verifier: Verifier,
+        origin: Origin,
+        tally: Tally,
+        rules: Rules,
+        table: Callable[[], Table],
+        directory: Callable[[], Directory],
+        systems: Callable[[], Sequence[System]],
+        new_reader: Callable[[], Reader],
+        wake: Callable[[OrgId], None],
+    ) -> None:
+        self._code = code
+        self._store = store
+        self._bodies = bodies
+        self._clock = clock
+        self._verifier = verifier
+        self._origin = origin
+        self._tally = tally
+        self._rules = rules
+        self._table = table
+        self._directory = directory
+        self._systems = systems
+        self._new_reader = new_reader
+        self._wake = wake
+
+    # from an office system
+
+    async def submit(self, system: System, chunks: AsyncIterator[bytes], claim: Claim) -> Submitted:
+        """Take one package from an office system. Returns after the commit.
+
+        Raises Refused (the package, the sender or every receiver is wrong; nothing was changed) or Deferred (disk).
+        """
+        try:
+            self._check_room(Lane.CONTROL)
+            spool = self._bodies.spool()
+            try:
+                package, body = await self._read(chunks, spool)
+            except BaseException:
+                await spool.discard()
+                raise
+            return await self._submit(system, package, body, claim)
+        except Refused as refusal:
+            self._tally.add("truc_refusals_total", door="office", reason=refusal.reason.value)
+            log.warning("package refused at the door", system=system.id, reason=refusal.reason.value, element=refusal.element)
+            raise
+
+    async def _read(self, chunks: AsyncIterator[bytes], spool: Spool) -> tuple[Package, StoredBody]:
+        reader = self._new_reader()
+        async for chunk in chunks:
+            reader.feed(chunk)
+            await spool.write(chunk)
+        package = reader.close()
+        return package, await spool.finish()
+
+    async def _submit(self, system: System, package: Package, body: StoredBody, claim: Claim) -> Submitted:
+        try:
+            submission, addressed = await self._prepare(system, package, body, claim)
+            stored = await self._store.submit(submission)
+        except BaseException:
+            await self._drop_file(body)
+            raise
+        await self._bodies.delete(stored.orphans)
+        if stored.repeated:
+            self._tally.add("truc_duplicates_total", door="office")
+            return Submitted(stored.doc_id, True, addressed.problems)
+        self._tally.add("truc_envelopes_accepted_total", source="office")
+        for problem in addressed.problems:
+            self._tally.add("truc_refusals_total", door="office", reason=problem.refusal.reason.value)
+        for neighbour in stored.neighbours:
+            self._wake(neighbour)
+        header = submission.local.envelope.header
+        log.info("package taken", envelope=header.id, kind=header.kind, count=len(header.recipients), system=system.id)
+        return Submitted(stored.doc_id, False, addressed.problems)
+
+    async def _drop_file(self, body: StoredBody) -> None:
+        if body.file is not None:
+            await self._bodies.delete([body.file])
+
+    async def _prepare(self, system: System, package: Package, body: StoredBody, claim: Claim) -> tuple[Submission, _Addressed]:
+        sender = self._sender(system, package.sender)
+        if package.is_status:
+            addressed = self._address(await self._status_targets(sender, package), system)
+        else:
+            addressed = self._address([(party.code, party.code) for party in package.recipients], system)
+        self._check_addressed(addressed, system)
+        kind = KIND_STATUS if package.is_status else KIND_DOCUMENT
+        self._check_room(lane_of(kind, package.priority, package.business))
+        now_ms = self._clock.utc_ms()
+        content = Content(
+            kind=kind,
+            sender=sender,
+            recipients=addressed.recipients,
+            body=body,
+            media=MEDIA_EDXML,
+            doc_id=self._origin.fresh_id(),
+            priority=package.priority,
+            business=package.business,
+            document_id=(package.response_for[0].document_id if package.is_status else package.document_id)[:400],
+            expires_ms=0 if package.is_status else now_ms + self._rules.lifetime_ms,
+        )
+        local = self._origin.make(content, addressed.routes, self._doc_ids(content.doc_id, addressed.recipients))
+        report = self._report(package, sender, [r.code for r in addressed.recipients if addressed.routes[r.code] is None])
+        submission = Submission(
+            system=system.id,
+            file_digest=body.sha256,
+            message_type="status" if package.is_status else claim.message_type,
+            sender_text=package.sender.code,
+            sender_name=package.sender.name,
+            notation=package.number_notation,
+            date=package.date,
+            title=(package.description if package.is_status else package.subject)[:TITLE_MAX],
+            local=local,
+            refused=addressed.refused,
+            repeat_since_ms=now_ms - self._rules.repeat_ms,
+            report=report,
+        )
+        return submission, addressed
+
+    def _check_room(self, lane: Lane) -> None:
+        """Disk runway: bulk stops first, then everything; never a lost row (architecture, section 5)."""
+        free = self._bodies.free_ratio()
+        if free < self._rules.free_urgent or (free < self._rules.free_bulk and lane is Lane.NORMAL):
+            self._tally.add("truc_drops_total", reason=Reason.DISK_FULL.value)
+            raise Deferred(LATER_S, Reason.DISK_FULL)
+
+    def _sender(self, system: System, party: Party) -> OrgId:
+        """The package's From decides; it must be one of the system's codes and an organ of this day. # QĐ 28/2018 Điều 6.1"""
+        directory = self._directory()
+        sender = directory.resolve(party.code)
+        if sender not in system.codes:
+            raise Refused(Reason.SENDER_NOT_ALLOWED, "From/OrganId", party.code, ", ".join(str(code) for code in system.codes))
+        if directory.entry(sender, self._today()) is None:
+            raise Refused(Reason.SENDER_UNKNOWN, "From/OrganId", party.code)
+        return sender
+
+    def _today(self) -> date:
+        return instant.day(self._clock.utc_ms())
+
+    def _address(self, written: Sequence[tuple[str, str]], system: System) -> _Addressed:
+        """Judge every receiver: (code or text to resolve, code as written). # QĐ 28/2018 Điều 7.1, 8.2, 21.2"""
+        directory, table, today = self._directory(), self._table(), self._today()
+        recipients: dict[OrgId, Recipient] = {}
+        routes: dict[OrgId, OrgId | None] = {}
+        problems: list[Problem] = []
+        refused: list[DoorRefusal] = []
+        for text, as_written in written:
+            code: OrgId | None = None
+            try:
+                code = directory.resolve(text)
+                receiving = directory.receiver(code, today)
+                decision = decide(table, receiving.organ)
+                if isinstance(decision, Refuse):
+                    raise Refused(decision.reason, "To/OrganId", as_written)
+            except Refused as refusal:
+                successor = refusal.rule if refusal.reason is Reason.RECIPIENT_CLOSED else ""
+                problems.append(Problem(as_written, refusal, successor))
+                refused.append(
+                    DoorRefusal(
+                        str(code) if code is not None else f"?{as_written}"[:400], as_written[:400], refusal.reason, successor
+                    )
+                )
+                continue
+            recipients.setdefault(code, Recipient(code, as_written[:400], receiving.via))
+            routes[code] = decision.neighbour if isinstance(decision, Forward) else None
+        return _Addressed(tuple(recipients.values()), routes, tuple(problems), tuple(refused))
+
+    def _check_addressed(self, addressed: _Addressed, system: System) -> None:
+        """One bad receiver does not stop the others; with none left, or where the system asked for all or nothing, all stops."""
+        if addressed.recipients and not (addressed.problems and system.all_or_nothing):
+            return
+        if len(addressed.problems) == 1 and not addressed.recipients:
+            raise addressed.problems[0].refusal
+        reason = Reason.ALL_OR_NOTHING if addressed.recipients else Reason.NO_RECIPIENT
+        named = " ".join(words.with_code(problem.refusal) for problem in addressed.problems[:20])
+        raise Refused(reason, "To/OrganId", "; ".join(problem.written for problem in addressed.problems), named)
+
+    async def _status_targets(self, reporter: OrgId, package: Package) -> list[tuple[str, str]]:
+        """Whom a status is for: by the document it names as this node knows it, else by ResponseFor/OrganId, else (one vendor
+        swaps the two fields) by ResponseFor/Code."""
+        reference = package.response_for[0]
+        if package.status == "13":  # the sender speaks: to everybody who was sent the document
+            known = await self._store.receivers(reporter, reference.document_id)
+        else:
+            known = await self._store.addressee(reporter, reference.document_id)
+        if known:
+            return [(str(code), reference.organ or str(code)) for code in known]
+        directory = self._directory()
+        for text in (reference.organ, reference.code):
+            try:
+                code = directory.resolve(text)
+            except Refused:
+                continue
+            if directory.history(code) or text == reference.organ:
+                return [(str(code), text)]
+        raise Refused(Reason.STATUS_TARGET_UNKNOWN, "ResponseFor/OrganId", reference.organ or reference.document_id)
+
+    def _report(self, package: Package, reporter: OrgId, here: Sequence[OrgId]) -> StatusReport | None:
+        """What a status says, for matching it to the document, when its addressee is served by this node."""
+        if not package.is_status or not here:
+            return None
+        reference = package.response_for[0]
+        return StatusReport(
+            reporter,
+            package.status,
+            package.description[:2000],
+            instant.parse_old(package.timestamp) or 0,
+            here[0],
+            reference.document_id,
+            reference.code,
+            reference.date,
+        )
+
+    def _doc_ids(self, doc_id: str, recipients: Sequence[Recipient]) -> dict[OrgId, str]:
+        """The docId each receiving organ's office sees: the package's own, but for the second organ of one and the same system,
+        which must be able to tell its two items apart."""
+        found: dict[OrgId, str] = {}
+        taken: set[str] = set()
+        owner = {code: system.id for system in self._systems() for code in system.codes}
+        for recipient in recipients:
+            organ = recipient.organ
+            if organ in found:
+                continue
+            system = owner.get(organ, "")
+            found[organ] = derived_doc_id(doc_id, str(organ)) if system and system in taken else doc_id
+            taken.add(system)
+        return found
+
+    # from a neighbour
+
+    async def accept(self, batch: Batch, neighbour: OrgId) -> tuple[EnvelopeVerdicts, ...]:
+        """Judge a batch; verdicts per (envelope, recipient), after the commit. One bad envelope does not stop the others."""
+        arrivals = [await self._judge_safely(envelope, batch, neighbour) for envelope in batch.envelopes]
+        admitted = await self._admit(arrivals, neighbour)
+        for arrival, each in zip(arrivals, admitted, strict=True):
+            self._count(arrival, each, neighbour)
+        return tuple(
+            EnvelopeVerdicts(arrival.envelope.header.origin, arrival.envelope.header.id, each.verdicts)
+            for arrival, each in zip(arrivals, admitted, strict=True)
+        )
+
+    async def _admit(self, arrivals: list[Arrival], neighbour: OrgId) -> list[Admitted]:
+        if not arrivals:
+            return []
+        admitted = await self._store.admit(arrivals, neighbour)
+        await self._bodies.delete([file for each in admitted for file in each.orphans])
+        for woken in {code for each in admitted for code in each.neighbours}:
+            self._wake(woken)
+        return admitted
+
+    def _count(self, arrival: Arrival, admitted: Admitted, neighbour: OrgId) -> None:
+        header = arrival.envelope.header
+        for _ in range(admitted.duplicates):
+            self._tally.add("truc_duplicates_total", door="link")
+        if admitted.comebacks:
+            self._tally.add("truc_comebacks_total", admitted.comebacks)
+        if admitted.conflicts:
+            self._tally.add("truc_digest_conflicts_total")
+            log.error("known envelope id with other content", envelope=header.id, neighbour=str(neighbour))
+        taken = 0
+        for verdict in admitted.verdicts.values():
+            if verdict.outcome is Outcome.REFUSED and verdict.reason is not None:
+                self._tally.add("truc_refusals_total", door="link", reason=verdict.reason.value)
+                log.warning("envelope refused", envelope=header.id, neighbour=str(neighbour), reason=verdict.reason.value)
+            taken += verdict.outcome is Outcome.TAKEN
+        if taken > admitted.duplicates:
+            self._tally.add("truc_envelopes_accepted_total", source="link")
+            if admitted.flag is not None:
+                self._tally.add("truc_statuses_total", result=admitted.flag.value or "matched")
+            for end_of in arrival.ends:
+                self._tally.add("truc_notices_total", result=end_of.end.state.value)
+
+    async def _judge_safely(self, envelope: Envelope, batch: Batch, neighbour: OrgId) -> Arrival:
+        """The one catch-all of intake: an error nobody classified is `later`, logged; after enough attempts the presenter holds
+        the envelope for a person. It is never lost and never blocks its neighbours.
+
+        Whatever the judgement, the store is asked first whether the key is known: a copy whose answer was lost must hear what
+        became of the first, not what we think today (decision 4).
+        """
+        try:
+            return await self._judge(envelope, batch, neighbour)
+        except Refused as refusal:
+            refused = dict.fromkeys(envelope.remaining, Refuse(refusal.reason))
+            return Arrival(envelope, refused, refused, {}, ())
+        except Deferred as deferred:
+            return self._postponed(envelope, Verdict(Outcome.LATER, reason=deferred.reason, retry_s=deferred.retry_after_s))
+        except Exception:
+            log.exception("envelope could not be judged", envelope=envelope.header.id, neighbour=str(neighbour))
+            return self._postponed(envelope, Verdict(Outcome.LATER, reason=Reason.INTERNAL, retry_s=LATER_S))
+
+    def _postponed(self, envelope: Envelope, later: Verdict) -> Arrival:
+        nowhere = dict.fromkeys(envelope.remaining, Deliver())
+        return Arrival(envelope, nowhere, nowhere, {}, (), later=later)
+
+    async def _judge(self, envelope: Envelope, batch: Batch, neighbour: OrgId) -> Arrival:
+        header = envelope.header
+        now_ms = self._clock.utc_ms()
+        reason = check(
+            envelope, self._rules.limits, now_ms=now_ms, bound_ms=self._clock.bound_ms(), synchronised=self._clock.synchronised()
+        )
+        self._check_room(header.lane)
+        table = self._table()
+        anew = {r.code: self._route(table, header, r) for r in envelope.for_recipients()}
+        first: Reason | None = reason or self._authority(table, header, neighbour)
+        if first is None and any(hop.node == self._code for hop in envelope.hops):
+            first = Reason.LOOP
+        judged: dict[OrgId, Decision] = {}
+        for code, decision in anew.items():
+            back = isinstance(decision, Forward) and decision.neighbour == neighbour
+            judged[code] = Refuse(first) if first is not None else Refuse(Reason.LOOP) if back else decision
+        if reason is not None:  # what came back is exempt from the sender and loop rules, not from lifetime, size and hops
+            anew = dict.fromkeys(anew, Refuse(reason))
+        arrival_body = tuple(
+            StoredBody(ref.sha256, ref.size, data=batch.bodies[ref.sha256]) for ref in header.bodies if ref.sha256 in batch.bodies
+        )
+        doc_ids = self._doc_ids(header.doc_id, [r for r in envelope.for_recipients() if isinstance(anew[r.code], Deliver)])
+        chain = batch.certificates.get(header.key)
+        passed = replace(envelope, hops=(*envelope.hops, Hop(self._code, now_ms, self._clock.bound_ms())))
+        arrival = Arrival(passed, judged, anew, doc_ids, arrival_body, chain)
+        if any(isinstance(decision, Deliver) for decision in judged.values()):
+            return await self._read_final(arrival, batch)
+        return arrival
+
+    def _route(self, table: Table, header: Header, recipient: Recipient) -> Decision:
+        return decide_node(table, recipient.code) if header.kind == KIND_NOTICE else decide(table, recipient.organ)
+
+    def _authority(self, table: Table, header: Header, neighbour: OrgId) -> Reason | None:
+        """A child may present only what its own subtree originates. # QĐ 28/2018 Điều 13.2"""
+        if neighbour == table.parent:
+            return None
+        mine = Forward(neighbour)
+        speaks = decide_node(table, header.sender) if header.kind == KIND_NOTICE else table.longest(header.sender)
+        if speaks != mine or decide_node(table, header.origin) != mine:
+            return Reason.SENDER_OUTSIDE
+        return None
+
+    async def _read_final(self, arrival: Arrival, batch: Batch) -> Arrival:
+        """This node is the destination: verify the origin's signature, read what a notice or a status says."""
+        envelope = arrival.envelope
+        header = envelope.header
+        chain = arrival.chain or await self._store.chain(header.key)
+        if chain is None:
+            return arrival  # the store will answer `need` for it
+        self._verifier.verify(envelope, chain, self._clock.utc_ms())
+        self._check_origin(header)
+        if header.kind not in (KIND_NOTICE, KIND_STATUS):
+            return arrival
+        data = await self._small_body(header, batch)
+        if data is None:
+            return arrival
+        if header.kind == KIND_STATUS:
+            here = [code for code, decision in arrival.judged.items() if isinstance(decision, Deliver)]
+            return replace(arrival, report=self._read_status(header, data, here))
+        ends = tuple(end for end in decode_notice(data) if self._may_tell(header, end))
+        if len(data) > NOTICE_BYTES_MAX or not ends:
+            raise Refused(Reason.WIRE_MALFORMED, "notice", str(len(data)))
+        returned = await self._origin.returns([end for end in ends if end.origin == self._code])
+        return replace(
+            arrival,
+            ends=ends,
+            returns={(str(e.origin), e.id, e.recipient): returned[e.recipient] for e in ends if e.recipient in returned},
+        )
+
+    def _check_origin(self, header: Header) -> None:
+        """The origin node may speak only for organs under its own prefixes; a notice speaks for the node itself."""
+        if header.kind == KIND_NOTICE:
+            allowed = header.sender == header.origin
+        else:
+            node = self._directory().node(header.origin)
+            allowed = node is not None and any(prefix.covers(header.sender) for prefix in node.prefixes)
+        if not allowed:
+            raise Refused(Reason.SENDER_OUTSIDE, "from", str(header.sender), str(header.origin))
+
+    def _may_tell(self, header: Header, end_of: EndOf) -> bool:
+        """Only the node that serves the receiver may say that it was collected."""
+        if end_of.end.state is not Transport.COLLECTED:
+            return True
+        directory = self._directory()
+        node = directory.node(header.sender)
+        if node is None:
+            return False
+        if any(prefix.covers(end_of.recipient) for prefix in node.prefixes):
+            return True
+        try:
+            organ = directory.receiver(end_of.recipient, self._today()).organ
+        except Refused:
+            return False
+        return any(prefix.covers(organ) for prefix in node.prefixes)
+
+    async def _small_body(self, header: Header, batch: Batch) -> bytes | None:
+        if len(header.bodies) != 1:
+            raise Refused(Reason.WIRE_MALFORMED, "header.bodies", str(len(header.bodies)), "1")
+        ref = header.bodies[0]
+        if ref.sha256 in batch.bodies:
+            return batch.bodies[ref.sha256]
+        found = await self._store.body_bytes(ref.sha256)
+        if found is None or found[2] > STATUS_BYTES_MAX:
+            return None
+        data, file, size = found
+        return data if data is not None else await self._bodies.read(file or "", 0, size)
+
+    def _read_status(self, header: Header, data: bytes, here: Sequence[OrgId]) -> StatusReport | None:
+        """A status that cannot be read is delivered all the same: the receiving office judges it."""
+        if hashlib.sha256(data).hexdigest() != header.bodies[0].sha256:
+            raise Refused(Reason.BODY_DAMAGED, "sha256", header.bodies[0].sha256)
+        reader = self._new_reader()
+        try:
+            reader.feed(data)
+            package = reader.close()
+        except Refused as refusal:
+            log.warning("status could not be read", envelope=header.id, reason=refusal.reason.value)
+            return None
+        return self._report(package, header.sender, here)
+
+    # bodies that cross by themselves
+
+    async def put_body(self, neighbour: OrgId, sha256: str, size: int, offset: int, chunk: bytes) -> int:
+        """A chunk of a large body from a neighbour; returns the bytes held. Durable and recorded once it answers `size`."""
+        if size > self._rules.limits.body_bytes_max or offset + len(chunk) > size:
+            raise Refused(Reason.PACKAGE_TOO_LARGE, "size", str(size), f"≤ {self._rules.limits.body_bytes_max}")
+        if await self._store.holds_body_of(neighbour, sha256):
+            return size
+        if self._bodies.free_ratio() < self._rules.free_urgent:
+            raise Deferred(LATER_S, Reason.DISK_FULL)
+        held = await self._bodies.receive(neighbour, sha256, offset, chunk)
+        if held < size:
+            return held
+        body = await self._bodies.finish(neighbour, sha256)
+        await self._bodies.delete(await self._store.body_arrived(body, neighbour))
+        self._tally.add("truc_bodies_total", direction="in")
+        self._tally.add("truc_body_bytes_total", size, direction="in")
+        return size

@@ -1,0 +1,151 @@
+"""Documents out: what waits for an office, handed over, and confirmed by it.
+
+Knows `core`, the ports and `origin`; no face. An item stays listed until the office says `done` after having fetched it; repeated
+calls are harmless. # QĐ 28/2018 Điều 6.3, 9.2
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+import structlog
+
+from node.core import words
+from node.core.custody import BoxItem, End
+from node.core.envelope import KIND_STATUS
+from node.core.errors import Reason, Refused
+from node.core.identifier import OrgId
+from node.core.lifecycle import Transport
+from node.core.office import Fetched, SentLine, System, Waiting
+from node.core.tally import Tally
+from node.origin import Origin
+from node.ports import Bodies, Clock, Store
+
+log = structlog.get_logger()
+
+WORDS = ("processing", "done", "fail")
+"""What an office may report of an item (updateStatus)."""
+OPEN = ("initial", "processing", "fail")
+
+
+class Mailbox:
+    """wake: called with the neighbours that have new work (a confirmation on its way home)."""
+
+    def __init__(
+        self,
+        store: Store,
+        bodies: Bodies,
+        clock: Clock,
+        origin: Origin,
+        tally: Tally,
+        wake: Callable[[OrgId], None],
+        *,
+        list_max: int,
+        fails_max: int,
+    ) -> None:
+        self._store = store
+        self._bodies = bodies
+        self._clock = clock
+        self._origin = origin
+        self._tally = tally
+        self._wake = wake
+        self._list_max = list_max
+        self._fails_max = fails_max
+
+    async def waiting(self, system: System, kind: str) -> Sequence[Waiting]:
+        return await self._store.waiting(system.codes, kind, self._list_max) if system.codes else []
+
+    async def count(self, system: System, kind: str) -> int:
+        return await self._store.count(system.codes, kind) if system.codes else 0
+
+    async def sent(self, system: System, kind: str, doc_id: str | None) -> Sequence[SentLine]:
+        return await self._store.sent(system.id, kind == KIND_STATUS, doc_id, self._list_max, describe)
+
+    async def owns_sent(self, system: System, doc_id: str) -> bool:
+        return await self._store.owns_sent(system.id, doc_id)
+
+    async def open_deliveries(self, system: System, doc_ids: Sequence[str]) -> Sequence[str]:
+        found = []
+        for doc_id in doc_ids:
+            items = await self._store.items_of(system.codes, doc_id) if system.codes else []
+            if any(item.state in OPEN for item in items):
+                found.append(doc_id)
+        return found
+
+    async def _item(self, system: System, doc_id: str) -> BoxItem:
+        items = await self._store.items_of(system.codes, doc_id) if system.codes else []
+        if not items:
+            raise Refused(Reason.DOC_UNKNOWN, "docId", doc_id)
+        return items[0]
+
+    async def fetch(self, system: System, doc_id: str) -> Fetched:
+        """The package, byte for byte. Raises Refused(DOC_UNKNOWN | BODY_DAMAGED). May be repeated, also after `done`."""
+        item = await self._item(system, doc_id)
+        found = await self._store.body_of(item.item)
+        if found is None:
+            raise Refused(Reason.DOC_UNKNOWN, "docId", doc_id, "content removed")
+        digest, size, data, file = found
+        if not await self._whole(digest, data, file):
+            log.error("stored body is damaged", body=digest, envelope=item.id)
+            raise Refused(Reason.BODY_DAMAGED, "docId", doc_id)
+        await self._store.fetched(item.item)
+        return Fetched(doc_id, size, self._hand_over(item, data, file, size))
+
+    async def _whole(self, digest: str, data: bytes | None, file: str | None) -> bool:
+        """Bit rot is found before anybody gets the package. # QĐ 28/2018 Điều 6.1"""
+        if data is not None:
+            return hashlib.sha256(data).hexdigest() == digest
+        return await self._bodies.intact(file or "", digest)
+
+    async def _hand_over(self, item: BoxItem, data: bytes | None, file: str | None, size: int) -> AsyncIterator[bytes]:
+        if data is not None:
+            yield data
+        else:
+            async for chunk in self._bodies.chunks(file or "", size):
+                yield chunk
+        if item.done_early and item.state in OPEN:
+            await self._collect(item)
+
+    async def settle(self, system: System, doc_id: str, word: str) -> None:
+        """What the office reports of an item. `done` twice is well twice; `done` before the first fetch is remembered and takes
+        effect with it. Raises Refused(DOC_UNKNOWN | STATUS_WORD_UNKNOWN)."""
+        if word not in WORDS:
+            raise Refused(Reason.STATUS_WORD_UNKNOWN, "status", word, " | ".join(WORDS))
+        item = await self._item(system, doc_id)
+        if item.state not in OPEN:
+            return
+        if word == "done" and item.fetched:
+            await self._collect(item)
+        elif word == "fail":
+            if await self._store.fail(item.item, self._fails_max, "office-fail"):
+                self._tally.add("truc_held_total", reason="office-fail")
+                log.error("item held for a person", envelope=item.id, reason="office-fail")
+        else:
+            if word == "done":
+                log.warning("done before the first fetch", system=system.id, envelope=item.id)
+            await self._store.set_word(item.item, word)
+
+    async def _collect(self, item: BoxItem) -> None:
+        """Confirmed: the delivery ends well and its origin hears of it. # QĐ 28/2018 Điều 9.2"""
+        now_ms = self._clock.utc_ms()
+        end = End(Transport.COLLECTED, now_ms, receiver_doc_id=item.doc_id)
+        home = await self._origin.homeward(item.header, item.recipients, end)
+        for code in await self._store.collect(item.item, home):
+            self._wake(code)
+        self._tally.add("truc_deliveries_total", result=Transport.COLLECTED.value)
+        self._tally.observe("truc_delivery_seconds", now_ms - item.header.created_ms)
+
+    async def request_agency(self, system: System, action: str, fields: Mapping[str, str]) -> int:
+        number = await self._store.request_agency(system.id, action, fields)
+        self._tally.add("truc_held_total", reason="agency-request")
+        log.warning("agency request waits for an operator", system=system.id, item=f"agency-{number}")
+        return number
+
+
+def describe(state: str, reason: str, written: str, successor: str) -> str:
+    """A sentence on one line of the sent list."""
+    what = words.label("transport", state)
+    if not reason or reason not in set(Reason):
+        return what
+    return f"{what}. {words.with_code(Refused(Reason(reason), 'To/OrganId', written, successor))}"

@@ -1,0 +1,163 @@
+"""What this node itself originates: envelopes with signed headers, notices home, and the axis's own 02 packages.
+
+Knows `core` and the ports; the edXML writer is handed in. Decides nothing about when: intake, forwarder, mailbox and
+housekeeper ask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from node.core import instant
+from node.core.custody import End, EndOf, Homeward, LocalEnvelope, StoredBody, SubmissionInfo
+from node.core.directory import Directory
+from node.core.envelope import (
+    KIND_NOTICE,
+    KIND_STATUS,
+    BodyRef,
+    Envelope,
+    Header,
+    Hop,
+    Recipient,
+    encode_header,
+    header_digest,
+    uuid7,
+)
+from node.core.forwarding import tells_home
+from node.core.identifier import OrgId
+from node.core.lifecycle import Transport
+from node.core.notice import MEDIA_NOTICE, describe_end, encode_notice
+from node.core.package import Business, Party, Priority, Reference
+from node.core.routing import Deliver, Forward, Table, decide_node
+from node.ports import Clock, Signer, Store
+
+MEDIA_EDXML = "application/edxml+xml"
+
+WriteStatus = Callable[[Party, Reference, str, str, int], bytes]
+"""(From, ResponseFor, StatusCode, Description, UTC ms) -> the bytes of a status package (documents/edxml.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an envelope is to carry. expires_ms 0: never. body: the package, already spooled."""
+
+    kind: str
+    sender: OrgId
+    recipients: tuple[Recipient, ...]
+    body: StoredBody
+    media: str
+    doc_id: str
+    priority: Priority = Priority.NORMAL
+    business: Business = Business.NEW
+    document_id: str = ""
+    expires_ms: int = 0
+
+
+class Origin:
+    """Makes signed envelopes in this node's name."""
+
+    def __init__(
+        self,
+        code: OrgId,
+        store: Store,
+        clock: Clock,
+        signer: Signer,
+        rng: random.Random,
+        table: Callable[[], Table],
+        directory: Callable[[], Directory],
+        write_status: WriteStatus,
+    ) -> None:
+        self._code = code
+        self._store = store
+        self._clock = clock
+        self._signer = signer
+        self._rng = rng
+        self._table = table
+        self._directory = directory
+        self._write_status = write_status
+
+    def fresh_id(self) -> str:
+        return uuid7(self._clock.utc_ms(), self._rng)
+
+    def make(
+        self, content: Content, routes: Mapping[OrgId, OrgId | None], doc_ids: Mapping[OrgId, str] | None = None
+    ) -> LocalEnvelope:
+        """Sign a header for content. routes: recipient code to neighbour, or None for this node's own mailbox."""
+        now_ms = self._clock.utc_ms()
+        header = Header(
+            id=uuid7(now_ms, self._rng),
+            origin=self._code,
+            epoch=self._store.epoch,
+            kind=content.kind,
+            sender=content.sender,
+            recipients=content.recipients,
+            priority=content.priority,
+            created_ms=now_ms,
+            bound_ms=self._clock.bound_ms(),
+            expires_ms=content.expires_ms,
+            doc_id=content.doc_id,
+            document_id=content.document_id,
+            business=content.business,
+            bodies=(BodyRef(content.body.sha256, content.body.size),),
+            media=content.media,
+            key=self._signer.key_id,
+        )
+        encoded = encode_header(header)
+        hops = (Hop(self._code, now_ms, self._clock.bound_ms()),)
+        remaining = tuple(recipient.code for recipient in content.recipients)
+        envelope = Envelope(header, encoded, self._signer.sign(encoded), remaining, hops, 0, header_digest(encoded))
+        return LocalEnvelope(envelope, routes, (content.body,), self._signer.chain_pem, doc_ids or {})
+
+    async def homeward(self, header: Header, recipients: Iterable[OrgId], end: End) -> Homeward:
+        """How the origin of header hears that these deliveries ended so: one notice, or its own rows if it is this node."""
+        if not tells_home(header.kind):
+            return Homeward(end)
+        ends = tuple(EndOf(header.origin, header.id, code, end) for code in recipients)
+        if header.origin != self._code:
+            return Homeward(end, ends, notice=self._notice(header, ends))
+        return Homeward(end, ends, returned=await self.returns(ends))
+
+    def _notice(self, about: Header, ends: tuple[EndOf, ...]) -> LocalEnvelope:
+        data = encode_notice(ends)
+        decision = decide_node(self._table(), about.origin)
+        # A node nobody can name: the notice waits under that name, visible in the queue, until the directory knows it again.
+        neighbour = decision.neighbour if isinstance(decision, Forward) else about.origin
+        content = Content(KIND_NOTICE, self._code, (Recipient(about.origin),), small_body(data), MEDIA_NOTICE, about.doc_id)
+        return self.make(content, {about.origin: None if isinstance(decision, Deliver) else neighbour})
+
+    async def returns(self, ends: Sequence[EndOf]) -> dict[OrgId, LocalEnvelope]:
+        """02 packages From the axis for ends that are no delivery, to be laid into the sender's own mailbox."""
+        found: dict[OrgId, LocalEnvelope] = {}
+        for end_of in ends:
+            if end_of.end.state is Transport.COLLECTED:
+                continue
+            info = await self._store.submission_of(end_of.origin, end_of.id)
+            if info is not None and info.kind != KIND_STATUS:
+                found[end_of.recipient] = self._return(info, end_of)
+        return found
+
+    def _return(self, info: SubmissionInfo, end_of: EndOf) -> LocalEnvelope:
+        """Never counted as the receiver's refusal: From is the axis, the text says so (architecture, section 7)."""
+        directory = self._directory()
+        now_ms = self._clock.utc_ms()
+        axis = Party(directory.axis_code_text, directory.axis_name, in_charge=directory.axis_name)
+        reference = Reference(info.sender_text, info.notation, info.date, info.document_id)
+        receiver = directory.name(end_of.recipient, instant.day(now_ms))
+        text = f"[Trục] {describe_end(str(end_of.recipient), receiver, end_of.end)}"
+        data = self._write_status(axis, reference, "02", text, now_ms)
+        content = Content(
+            KIND_STATUS,
+            OrgId.parse(directory.axis_code_text),
+            (Recipient(info.sender),),
+            small_body(data),
+            MEDIA_EDXML,
+            self.fresh_id(),
+        )
+        return self.make(content, {info.sender: None})
+
+
+def small_body(data: bytes) -> StoredBody:
+    return StoredBody(hashlib.sha256(data).hexdigest(), len(data), data=data)

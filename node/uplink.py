@@ -1,0 +1,261 @@
+"""The road to the parent: four loops of the child, who always dials (decision 8): push, pull, and bodies each way.
+
+Knows `core`, the ports and the forwarder it offers through; what is done with what comes down is handed in. A link that is down
+is probed with full jitter and never longer than the configured bound, so that a restored one is found within 15 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from node.core.custody import Settled, Settlement
+from node.core.envelope import Lane
+from node.core.errors import Deferred, Reason, Refused
+from node.core.identifier import OrgId
+from node.core.tally import Tally
+from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest
+from node.forwarder import Forwarder, Neighbour
+from node.ports import Bodies, Link, Store
+
+log = structlog.get_logger()
+
+PROBE_MIN_S = 0.2
+ROOM_BYTES = 1 << 40
+BODY_TRIES_MAX = 5
+
+Accept = Callable[[Batch, OrgId], Awaitable[tuple[EnvelopeVerdicts, ...]]]
+PutBody = Callable[[OrgId, str, int, int, bytes], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Bounds of the loops: how long a pull may be held open, the longest pause between probes, bytes of a batch and a chunk."""
+
+    pull_wait_ms: int
+    probe_max_s: float
+    batch_bytes: int
+    chunk_bytes: int
+
+
+class Crossings:
+    """Bodies that still have to cross, the most urgent first; each once, whoever asks for it."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, tuple[Lane, int]] = {}
+        self._event = asyncio.Event()
+
+    def add(self, sha256: str, lane: Lane, size: int) -> None:
+        known = self._waiting.get(sha256)
+        self._waiting[sha256] = (min(lane, known[0]) if known else lane, size)
+        self._event.set()
+
+    async def next(self) -> tuple[str, Lane, int]:
+        while not self._waiting:
+            self._event.clear()
+            await self._event.wait()
+        sha256 = min(self._waiting, key=lambda each: self._waiting[each][0])
+        return sha256, *self._waiting[sha256]
+
+    def done(self, sha256: str) -> None:
+        self._waiting.pop(sha256, None)
+
+
+class Uplink:
+    """The child's side of one link. Each `run_*` is a loop for the gateway's task group."""
+
+    def __init__(
+        self,
+        parent: OrgId,
+        link: Link,
+        forwarder: Forwarder,
+        store: Store,
+        bodies: Bodies,
+        accept: Accept,
+        put_body: PutBody,
+        tally: Tally,
+        pace: Pace,
+        rng: random.Random,
+        session: str,
+    ) -> None:
+        self._parent = parent
+        self._link = link
+        self._forwarder = forwarder
+        self._store = store
+        self._bodies = bodies
+        self._accept = accept
+        self._put_body = put_body
+        self._tally = tally
+        self._pace = pace
+        self._rng = rng
+        self._session = session
+        self._uploads = Crossings()
+        self._downloads = Crossings()
+        self._restored = asyncio.Event()
+
+    @property
+    def neighbour(self) -> Neighbour:
+        return self._forwarder.neighbours[self._parent]
+
+    async def run_push(self) -> None:
+        """Offer what is due; settle what the parent says; pause when it says nothing."""
+        await self._store.session_began(self._parent)
+        failures = 0
+        while True:
+            parent = self.neighbour
+            parent.wake.clear()
+            found = await self._forwarder.offer(parent, self._pace.batch_bytes)
+            if found is None:
+                await self._forwarder.wait(parent, None)
+                continue
+            offered, batch = found
+            try:
+                verdicts = await self._link.push(batch)
+            except Deferred as failure:
+                await self._forwarder.failed(parent, offered, failure)
+                parent.chains.clear()
+                failures = await self._pause(failures, failure)
+                continue
+            except Refused as refusal:
+                await self._forwarder.choked(parent, offered, refusal)
+                continue
+            except Exception:
+                # The one catch-all of the road: nobody classified it, so nobody knows what arrived.
+                log.exception("push failed", neighbour=str(self._parent), count=len(offered))
+                await self._forwarder.failed(parent, offered, Deferred(0, Reason.INTERNAL, in_doubt=True))
+                failures = await self._pause(failures, Deferred(0, Reason.INTERNAL))
+                continue
+            failures = 0
+            self._answered()
+            self._want_uploads(await self._forwarder.settled(parent, offered, verdicts), {row.item: row.lane for row in offered})
+
+    def _want_uploads(self, settlements: Sequence[Settlement], lanes: dict[int, Lane]) -> None:
+        for settlement in settlements:
+            if settlement.settled is Settled.BODY:
+                for digest in settlement.need:
+                    self._uploads.add(digest, lanes[settlement.item], 0)
+
+    async def run_pull(self) -> None:
+        """Ask for what waits above; the verdicts on one batch travel with the request for the next."""
+        failures = sequence = confirmed = 0
+        verdicts: tuple[EnvelopeVerdicts, ...] = ()
+        while True:
+            sequence += 1
+            try:
+                batch = await self._link.pull(
+                    PullRequest(self._session, sequence, confirmed, verdicts, ROOM_BYTES, self._pace.pull_wait_ms)
+                )
+            except Deferred as failure:
+                failures = await self._pause(failures, failure)
+                continue
+            except Refused as refusal:
+                log.error("pull refused", neighbour=str(self._parent), reason=refusal.reason.value)
+                # Verdicts the parent cannot read must not be sent for ever: without them it offers the batch again.
+                verdicts, confirmed = (), 0
+                failures = await self._pause(failures, Deferred(0, refusal.reason))
+                continue
+            failures = 0
+            self._answered()
+            verdicts = await self._accept(batch, self._parent) if batch.envelopes else ()
+            confirmed = batch.sequence if batch.envelopes else 0
+            self._want_downloads(batch, verdicts)
+
+    def _want_downloads(self, batch: Batch, verdicts: Sequence[EnvelopeVerdicts]) -> None:
+        for envelope, spoken in zip(batch.envelopes, verdicts, strict=False):
+            sizes = {ref.sha256: ref.size for ref in envelope.header.bodies}
+            for verdict in spoken.verdicts.values():
+                for digest in verdict.need if verdict.outcome is Outcome.NEED else ():
+                    if digest in sizes:
+                        self._downloads.add(digest, envelope.header.lane, sizes[digest])
+
+    def _answered(self) -> None:
+        self._forwarder.seen(self.neighbour, True)
+        self._restored.set()
+
+    async def _pause(self, failures: int, failure: Deferred) -> int:
+        """Wait with full jitter, at most the bound; cut short as soon as another loop finds the parent again."""
+        self._forwarder.seen(self.neighbour, False)
+        self._restored.clear()
+        cap_s = min(self._pace.probe_max_s, PROBE_MIN_S * (1 << min(failures, 10)))
+        wait_s = self._rng.uniform(PROBE_MIN_S / 2, max(cap_s, PROBE_MIN_S))
+        log.debug("link pauses", neighbour=str(self._parent), reason=failure.reason.value, duration_ms=int(wait_s * 1000))
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._restored.wait()
+        except TimeoutError:
+            pass
+        return failures + 1
+
+    async def run_uploads(self) -> None:
+        """Bodies the parent asked for, one at a time, from where the parent's part ends."""
+        failures = tries = 0
+        while True:
+            sha256, _lane, _size = await self._uploads.next()
+            try:
+                await self._upload(sha256)
+            except Deferred as failure:
+                failures = await self._pause(failures, failure)
+                continue
+            except Refused as refusal:
+                tries += 1
+                if tries < BODY_TRIES_MAX and await self._intact(sha256):
+                    continue
+                # Our own copy is damaged, or the parent will not have it: the rows are offered again and choke or are held.
+                log.error("body could not cross", neighbour=str(self._parent), reason=refusal.reason.value, body=sha256)
+            failures = tries = 0
+            self._uploads.done(sha256)
+
+    async def _upload(self, sha256: str) -> None:
+        found = await self._store.body_bytes(sha256)
+        if found is None:
+            return
+        data, file, size = found
+        held = await self._link.put_body(sha256, size, 0, b"")
+        while held < size:
+            length = min(self._pace.chunk_bytes, size - held)
+            chunk = data[held : held + length] if data is not None else await self._bodies.read(file or "", held, length)
+            now = await self._link.put_body(sha256, size, held, chunk)
+            if now == held or not chunk:
+                raise Refused(Reason.BODY_DAMAGED, "offset", str(held), str(now))
+            self._tally.add("truc_body_bytes_total", len(chunk), direction="out")
+            held = now
+        self._answered()
+        self._tally.add("truc_bodies_total", direction="out")
+        await self._store.body_crossed(self._parent, sha256)
+        self._forwarder.wake(self._parent)
+
+    async def _intact(self, sha256: str) -> bool:
+        found = await self._store.body_bytes(sha256)
+        return found is not None and (found[1] is None or await self._bodies.intact(found[1], sha256))
+
+    async def run_downloads(self) -> None:
+        """Bodies that envelopes from above name and that are not here yet."""
+        failures = tries = 0
+        while True:
+            sha256, _lane, size = await self._downloads.next()
+            try:
+                await self._download(sha256, size)
+            except Deferred as failure:
+                failures = await self._pause(failures, failure)
+                continue
+            except Refused as refusal:
+                tries += 1
+                log.warning("body not received", neighbour=str(self._parent), reason=refusal.reason.value, body=sha256)
+                if refusal.reason is Reason.BODY_DAMAGED and tries < BODY_TRIES_MAX:
+                    continue
+            failures = tries = 0
+            self._downloads.done(sha256)
+
+    async def _download(self, sha256: str, size: int) -> None:
+        held = await self._put_body(self._parent, sha256, size, 0, b"")
+        while held < size:
+            chunk = await self._link.get_body(sha256, held, min(self._pace.chunk_bytes, size - held))
+            now = await self._put_body(self._parent, sha256, size, held, chunk)
+            if now == held:
+                raise Refused(Reason.BODY_DAMAGED, "offset", str(held), str(now))
+            held = now
+        self._answered()

@@ -1,0 +1,34 @@
+"""Small files written whole: a reader sees the old one or the new one, and a secret is at no moment readable by others."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PUBLIC = 0o644
+SECRET = 0o600
+
+
+class BadFile(Exception):
+    """A kept file is not what it should be; the text names it and says what is wrong, in Vietnamese."""
+
+
+def write(path: Path, text: str, mode: int = PUBLIC) -> None:
+    """Replace the file by `text` (UTF-8) and its mode by `mode`; the change survives a power cut. Same text: nothing is done."""
+    if path.is_file() and path.read_bytes() == text.encode():
+        path.chmod(mode)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.chmod(mode)  # whatever the umask
+    fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

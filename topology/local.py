@@ -1,0 +1,333 @@
+"""A tree as processes on this machine: one folder, one process per site, real listeners, real certificates.
+
+`Sandbox` starts the nodes, says where they are, and at the end stops whatever runs for its folder. It is no supervisor: a node
+that dies stays dead until somebody starts it (`truc run --config …`). Nodes found running for the folder when it starts (a
+rehearsal was killed, or a node was started by hand) are taken over as they are. Knows a node only by its command line, its
+`run.json` and its `/readyz`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import node
+from node.config import ENVIRONMENT_PREFIX
+from topology.files import BadFile
+from topology.load import default_topology, load_lawful
+from topology.ports import Guards, NoPorts, is_free
+from topology.processes import running, tell
+from topology.render import CONFIG_FILE, Place, render
+
+NODE_COMMAND = (sys.executable, "-m", "node")
+READY_S = 120.0
+LINKED_S = 10.0
+"""How long a node that is ready may still miss its parent before the tree counts as ready without that."""
+STOP_S = 20.0
+"""What a node may take to drain before it is killed; a killed one has no more."""
+KILLED_S = 5.0
+POLL_S = 0.1
+WATCH_S = 0.25
+ANSWER_S = 2.0
+ANSWER_BYTES_MAX = 1 << 20
+LOG_BYTES_MAX = 20 << 20
+LOG_LINES_SHOWN = 15
+
+
+class SandboxError(Exception):
+    """The tree cannot run here; the text says why and what to do, in Vietnamese."""
+
+
+class _Stopped(Exception):
+    """A signal came while the tree was starting."""
+
+
+class Sandbox:
+    """One folder with a tree in it, held by this process from `start` to `stop`."""
+
+    def __init__(
+        self,
+        root: Path,
+        topology: Path | None = None,
+        *,
+        command: Sequence[str] = NODE_COMMAND,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """topology: the tree's file; without it the folder's own, or the default tree in a new folder. say: one line of talk."""
+        self.root = root.absolute()
+        self._given = topology
+        self._command = tuple(command)
+        self._say = say
+        self._places: tuple[Place, ...] = ()
+        self._children: dict[Path, subprocess.Popen[bytes]] = {}
+        self._expected: dict[Path, tuple[int, ...]] = {}
+        self._mourned: set[int] = set()
+        self._signalled = False
+        self._held = ExitStack()
+
+    def run(self, announce: Callable[[dict[str, Any]], None]) -> None:
+        """Start, announce, stay until SIGTERM or SIGINT, stop everything. Raises `SandboxError` or `ConfigError`."""
+        with self._signals():
+            try:
+                announce(self.start())
+                while not self._signalled:
+                    self._watch()
+                    time.sleep(WATCH_S)
+            except _Stopped:
+                self._say("Dừng trong lúc khởi động.")
+            finally:
+                self.stop()
+
+    def start(self) -> dict[str, Any]:
+        """Every node up and ready; returns the ready line as a dictionary, parents before children."""
+        try:
+            self._take_folder()
+            tree_file, keep = self._choose_topology()
+            tree = load_lawful(tree_file)
+            self._expected = self._already_running(keep)
+            guards = self._held.enter_context(Guards())
+            self._places = render(tree, self.root, guards, datetime.now(UTC), keep=keep)
+            if not keep:
+                shutil.copyfile(tree_file, self._topology)
+            self._check_ports(guards)
+            for place in self._places:
+                if place.config not in self._expected:
+                    self._start(place)
+            addresses = self._wait_ready()
+        except NoPorts as error:
+            raise SandboxError(f"không đủ cổng trống trên máy này ({error}) — dừng bớt chương trình khác") from error
+        except BadFile as error:
+            raise SandboxError(f"{error} — xóa tệp này để tạo lại") from error
+        except OSError as error:
+            raise SandboxError(f"không dùng được thư mục {self.root}: {error} — chọn --dir khác") from error
+        return self._ready(tree.zone, addresses)
+
+    def stop(self) -> None:
+        """Stop every node of the folder, also one that was started by hand, and give the folder free."""
+        told: set[int] = set()
+        drained = time.monotonic() + STOP_S
+        while alive := self._alive():
+            left = drained - time.monotonic()
+            if left < -KILLED_S:
+                self._say(f"Không dừng được các tiến trình {sorted(alive)}.")
+                break
+            for pid in alive - told if left > 0 else alive:
+                tell(pid, signal.SIGTERM if left > 0 else signal.SIGKILL)
+            told |= alive
+            time.sleep(POLL_S)
+        self._held.close()
+
+    # --- the folder ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _topology(self) -> Path:
+        return self.root / "topology.toml"
+
+    def _take_folder(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = self._held.enter_context((self.root / "sandbox.lock").open("a+"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "?"
+            self._held.close()
+            hint = "dừng nó trước, hoặc chọn --dir khác"
+            raise SandboxError(f"thư mục {self.root} đang do sandbox khác giữ (tiến trình {holder}) — {hint}") from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+
+    def _choose_topology(self) -> tuple[Path, bool]:
+        """The tree's file, and whether it is the tree that this folder holds already."""
+        if self._given is None and self._topology.is_file():
+            return self._topology, True
+        chosen = self._given or default_topology()
+        same = self._topology.is_file() and chosen.is_file() and chosen.read_bytes() == self._topology.read_bytes()
+        return chosen, same
+
+    def _already_running(self, keep: bool) -> dict[Path, tuple[int, ...]]:
+        found = running(self._configs())
+        pids = [pid for there in found.values() for pid in there]
+        if pids and not keep:
+            hint = f"dừng trước: kill {' '.join(map(str, pids))}"
+            raise SandboxError(f"cây đã đổi mà thư mục {self.root} còn nút đang chạy theo cây cũ — {hint}")
+        return {config: there for config, there in found.items() if there}
+
+    def _configs(self) -> list[Path]:
+        return sorted(self.root.glob(f"*/{CONFIG_FILE}"))
+
+    def _check_ports(self, guards: Guards) -> None:
+        """A listener's address taken by a stranger is told now, not by a node's log."""
+        ports = []
+        for place in self._places:
+            settings = place.settings
+            for name, listener in (("link", settings.link), ("office", settings.office), ("admin", settings.admin)):
+                port = listener.listen_port
+                ports.append(port)
+                if port and place.config not in self._expected and not is_free(listener.listen_host, port):
+                    hint = f"dừng chương trình đó, hoặc đổi {name}.listen_port trong {place.config}"
+                    raise SandboxError(f'cổng {port} của "{place.site.name}" đang do chương trình khác dùng — {hint}')
+        if not guards.hold(ports):
+            raise SandboxError(f"các cổng của {self.root} đang dành cho một sandbox khác — dừng sandbox đó trước")
+
+    # --- the processes -------------------------------------------------------------------------------------------------
+
+    def _start(self, place: Place) -> None:
+        place.run_file.unlink(missing_ok=True)
+        if place.log.is_file() and place.log.stat().st_size > LOG_BYTES_MAX:
+            place.log.replace(place.log.with_name("node.log.1"))
+        with place.log.open("ab") as log:
+            child = subprocess.Popen(
+                [*self._command, "run", "--config", str(place.config)],
+                cwd=place.config.parent,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the rehearsal, which then stops the nodes
+            )
+        self._children[place.config] = child
+        self._expected[place.config] = (child.pid,)
+
+    def _wait_ready(self) -> dict[Path, dict[str, Any]]:
+        """Per configuration what the node's `run.json` says, once every node is ready."""
+        started = time.monotonic()
+        addresses: dict[Path, dict[str, Any]] = {}
+        waiting = list(self._places)
+        while waiting:
+            if self._signalled:
+                raise _Stopped
+            elapsed = time.monotonic() - started
+            for place in waiting[:]:
+                self._check_alive(place)
+                address = _ready_address(place, patient=elapsed < LINKED_S)
+                if address is not None and address["pid"] in self._expected[place.config]:
+                    addresses[place.config] = address
+                    waiting.remove(place)
+            if elapsed > READY_S and waiting:
+                names = ", ".join(f'"{place.site.name}" ({place.log})' for place in waiting)
+                raise SandboxError(f"sau {READY_S:.0f} giây vẫn chưa sẵn sàng: {names} — xem các tệp nhật ký này")
+            time.sleep(POLL_S)
+        return addresses
+
+    def _check_alive(self, place: Place) -> None:
+        child = self._children.get(place.config)
+        if child is not None and child.poll() is not None:
+            end = "\n".join(place.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
+            raise SandboxError(f'nút "{place.site.name}" dừng khi khởi động (mã {child.returncode}), {place.log}:\n{end}')
+
+    def _watch(self) -> None:
+        """Take note of nodes that died; nothing else is done about it."""
+        for place in self._places:
+            child = self._children.get(place.config)
+            if child is None or child.poll() is None or child.pid in self._mourned:
+                continue
+            self._mourned.add(child.pid)
+            again = f"truc run --config {place.config}"
+            self._say(f'Nút "{place.site.name}" đã dừng (mã {child.returncode}); chạy lại bằng: {again}')
+
+    def _alive(self) -> set[int]:
+        started = {child.pid for child in self._children.values() if child.poll() is None}
+        found = running(self._configs() if self._places else ())  # without places this folder is not ours to clear
+        return started | {pid for pids in found.values() for pid in pids}
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def note(number: int, frame: FrameType | None) -> None:
+            self._signalled = True
+
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) asks to outlive the terminal
+            numbers.append(signal.SIGHUP)
+        before = [signal.signal(number, note) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+    # --- the ready line ------------------------------------------------------------------------------------------------
+
+    def _ready(self, zone: str, addresses: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "event": "ready",
+            "dir": str(self.root),
+            "zone": zone,
+            "ca": str(self.root / "ca.pem"),
+            "nodes": [_ready_node(place, zone, addresses[place.config]) for place in self._places],
+        }
+
+
+def _ready_node(place: Place, zone: str, address: Mapping[str, Any]) -> dict[str, Any]:
+    site, settings = place.site, place.settings
+    return {
+        "name": site.name,
+        "dns": site.code.dns_name(zone),
+        "code": str(site.code),
+        "tier": site.tier,
+        "parent": None if site.parent is None else str(site.parent),
+        "pid": address["pid"],
+        "link": _url("https", settings.link.listen_host, address["link_port"]),
+        "public": _url("https", settings.office.listen_host, address["office_port"]),
+        "admin": _url("http", settings.admin.listen_host, address["admin_port"]),
+        "config": str(place.config),
+        "data": str(settings.node.data_dir),
+        "systems": [
+            {"id": row["id"], "secret": row["secrets"][-1], "codes": row["codes"]}
+            for row in place.systems()
+            if not row.get("disabled") and row["secrets"]
+        ],
+    }
+
+
+def _url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _ready_address(place: Place, *, patient: bool) -> dict[str, Any] | None:
+    """The content of `run.json` of a ready node. patient: a node that misses its parent is not ready yet."""
+    try:
+        address: dict[str, Any] = json.loads(place.run_file.read_text())
+        host, port, _ = place.settings.admin.listen_host, address["admin_port"], address["pid"]
+    except (OSError, ValueError, KeyError):  # not written yet, or half written
+        return None
+    status, text = _get(host, port, "/readyz")
+    waiting = patient and any(line.startswith("[!]parent") for line in text.splitlines())
+    return address if status == http.client.OK and not waiting else None
+
+
+def _get(host: str, port: int, path: str) -> tuple[int, str]:
+    """Status and text; (0, "") while nobody answers."""
+    connection = http.client.HTTPConnection(host, port, timeout=ANSWER_S)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read(ANSWER_BYTES_MAX).decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return 0, ""
+    finally:
+        connection.close()
+
+
+def _environment() -> dict[str, str]:
+    """Ours without `TRUC_*`, which would set the same port and name for every node; a checkout finds its own package."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+    packages = str(Path(next(iter(node.__path__))).resolve().parent)
+    if packages not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (packages, environment.get("PYTHONPATH"))))
+    return environment

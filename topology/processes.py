@@ -1,0 +1,57 @@
+"""Which processes of this machine run a node of a given configuration: the operating system's word, not ours.
+
+A node may have been started by the rehearsal or by hand; both name the configuration in their command line, which is what
+this looks for in /proc. Knows nothing of trees.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def running(configs: Iterable[Path]) -> Mapping[Path, tuple[int, ...]]:
+    """Per configuration file the ids of the processes that run a node with it now: `… run --config PATH`."""
+    found: dict[Path, list[int]] = {config: [] for config in configs}
+    by_path = {os.path.realpath(config): config for config in found}
+    for entry in PROC.iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        config = by_path.get(_config_of(entry) or "")
+        if config is not None:
+            found[config].append(int(entry.name))
+    return {config: tuple(sorted(pids)) for config, pids in found.items()}
+
+
+def tell(pid: int, number: signal.Signals) -> bool:
+    """Send a signal; False if the process is gone already."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _config_of(process: Path) -> str | None:
+    """The absolute path of the configuration a process was told to run; None if it is no node, is gone or is not ours to see."""
+    try:
+        arguments = (process / "cmdline").read_bytes().decode(errors="surrogateescape").split("\0")
+        if "run" not in arguments or "python" not in os.path.basename(os.readlink(process / "exe")):
+            return None  # a wrapper such as timeout(1) names the path too; its child is the node
+        written = _option(arguments)
+        return os.path.realpath(os.path.join(os.readlink(process / "cwd"), written)) if written else None
+    except OSError:  # the process ended meanwhile, or belongs to someone else
+        return None
+
+
+def _option(arguments: list[str]) -> str | None:
+    for position, argument in enumerate(arguments):
+        if argument == "--config" and position + 1 < len(arguments):
+            return arguments[position + 1]
+        if argument.startswith("--config="):
+            return argument.removeprefix("--config=")
+    return None

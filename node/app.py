@@ -45,7 +45,8 @@ from node.core.routing import Table, table_for
 from node.core.tally import Tally
 from node.core.wire import Batch, EnvelopeVerdicts
 from node.desk import Desk, Identity
-from node.documents.edxml import Reader, ReadLimits, StatusMessage, write_status
+from node.documents.edxml import Reader, ReadLimits
+from node.documents.edxml_writer import StatusMessage, write_status
 from node.forwarder import Bounds, Forwarder
 from node.gateway import Gateway
 from node.housekeeper import Housekeeper, Keep
@@ -335,7 +336,9 @@ async def _open_store(
 
 
 def _status_writer(sender: Party, reference: Reference, status: str, text: str, at_ms: int) -> bytes:
-    return write_status(StatusMessage(sender, reference, status, at_ms, description=text))
+    return write_status(
+        StatusMessage(sender=sender, response_for=reference, status=status, timestamp_ms=at_ms, description=text)
+    )
 
 
 def _read_limits(settings: config.NodeConfig) -> ReadLimits:

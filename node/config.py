@@ -348,7 +348,8 @@ def _problem(detail: ErrorDetails, model: type[BaseModel]) -> tuple[tuple[str | 
         return loc, "không có tùy chọn này — " + _did_you_mean(str(loc[-1]), _siblings(model, loc))
     if kind not in _PROBLEMS:
         return loc, f"{detail['msg']} — sửa giá trị {_shown(detail['input'])}"
-    return loc, _PROBLEMS[kind].format(input=_shown(detail["input"]), key=_dotted(loc), **context)
+    plain = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
+    return loc, _PROBLEMS[kind].format(input=_shown(detail["input"]), key=_dotted(loc), **plain)
 
 
 def _shown(value: object) -> str:

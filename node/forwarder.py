@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 PER_LANE = 1000
 ROWS_MAX = 5000
+UNCONFIRMED_MAX = 3
 SERVED_WAIT_MS = 100
 """After all bytes of a body were served, its envelope is offered again this much later: the child may still be committing."""
 
@@ -60,6 +61,7 @@ class Neighbour:
     session: str = ""
     sequence: int = 0
     outstanding: Sequence[Offered] = ()
+    unconfirmed: int = 0
     served: set[str] = field(default_factory=set)
 
 
@@ -194,7 +196,8 @@ class Forwarder:
         now_ms = self._clock.utc_ms()
         if len({(row.origin, row.id) for row in offered}) > 1:
             neighbour.alone = len(offered)
-            failure = Deferred(0, refusal.reason)
+            # A lost answer looks the same from here, so what was offered stays in doubt.
+            failure = Deferred(0, refusal.reason, in_doubt=True)
             await self._record(neighbour, settle_failure(offered, failure, now_ms=now_ms))
             return
         patience = self._bounds.patience
@@ -247,14 +250,25 @@ class Forwarder:
         if child.outstanding:
             offered, child.outstanding = child.outstanding, ()
             if not anew and request.confirmed == child.sequence:
+                child.unconfirmed = 0
                 await self.settled(child, offered, request.verdicts)
             else:
-                await self.failed(child, offered, Deferred(0, Reason.NOT_NOW, in_doubt=True))
+                await self._unconfirmed(child, offered, anew)
         if anew:
             child.session = request.session
             child.chains.clear()
             child.served.clear()
             await self._store.session_began(child.code)
+
+    async def _unconfirmed(self, child: Neighbour, offered: Sequence[Offered], anew: bool) -> None:
+        """The child asks again without a word on the last batch: its reply, or ours, was lost, and the batch is offered again at
+        once. Lost several times in one session, something in it may be what the child cannot read: then piece by piece."""
+        child.unconfirmed = 0 if anew else child.unconfirmed + 1
+        if child.unconfirmed < UNCONFIRMED_MAX:
+            await self.failed(child, offered, Deferred(0, Reason.NOT_NOW, in_doubt=True))
+            return
+        child.unconfirmed = 0
+        await self.choked(child, offered, Refused(Reason.WIRE_MALFORMED, "batch", str(len(offered))))
 
     async def get_body(self, peer: OrgId, sha256: str, offset: int, length: int) -> bytes:
         """A piece of a large body that an envelope waiting for this child names; to anybody else it does not exist."""

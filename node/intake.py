@@ -167,6 +167,8 @@ class Intake:
 
     async def _prepare(self, system: System, package: Package, body: StoredBody, claim: Claim) -> tuple[Submission, _Addressed]:
         sender = self._sender(system, package.sender)
+        if claim.sender and claim.sender != package.sender.code:
+            log.info("claimed sender differs from the package", system=system.id, claimed=claim.sender[:100])
         if package.is_status:
             addressed = self._address(await self._status_targets(sender, package), system)
         else:

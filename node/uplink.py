@@ -106,32 +106,38 @@ class Uplink:
         await self._store.session_began(self._parent)
         failures = 0
         while True:
-            parent = self.neighbour
-            parent.wake.clear()
-            found = await self._forwarder.offer(parent, self._pace.batch_bytes)
-            if found is None:
-                await self._forwarder.wait(parent, None)
-                continue
-            offered, batch = found
             try:
-                verdicts = await self._link.push(batch)
-            except Deferred as failure:
-                await self._forwarder.failed(parent, offered, failure)
-                parent.chains.clear()
-                failures = await self._pause(failures, failure)
-                continue
-            except Refused as refusal:
-                await self._forwarder.choked(parent, offered, refusal)
-                continue
-            except Exception:
-                # The one catch-all of the road: nobody classified it, so nobody knows what arrived.
-                log.exception("push failed", neighbour=str(self._parent), count=len(offered))
-                await self._forwarder.failed(parent, offered, Deferred(0, Reason.INTERNAL, in_doubt=True))
-                failures = await self._pause(failures, Deferred(0, Reason.INTERNAL))
-                continue
-            failures = 0
-            self._answered()
-            self._want_uploads(await self._forwarder.settled(parent, offered, verdicts), {row.item: row.lane for row in offered})
+                failures = await self._push(failures)
+            except Deferred as failure:  # our own store: what was offered stays in doubt and is offered again
+                failures = await self._pause(failures, failure, lost=False)
+
+    async def _push(self, failures: int) -> int:
+        """One turn; returns how many failures in a row there are now."""
+        parent = self.neighbour
+        parent.wake.clear()
+        found = await self._forwarder.offer(parent, self._pace.batch_bytes)
+        if found is None:
+            await self._forwarder.wait(parent, None)
+            return failures
+        offered, batch = found
+        try:
+            verdicts = await self._link.push(batch)
+        except Deferred as failure:
+            parent.chains.clear()
+            await self._forwarder.failed(parent, offered, failure)
+            return await self._pause(failures, failure)
+        except Refused as refusal:
+            await self._forwarder.choked(parent, offered, refusal)
+            return 0
+        except Exception:
+            # The one catch-all of the road: nobody classified it, so nobody knows what arrived.
+            log.exception("push failed", neighbour=str(self._parent), count=len(offered))
+            unknown = Deferred(0, Reason.INTERNAL, in_doubt=True)
+            await self._forwarder.failed(parent, offered, unknown)
+            return await self._pause(failures, unknown)
+        self._answered()
+        self._want_uploads(await self._forwarder.settled(parent, offered, verdicts), {row.item: row.lane for row in offered})
+        return 0
 
     def _want_uploads(self, settlements: Sequence[Settlement], lanes: dict[int, Lane]) -> None:
         for settlement in settlements:
@@ -158,10 +164,16 @@ class Uplink:
                 verdicts, confirmed = (), 0
                 failures = await self._pause(failures, Deferred(0, refusal.reason))
                 continue
-            failures = 0
+            failures, verdicts, confirmed = 0, (), 0
             self._answered()
-            verdicts = await self._accept(batch, self._parent) if batch.envelopes else ()
-            confirmed = batch.sequence if batch.envelopes else 0
+            if not batch.envelopes:
+                continue
+            try:
+                verdicts = await self._accept(batch, self._parent)
+            except Deferred as failure:  # our own store: no verdict, the parent offers the batch again
+                failures = await self._pause(failures, failure, lost=False)
+                continue
+            confirmed = batch.sequence
             self._want_downloads(batch, verdicts)
 
     def _want_downloads(self, batch: Batch, verdicts: Sequence[EnvelopeVerdicts]) -> None:
@@ -176,9 +188,11 @@ class Uplink:
         self._forwarder.seen(self.neighbour, True)
         self._restored.set()
 
-    async def _pause(self, failures: int, failure: Deferred) -> int:
-        """Wait with full jitter, at most the bound; cut short as soon as another loop finds the parent again."""
-        self._forwarder.seen(self.neighbour, False)
+    async def _pause(self, failures: int, failure: Deferred, *, lost: bool = True) -> int:
+        """Wait with full jitter, at most the bound; cut short as soon as another loop finds the parent again. lost: it was the
+        parent that did not answer, not our own store."""
+        if lost:
+            self._forwarder.seen(self.neighbour, False)
         self._restored.clear()
         cap_s = min(self._pace.probe_max_s, PROBE_MIN_S * (1 << min(failures, 10)))
         wait_s = self._rng.uniform(PROBE_MIN_S / 2, max(cap_s, PROBE_MIN_S))
@@ -198,14 +212,16 @@ class Uplink:
             try:
                 await self._upload(sha256)
             except Deferred as failure:
-                failures = await self._pause(failures, failure)
+                failures = await self._pause(failures, failure, lost=failure.reason is not Reason.DISK_FULL)
                 continue
             except Refused as refusal:
                 tries += 1
                 if tries < BODY_TRIES_MAX and await self._intact(sha256):
                     continue
-                # Our own copy is damaged, or the parent will not have it: the rows are offered again and choke or are held.
-                log.error("body could not cross", neighbour=str(self._parent), reason=refusal.reason.value, body=sha256)
+                # Our own copy is damaged, or the parent will not have it: a person must look. # QĐ 28/2018 Điều 6.1
+                held = await self._store.hold_body(self._parent, sha256, refusal.reason.value)
+                self._tally.add("truc_held_total", held, reason=refusal.reason.value)
+                log.error("body cannot cross", neighbour=str(self._parent), reason=refusal.reason.value, body=sha256, count=held)
             failures = tries = 0
             self._uploads.done(sha256)
 
@@ -240,7 +256,7 @@ class Uplink:
             try:
                 await self._download(sha256, size)
             except Deferred as failure:
-                failures = await self._pause(failures, failure)
+                failures = await self._pause(failures, failure, lost=failure.reason is not Reason.DISK_FULL)
                 continue
             except Refused as refusal:
                 tries += 1

@@ -10,8 +10,9 @@ from typing import Any
 
 from aiohttp import web
 
-from node.adapters.http.admin import Check, admin_app
+from node.adapters.http.admin import admin_app
 from node.adapters.metrics import Gauges
+from node.core.health import Check
 
 TOKEN = "mã-truy-cập-0123456789"
 NOW_MS = 1_795_316_400_123

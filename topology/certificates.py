@@ -107,7 +107,7 @@ def _kept(
     try:
         found = x509.load_pem_x509_certificates(path.read_bytes())[0] if path.is_file() else None
     except ValueError as error:
-        raise BadFile(f"{path}: không phải chứng thư dạng PEM") from error
+        raise BadFile(f"{path}: không phải chứng thư dạng PEM", f"{path}: no PEM certificate") from error
     if found is None or not _fits(found, key, issuer, content, now):
         found = _signed(key, issuer, content, now)
     write(path, _pem(found) + ("" if issuer is None else issuer.chain))
@@ -195,9 +195,9 @@ def _kept_key(files: Path) -> ec.EllipticCurvePrivateKey:
         try:
             key = serialization.load_pem_private_key(path.read_bytes(), password=None)
         except (ValueError, TypeError) as error:
-            raise BadFile(f"{path}: không phải khóa riêng dạng PEM không mật khẩu") from error
+            raise BadFile(f"{path}: không phải khóa riêng dạng PEM không mật khẩu", f"{path}: no plain PEM key") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise BadFile(f"{path}: không phải khóa đường cong elliptic")
+            raise BadFile(f"{path}: không phải khóa đường cong elliptic", f"{path}: not an elliptic curve key")
         path.chmod(SECRET)
         return key
     key = ec.generate_private_key(ec.SECP256R1())

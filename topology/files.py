@@ -10,7 +10,11 @@ SECRET = 0o600
 
 
 class BadFile(Exception):
-    """A kept file is not what it should be; the text names it and says what is wrong, in Vietnamese."""
+    """A kept file is not what it should be. texts: which and why, in Vietnamese and in English."""
+
+    def __init__(self, vi: str, en: str) -> None:
+        self.texts = (vi, en)
+        super().__init__(vi)
 
 
 def write(path: Path, text: str, mode: int = PUBLIC) -> None:

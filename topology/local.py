@@ -31,7 +31,7 @@ from topology.files import BadFile
 from topology.load import default_topology, load_lawful
 from topology.ports import Guards, NoPorts, is_free
 from topology.processes import running, tell
-from topology.render import CONFIG_FILE, Place, render
+from topology.render import CONFIG_FILE, LISTENERS, Place, render
 
 NODE_COMMAND = (sys.executable, "-m", "node")
 READY_S = 120.0
@@ -49,7 +49,11 @@ LOG_LINES_SHOWN = 15
 
 
 class SandboxError(Exception):
-    """The tree cannot run here; the text says why and what to do, in Vietnamese."""
+    """The tree cannot run here. texts: why and what to do, in Vietnamese and in English."""
+
+    def __init__(self, vi: str, en: str) -> None:
+        self.texts = (vi, en)
+        super().__init__(vi)
 
 
 class _Stopped(Exception):
@@ -65,9 +69,9 @@ class Sandbox:
         topology: Path | None = None,
         *,
         command: Sequence[str] = NODE_COMMAND,
-        say: Callable[[str], None] = lambda line: None,
+        say: Callable[[str, str], None] = lambda vi, en: None,
     ) -> None:
-        """topology: the tree's file; without it the folder's own, or the default tree in a new folder. say: one line of talk."""
+        """topology: the tree's file; without it the folder's own, or the default tree in a new folder. say: a line of talk."""
         self.root = root.absolute()
         self._given = topology
         self._command = tuple(command)
@@ -78,6 +82,7 @@ class Sandbox:
         self._mourned: set[int] = set()
         self._signalled = False
         self._held = ExitStack()
+        self._guards = self._held.enter_context(Guards())
 
     def run(self, announce: Callable[[dict[str, Any]], None]) -> None:
         """Start, announce, stay until SIGTERM or SIGINT, stop everything. Raises `SandboxError` or `ConfigError`."""
@@ -88,33 +93,40 @@ class Sandbox:
                     self._watch()
                     time.sleep(WATCH_S)
             except _Stopped:
-                self._say("Dừng trong lúc khởi động.")
+                self._say("Dừng trong lúc khởi động.", "Stopped while starting.")
             finally:
                 self.stop()
 
     def start(self) -> dict[str, Any]:
         """Every node up and ready; returns the ready line as a dictionary, parents before children."""
+        self.prepare()
+        self._check_ports()
+        for place in self._places:
+            if place.config not in self._expected:
+                self._start(place)
+        return self._ready(self._wait_ready())
+
+    def prepare(self) -> tuple[Place, ...]:
+        """The folder taken and its files written, nothing started. Raises `SandboxError` or `ConfigError`."""
         try:
             self._take_folder()
-            tree_file, keep = self._choose_topology()
-            tree = load_lawful(tree_file)
-            self._expected = self._already_running(keep)
-            guards = self._held.enter_context(Guards())
-            self._places = render(tree, self.root, guards, datetime.now(UTC), keep=keep)
-            if not keep:
-                shutil.copyfile(tree_file, self._topology)
-            self._check_ports(guards)
-            for place in self._places:
-                if place.config not in self._expected:
-                    self._start(place)
-            addresses = self._wait_ready()
+            chosen, same = self._choose_topology()
+            tree = load_lawful(chosen)
+            self._expected = self._already_running(same)
+            self._places = render(tree, self.root, self._guards, datetime.now(UTC), keep=same)
+            if not same:
+                shutil.copyfile(chosen, self._topology)
         except NoPorts as error:
-            raise SandboxError(f"không đủ cổng trống trên máy này ({error}) — dừng bớt chương trình khác") from error
+            what = f"không đủ cổng trống trên máy này ({error}) — dừng bớt chương trình khác"
+            raise SandboxError(what, f"not enough free ports on this machine ({error}): stop other programs") from error
         except BadFile as error:
-            raise SandboxError(f"{error} — xóa tệp này để tạo lại") from error
+            raise SandboxError(
+                f"{error.texts[0]} — xóa tệp này để tạo lại", f"{error.texts[1]}: delete it to have it made anew"
+            ) from error
         except OSError as error:
-            raise SandboxError(f"không dùng được thư mục {self.root}: {error} — chọn --dir khác") from error
-        return self._ready(tree.zone, addresses)
+            what = f"không dùng được thư mục {self.root}: {error} — chọn --dir khác"
+            raise SandboxError(what, f"{self.root} cannot be used: {error}; choose another --dir") from error
+        return self._places
 
     def stop(self) -> None:
         """Stop every node of the folder, also one that was started by hand, and give the folder free."""
@@ -123,12 +135,16 @@ class Sandbox:
         while alive := self._alive():
             left = drained - time.monotonic()
             if left < -KILLED_S:
-                self._say(f"Không dừng được các tiến trình {sorted(alive)}.")
+                self._say(f"Không dừng được các tiến trình {sorted(alive)}.", f"Processes {sorted(alive)} do not stop.")
                 break
             for pid in alive - told if left > 0 else alive:
                 tell(pid, signal.SIGTERM if left > 0 else signal.SIGKILL)
             told |= alive
             time.sleep(POLL_S)
+        self.release()
+
+    def release(self) -> None:
+        """Give the folder free and leave what runs there alone."""
         self._held.close()
 
     # --- the folder ----------------------------------------------------------------------------------------------------
@@ -146,8 +162,9 @@ class Sandbox:
             lock.seek(0)
             holder = lock.read().strip() or "?"
             self._held.close()
-            hint = "dừng nó trước, hoặc chọn --dir khác"
-            raise SandboxError(f"thư mục {self.root} đang do sandbox khác giữ (tiến trình {holder}) — {hint}") from error
+            what = f"thư mục {self.root} đang do sandbox khác giữ (tiến trình {holder}) — dừng nó, hoặc chọn --dir khác"
+            en = f"{self.root} is held by another sandbox (process {holder}): stop it, or choose another --dir"
+            raise SandboxError(what, en) from error
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
@@ -164,26 +181,29 @@ class Sandbox:
         found = running(self._configs())
         pids = [pid for there in found.values() for pid in there]
         if pids and not keep:
-            hint = f"dừng trước: kill {' '.join(map(str, pids))}"
-            raise SandboxError(f"cây đã đổi mà thư mục {self.root} còn nút đang chạy theo cây cũ — {hint}")
+            kill = f"kill {' '.join(map(str, pids))}"
+            what = f"cây đã đổi mà thư mục {self.root} còn nút đang chạy theo cây cũ — dừng trước: {kill}"
+            raise SandboxError(what, f"another tree, but nodes of the old one still run in {self.root}: first {kill}")
         return {config: there for config, there in found.items() if there}
 
     def _configs(self) -> list[Path]:
         return sorted(self.root.glob(f"*/{CONFIG_FILE}"))
 
-    def _check_ports(self, guards: Guards) -> None:
+    def _check_ports(self) -> None:
         """A listener's address taken by a stranger is told now, not by a node's log."""
         ports = []
         for place in self._places:
-            settings = place.settings
-            for name, listener in (("link", settings.link), ("office", settings.office), ("admin", settings.admin)):
-                port = listener.listen_port
-                ports.append(port)
-                if port and place.config not in self._expected and not is_free(listener.listen_host, port):
-                    hint = f"dừng chương trình đó, hoặc đổi {name}.listen_port trong {place.config}"
-                    raise SandboxError(f'cổng {port} của "{place.site.name}" đang do chương trình khác dùng — {hint}')
-        if not guards.hold(ports):
-            raise SandboxError(f"các cổng của {self.root} đang dành cho một sandbox khác — dừng sandbox đó trước")
+            for name in LISTENERS:
+                listener = getattr(place.settings, name)
+                ports.append(listener.listen_port)
+                if place.config in self._expected or is_free(listener.listen_host, listener.listen_port):
+                    continue
+                taken, where = f"{listener.listen_host}:{listener.listen_port}", f"{name}.listen_port ({place.config})"
+                what = f'"{place.site.name}": {taken} đang do chương trình khác dùng — dừng nó, hoặc đổi {where}'
+                raise SandboxError(what, f'"{place.site.name}": {taken} is in use: stop that program or change {where}')
+        if not self._guards.hold(ports):
+            what = f"các cổng của {self.root} đang dành cho một sandbox khác — dừng sandbox đó trước"
+            raise SandboxError(what, f"the ports of {self.root} are reserved by another sandbox: stop that one first")
 
     # --- the processes -------------------------------------------------------------------------------------------------
 
@@ -221,7 +241,8 @@ class Sandbox:
                     waiting.remove(place)
             if elapsed > READY_S and waiting:
                 names = ", ".join(f'"{place.site.name}" ({place.log})' for place in waiting)
-                raise SandboxError(f"sau {READY_S:.0f} giây vẫn chưa sẵn sàng: {names} — xem các tệp nhật ký này")
+                what = f"sau {READY_S:.0f} giây vẫn chưa sẵn sàng: {names} — xem các tệp nhật ký này"
+                raise SandboxError(what, f"not ready after {READY_S:.0f} s: {names}; see these logs")
             time.sleep(POLL_S)
         return addresses
 
@@ -229,7 +250,8 @@ class Sandbox:
         child = self._children.get(place.config)
         if child is not None and child.poll() is not None:
             end = "\n".join(place.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
-            raise SandboxError(f'nút "{place.site.name}" dừng khi khởi động (mã {child.returncode}), {place.log}:\n{end}')
+            what = f'nút "{place.site.name}" dừng khi khởi động (mã {child.returncode}), {place.log}:\n{end}'
+            raise SandboxError(what, f'node "{place.site.name}" ended while starting ({child.returncode}), {place.log}:\n{end}')
 
     def _watch(self) -> None:
         """Take note of nodes that died; nothing else is done about it."""
@@ -239,7 +261,10 @@ class Sandbox:
                 continue
             self._mourned.add(child.pid)
             again = f"truc run --config {place.config}"
-            self._say(f'Nút "{place.site.name}" đã dừng (mã {child.returncode}); chạy lại bằng: {again}')
+            self._say(
+                f'Nút "{place.site.name}" đã dừng (mã {child.returncode}); chạy lại bằng: {again}',
+                f'Node "{place.site.name}" has ended ({child.returncode}); start it again with: {again}',
+            )
 
     def _alive(self) -> set[int]:
         started = {child.pid for child in self._children.values() if child.poll() is None}
@@ -263,21 +288,21 @@ class Sandbox:
 
     # --- the ready line ------------------------------------------------------------------------------------------------
 
-    def _ready(self, zone: str, addresses: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
+    def _ready(self, addresses: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
         return {
             "event": "ready",
             "dir": str(self.root),
-            "zone": zone,
+            "zone": self._places[0].settings.node.zone,
             "ca": str(self.root / "ca.pem"),
-            "nodes": [_ready_node(place, zone, addresses[place.config]) for place in self._places],
+            "nodes": [_ready_node(place, addresses[place.config]) for place in self._places],
         }
 
 
-def _ready_node(place: Place, zone: str, address: Mapping[str, Any]) -> dict[str, Any]:
+def _ready_node(place: Place, address: Mapping[str, Any]) -> dict[str, Any]:
     site, settings = place.site, place.settings
     return {
         "name": site.name,
-        "dns": site.code.dns_name(zone),
+        "dns": site.code.dns_name(settings.node.zone),
         "code": str(site.code),
         "tier": site.tier,
         "parent": None if site.parent is None else str(site.parent),
@@ -288,7 +313,7 @@ def _ready_node(place: Place, zone: str, address: Mapping[str, Any]) -> dict[str
         "config": str(place.config),
         "data": str(settings.node.data_dir),
         "systems": [
-            {"id": row["id"], "secret": row["secrets"][-1], "codes": row["codes"]}
+            {"id": row["id"], "secret": row["secrets"][0], "codes": row["codes"]}
             for row in place.systems()
             if not row.get("disabled") and row["secrets"]
         ],

@@ -1,7 +1,7 @@
 """Which processes of this machine run a node of a given configuration: the operating system's word, not ours.
 
-A node may have been started by the rehearsal or by hand; both name the configuration in their command line, which is what
-this looks for in /proc. Knows nothing of trees.
+A node may have been started by the rehearsal or by hand; either way its command line or its environment names the
+configuration, and that is what this looks for in /proc. Knows nothing of trees.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 PROC = Path("/proc")
+OPTION = "--config"
+VARIABLE = "TRUC_CONFIG"
 
 
 def running(configs: Iterable[Path]) -> Mapping[Path, tuple[int, ...]]:
-    """Per configuration file the ids of the processes that run a node with it now: `… run --config PATH`."""
+    """Per configuration file the ids of the processes that run a node with it: `truc run --config PATH` or TRUC_CONFIG."""
     found: dict[Path, list[int]] = {config: [] for config in configs}
     by_path = {os.path.realpath(config): config for config in found}
     for entry in PROC.iterdir():
@@ -42,7 +44,7 @@ def _config_of(process: Path) -> str | None:
         arguments = (process / "cmdline").read_bytes().decode(errors="surrogateescape").split("\0")
         if "run" not in arguments or "python" not in os.path.basename(os.readlink(process / "exe")):
             return None  # a wrapper such as timeout(1) names the path too; its child is the node
-        written = _option(arguments)
+        written = _option(arguments) or _variable(process)
         return os.path.realpath(os.path.join(os.readlink(process / "cwd"), written)) if written else None
     except OSError:  # the process ended meanwhile, or belongs to someone else
         return None
@@ -50,8 +52,15 @@ def _config_of(process: Path) -> str | None:
 
 def _option(arguments: list[str]) -> str | None:
     for position, argument in enumerate(arguments):
-        if argument == "--config" and position + 1 < len(arguments):
+        if argument == OPTION and position + 1 < len(arguments):
             return arguments[position + 1]
-        if argument.startswith("--config="):
-            return argument.removeprefix("--config=")
+        if argument.startswith(f"{OPTION}="):
+            return argument.removeprefix(f"{OPTION}=")
+    return None
+
+
+def _variable(process: Path) -> str | None:
+    for setting in (process / "environ").read_bytes().decode(errors="surrogateescape").split("\0"):
+        if setting.startswith(f"{VARIABLE}="):
+            return setting.removeprefix(f"{VARIABLE}=")
     return None

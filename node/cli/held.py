@@ -6,8 +6,7 @@ import click
 
 from node.cli.desk import running
 from node.cli.face import Group, config_option, json_option, option, why_option, yes_option
-from node.cli.talk import Code, Stop, agree, json_line, lang, say, t, table, when, who
-from node.core.words import label
+from node.cli.talk import Code, Stop, agree, because, json_line, say, t, table, when, who
 
 LIST_MAX = 100_000
 
@@ -37,7 +36,7 @@ def list_(limit: int, as_json: bool) -> None:
             row["recipient"],
             when(row["since_ms"]),
             row["attempts"],
-            label("reason", row["reason"], lang()),
+            because(row["reason"]),
             row["text"],
         )
         for row in rows

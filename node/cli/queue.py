@@ -8,7 +8,7 @@ import click
 
 from node.cli.desk import running
 from node.cli.face import Group, config_option, json_option, option, why_option, yes_option
-from node.cli.talk import Code, Stop, agree, json_line, lang, pairs, say, t, table, when, who
+from node.cli.talk import Code, Stop, agree, because, json_line, lang, pairs, say, t, table, when, who
 from node.core.words import label
 
 LIST_MAX = 100_000
@@ -35,7 +35,7 @@ def _neighbour(text: str | None) -> str | None:
 
 @command.command("list", texts=("Liệt kê hàng chờ chuyển.", "List the outbox."))
 @neighbour_option
-@option("--state", type=click.Choice(("queued", "moving", "held")), texts=("chỉ một trạng thái", "one state only"))
+@option("--state", type=click.Choice(("waiting", "body", "held")), texts=("chỉ một trạng thái", "one state only"))
 @option(
     "--limit", type=click.IntRange(1, LIST_MAX), default=100, texts=("nhiều nhất bao nhiêu mục (100)", "at most this many (100)")
 )
@@ -63,7 +63,7 @@ def list_(neighbour: str | None, state: str | None, limit: int, as_json: bool) -
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:
     return (
         row["item"],
-        label("transport", row["state"], lang()) + (t(", chưa rõ kết quả", ", in doubt") if row["in_doubt"] else ""),
+        label("outbox", row["state"], lang()) + (t(", chưa rõ kết quả", ", in doubt") if row["in_doubt"] else ""),
         label("lane", row["lane"], lang()),
         row["neighbour"] or t("nút gốc", "hub"),
         row["sender"],
@@ -71,7 +71,7 @@ def _cells(row: dict[str, Any]) -> tuple[object, ...]:
         row["attempts"],
         when(row["due_ms"]),
         when(row["since_ms"]),
-        label("reason", row["reason"], lang()) if row["reason"] else "",
+        because(row["reason"]),
     )
 
 
@@ -95,12 +95,12 @@ def show(item: int, as_json: bool) -> None:
             (t("Bên gửi", "sender"), row["sender"]),
             (t("Bên nhận", "recipient"), row["recipient"]),
             (t("nút liền kề", "neighbour"), row["neighbour"] or t("nút gốc", "hub")),
-            (t("trạng thái", "state"), label("transport", row["state"], lang())),
+            (t("trạng thái", "state"), label("outbox", row["state"], lang())),
             (t("chưa rõ kết quả", "in doubt"), t("có", "yes") if row["in_doubt"] else t("không", "no")),
             (t("lần thử", "tries"), row["attempts"]),
             (t("chờ từ", "since"), when(row["since_ms"])),
             (t("thử lại lúc", "due"), when(row["due_ms"])),
-            (t("lý do", "reason"), label("reason", row["reason"], lang()) if row["reason"] else ""),
+            (t("lý do", "reason"), because(row["reason"])),
             (t("dung lượng (byte)", "size (bytes)"), row["size_bytes"]),
         ]
     )

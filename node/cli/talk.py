@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from node.core.instant import iso
-from node.core.words import LANGUAGES, Lang, visible
+from node.core.words import LABELS, LANGUAGES, Lang, label, visible
 
 Texts = tuple[str, str]
 """Vietnamese, English."""
@@ -128,6 +128,13 @@ def json_line(value: Any) -> None:
 def when(ms: int | None) -> str:
     """An instant for an operator's eye; "" where there is none."""
     return iso(ms) if ms else ""
+
+
+def because(reason: str) -> str:
+    """A reason of any kind, short: of a refusal, of a hold ("operator: …" keeps what the operator wrote), an office status."""
+    code, _, note = reason.partition(": ")
+    kind = next((kind for kind in ("hold", "status") if code in LABELS[kind]), "reason")
+    return (label(kind, code, lang()) + (f": {visible(note)}" if note else "")) if reason else ""
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

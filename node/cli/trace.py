@@ -6,7 +6,7 @@ import click
 
 from node.cli.desk import running
 from node.cli.face import Command, config_option, json_option
-from node.cli.talk import Code, Stop, json_line, lang, t, table, when
+from node.cli.talk import Code, Stop, because, json_line, lang, t, table, when
 from node.core.words import label
 
 
@@ -35,7 +35,7 @@ def command(key: str, as_json: bool) -> None:
             label("event", event["event"], lang()),
             event["recipient"],
             event["neighbour"],
-            label("reason", event["reason"], lang()) if event["reason"] else "",
+            because(event["reason"]),
             event["detail"],
             event["doc_id"],
             event["envelope"],

@@ -189,7 +189,7 @@ class Settled(StrEnum):
     UNSENT = "unsent"
     """This offer did not happen; what was in doubt before still is."""
     CHOKED = "choked"
-    """The neighbour calls the batch bad; what was in doubt before still is."""
+    """The neighbour calls the batch bad, or never answers for it."""
     BODY = "body"
     HELD = "held"
     ENDED = "ended"

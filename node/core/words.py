@@ -332,9 +332,12 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "held": ("tạm dừng, chờ người vận hành", "held for an operator"),
     },
     "hold": {  # why something waits for a person, beside the reasons
-        "office-fail": ("hệ thống của Bên nhận nhiều lần báo lấy về bị lỗi", "the recipient's system keeps failing to collect it"),
-        "registerAgency": ("yêu cầu đăng ký mã định danh", "request to register a code"),
-        "deleteAgency": ("yêu cầu đóng mã định danh", "request to close a code"),
+        "office-fail": (
+            "hệ thống của Bên nhận nhiều lần báo lấy về bị lỗi",
+            "the recipient's system keeps failing to collect it",
+        ),
+        "register": ("yêu cầu đăng ký mã định danh", "request to register a code"),
+        "delete": ("yêu cầu đóng mã định danh", "request to close a code"),
         "operator": ("người vận hành tạm dừng", "held by an operator"),
     },
     "kind": {
@@ -357,14 +360,6 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "reporter": ("người tổng hợp báo cáo", "report maker"),
         "inspector": ("người kiểm tra (chỉ xem)", "inspector (read only)"),
         "owner": ("chủ quản hệ thống thông tin", "owner of the system"),
-    },
-    "party": {
-        "sender": ("Bên gửi", "sender"),
-        "recipient": ("Bên nhận", "recipient"),
-        "parent": ("nút cấp trên", "parent node"),
-        "child": ("nút cấp dưới", "child node"),
-        "neighbour": ("nút liền kề", "neighbouring node"),
-        "system": ("hệ thống quản lý văn bản và điều hành", "office system"),
     },
     "outcome": {  # a verdict between nodes
         "taken": ("đã nhận bàn giao", "taken"),
@@ -519,69 +514,22 @@ ERROR_LOCKED = 23
 """The nine numbers existing connectors know: all right; invalid file; wrong system id or key; receiver does not exist; sender not
 registered; system error; file processing error; edXML not in the right format; receiver locked."""
 
-_NUMBERS: Mapping[int, tuple[Reason, ...]] = {
-    ERROR_FILE: (Reason.PACKAGE_EMPTY, Reason.PACKAGE_TOO_LARGE, Reason.DIGEST_MISMATCH),
-    ERROR_LOGIN: (
-        Reason.SYSTEM_UNKNOWN,
-        Reason.SYSTEM_DISABLED,
-        Reason.NETWORK_FORBIDDEN,
-        Reason.SIGNATURE_WRONG,
-        Reason.SIGNATURE_TEXT_DAMAGED,
-        Reason.SIGNATURE_MISSING,
-        Reason.HEADER_MISMATCH,
-    ),
-    ERROR_RECIPIENT: (
-        Reason.RECIPIENT_UNKNOWN,
-        Reason.RECIPIENT_CLOSED,
-        Reason.RECIPIENT_NOT_CONNECTED,
-        Reason.NO_RECIPIENT,
-        Reason.ALL_OR_NOTHING,
-        Reason.STATUS_TARGET_UNKNOWN,
-        Reason.CODE_EMPTY,
-        Reason.CODE_PLACEHOLDER,
-        Reason.CODE_TOO_LONG,
-        Reason.CODE_BAD_CHARACTER,
-        Reason.CODE_BAD_GROUP,
-    ),
-    ERROR_SENDER: (Reason.SENDER_UNKNOWN, Reason.SENDER_NOT_ALLOWED, Reason.SENDER_OUTSIDE),
-    ERROR_SYSTEM: (
-        Reason.SERVICE_UNKNOWN,
-        Reason.OPERATION_UNKNOWN,
-        Reason.REQUEST_MALFORMED,
-        Reason.DOC_UNKNOWN,
-        Reason.DOC_AMBIGUOUS,
-        Reason.STATUS_WORD_UNKNOWN,
-        Reason.WIRE_MALFORMED,
-        Reason.WIRE_TOO_LARGE,
-        Reason.PEER_UNKNOWN,
-        Reason.PEER_NAME,
-        Reason.PEER_KEY,
-        Reason.PEER_DATES,
-        Reason.ORIGIN_SIGNATURE,
-        Reason.DIGEST_CONFLICT,
-        Reason.TOO_MANY_HOPS,
-        Reason.LOOP,
-        Reason.LIFETIME,
-        Reason.EXPIRED,
-        Reason.DROPPED_BY_OPERATOR,
-        Reason.NOT_NOW,
-        Reason.DISK_FULL,
-        Reason.INTERNAL,
-    ),
-    ERROR_PROCESSING: (Reason.BASE64_BROKEN, Reason.ARCHIVE_BOMB, Reason.BODY_UNKNOWN, Reason.BODY_DAMAGED),
-    ERROR_FORMAT: (
-        Reason.XML_MALFORMED,
-        Reason.XML_DOCTYPE,
-        Reason.XML_TOO_DEEP,
-        Reason.NOT_EDXML,
-        Reason.VALUE_TOO_LONG,
-        Reason.TOO_MANY_ELEMENTS,
-        Reason.ELEMENT_MISSING,
-        Reason.STATUS_CODE_UNKNOWN,
-    ),
-    ERROR_LOCKED: (Reason.RECIPIENT_LOCKED,),
+_NUMBERS: Mapping[int, str] = {
+    ERROR_FILE: "package-empty package-too-large digest-mismatch",
+    ERROR_LOGIN: "system-unknown system-disabled network-forbidden signature-wrong signature-text-damaged signature-missing"
+    " header-mismatch",
+    ERROR_RECIPIENT: "recipient-unknown recipient-closed recipient-not-connected no-recipient all-or-nothing"
+    " status-target-unknown code-empty code-placeholder code-too-long code-bad-character code-bad-group",
+    ERROR_SENDER: "sender-unknown sender-not-allowed sender-outside",
+    ERROR_SYSTEM: "service-unknown operation-unknown request-malformed doc-unknown doc-ambiguous status-word-unknown"
+    " wire-malformed wire-too-large peer-unknown peer-name peer-key peer-dates origin-signature digest-conflict too-many-hops"
+    " loop lifetime expired dropped-by-operator not-now disk-full internal",
+    ERROR_PROCESSING: "base64-broken archive-bomb body-unknown body-damaged",
+    ERROR_FORMAT: "xml-malformed xml-doctype xml-too-deep not-edxml value-too-long too-many-elements element-missing"
+    " status-code-unknown",
+    ERROR_LOCKED: "recipient-locked",
 }
-_NUMBER_OF = {reason: number for number, reasons in _NUMBERS.items() for reason in reasons}
+_NUMBER_OF = {Reason(value): number for number, values in _NUMBERS.items() for value in values.split()}
 
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _PART = re.compile(r"\[([^\[\]|]*)(?:\|([^\[\]|]*))?\]")

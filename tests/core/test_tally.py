@@ -69,7 +69,12 @@ def test_what_is_not_in_the_table_cannot_be_counted() -> None:
     tally = Tally()
     with pytest.raises(KeyError):
         tally.add("truc_surprises_total")
-    wrong: tuple[dict[str, Any], ...] = ({}, {"door": "vxp"}, {"door": "vxp", "organ": "H41"}, {"door": "vxp", "reason": "loop", "organ": "H41"})
+    wrong: tuple[dict[str, Any], ...] = (
+        {},
+        {"door": "vxp"},
+        {"door": "vxp", "organ": "H41"},
+        {"door": "vxp", "reason": "loop", "organ": "H41"},
+    )
     for labels in wrong:
         with pytest.raises(ValueError, match="takes the labels"):
             tally.add("truc_refusals_total", **labels)

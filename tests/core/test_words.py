@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,9 @@ MUST_HAVE: dict[str, tuple[object, ...]] = {
     "flag": tuple(flag for flag in StatusFlag if flag),
     "priority": tuple(Priority),
     "business": tuple(Business),
-    "lane": tuple(Lane),
+    "lane": tuple(lane.name.lower() for lane in Lane),
+    "outbox": ("waiting", "body", "held"),
+    "hold": ("office-fail", "register", "delete", "operator"),
     "kind": (KIND_DOCUMENT, KIND_STATUS, KIND_NOTICE),
     "connection": tuple(Connection),
     "role": ROLES,
@@ -54,6 +57,28 @@ def test_every_key_of_the_program_has_a_word_in_both_languages(kind: str) -> Non
         assert words.label(kind, key, "en") == words.LABELS[kind][stable][1]
 
 
+SOURCES = Path(words.__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "pattern"),
+    [
+        ("event", "adapters/sqlite", r'\btx\.journal\(\s*stamp,\s*"([a-z-]+)"'),
+        ("event", "adapters/sqlite", r'"held" if held else "(failed)"'),
+        ("event", "adapters/sqlite", r'"(?:retry|hold|release)": "([a-z]+)"'),
+        ("problem", "desk.py", r'found\.append\(\("([a-z-]+)"'),
+        ("check", "desk.py", r'\bCheck\("([a-z]+)"'),
+        ("outbox", "adapters/sqlite/migrations", r"CHECK \(state IN \('(waiting)', '(body)', '(held)'\)\)"),
+    ],
+)
+def test_what_the_program_writes_down_for_an_operator_has_a_word(kind: str, place: str, pattern: str) -> None:
+    spot = SOURCES / place
+    files = [spot] if spot.is_file() else [*spot.glob("*.py"), *spot.glob("*.sql")]
+    found = {key for file in files for match in re.finditer(pattern, file.read_text(encoding="utf-8")) for key in match.groups()}
+    assert found, "the pattern no longer finds what it looks for"
+    assert found <= set(words.LABELS[kind])
+
+
 def test_no_word_is_empty_and_none_is_left_in_the_other_language() -> None:
     for kind, table in words.LABELS.items():
         for key, (vi, en) in table.items():
@@ -71,7 +96,7 @@ def test_every_reason_has_a_sentence_a_short_word_and_a_number() -> None:
 
 
 def test_each_reason_has_one_number_only() -> None:
-    listed = [reason for reasons in words._NUMBERS.values() for reason in reasons]
+    listed = [value for values in words._NUMBERS.values() for value in values.split()]
     assert len(listed) == len(set(listed)) == len(Reason)
 
 

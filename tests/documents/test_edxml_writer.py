@@ -79,7 +79,7 @@ def test_a_written_status_has_the_outline_of_the_real_one() -> None:
     assert outline(write_status(STATUS)) == outline((SAMPLES / "status.edxml").read_bytes())
 
 
-NEVER_WRITTEN = [
+NEVER_WRITTEN = (
     "Competence",
     "Position",
     "SphereOfPromulgation",
@@ -94,7 +94,7 @@ NEVER_WRITTEN = [
     "StaffInfo",
     "Signature",
     "Description",
-]
+)
 """Optional elements of the sample documents that the writer does without."""
 
 

@@ -29,9 +29,10 @@ def config(tmp_path: Path) -> Path:
 def start() -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
-    def run(*arguments: str, cwd: Path | None = None, before: tuple[str, ...] = ()) -> int:
+    def run(*arguments: str, cwd: Path | None = None, before: tuple[str, ...] = (), config: str = "") -> int:
+        environment = {**os.environ, **({"TRUC_CONFIG": config} if config else {})}
         command = [*before, sys.executable, "-c", WAITS, *arguments]
-        process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process = subprocess.Popen(command, cwd=cwd, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
@@ -49,6 +50,8 @@ def test_a_node_is_found_by_its_configuration(config: Path, start: Start, tmp_pa
         start("run", f"--config={config}"),
         start("--lang", "en", "run", "--config", "node.toml", cwd=tmp_path),
         start("run", "--config", f"../{tmp_path.name}/node.toml", cwd=tmp_path),
+        start("--config", str(config), "run"),
+        start("run", config=str(config)),
     }
     other = tmp_path / "other.toml"
     assert running([config, other]) == {config: tuple(sorted(pids)), other: ()}
@@ -66,6 +69,7 @@ def test_others_that_name_the_file_are_no_nodes(config: Path, start: Start) -> N
     start("status", "--config", str(config))
     start("run", str(config))
     start("run", "--config")
+    start("run", "--config", str(config.with_name("other.toml")), config=str(config))
     assert running([config])[config] == ()
 
 

@@ -11,16 +11,16 @@ import hmac
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from dataclasses import asdict
+from typing import Annotated, Any, Protocol, TypeVar
 
 import structlog
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from node.adapters.metrics import CONTENT_TYPE, Gauges
-from node.core.health import Check
 from node.core.errors import Deferred, Reason, Refused
+from node.core.health import Check
 from node.core.words import sentence, visible
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

@@ -10,6 +10,9 @@ What the caller may conclude:
     503, 408, or the parent does not know us  Deferred, nothing was taken
     4xx with a reason                         Refused
     cut, late, 5xx, anything else             Deferred in doubt: the parent may have it
+
+In TLS 1.3 a child whose certificate the parent's handshake refuses is cut only after it has sent its request, so that is
+in doubt too.
 """
 
 from __future__ import annotations
@@ -61,7 +64,6 @@ _ABOUT_US = frozenset({Reason.PEER_UNKNOWN, Reason.PEER_NAME, Reason.PEER_KEY, R
 """The parent refuses this node, not what it sends: no fault of any document."""
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
-_HANDSHAKE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED", "DECRYPT_ERROR")
 
 Value = TypeVar("Value")
 
@@ -161,7 +163,7 @@ class HttpLink:
             raise Deferred(self._section.probe_max_s) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             log.info("no answer from the parent", call=call.path.split("/")[0], why=type(error).__name__)
-            raise Deferred(self._section.probe_max_s, in_doubt=not _refused_in_handshake(error)) from error
+            raise Deferred(self._section.probe_max_s, in_doubt=True) from error
 
     async def _answer(self, call: _Call, response: aiohttp.ClientResponse) -> bytes:
         match response.status:
@@ -271,13 +273,6 @@ class _Connector(aiohttp.TCPConnector):
             connection.close()
             raise _NotOurParent(refused) from None
         return connection
-
-
-def _refused_in_handshake(error: BaseException) -> bool:
-    """A TLS alert that only a failed handshake sends. In TLS 1.3 it reaches a client that has already sent its request; the
-    server has then decrypted none of it."""
-    cause = error.__cause__
-    return isinstance(cause, ssl.SSLError) and any(word in (cause.reason or "") for word in _HANDSHAKE_ALERTS)
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Guards:
 
 class Listener:
     """A running listener. port: the one bound, also where 0 was asked for. refused: connections turned away, by reason.
+    empty: set while no connection is open.
 
     `context` may be replaced (new certificates): each new connection takes the one that stands there."""
 
@@ -58,8 +59,8 @@ class Listener:
         self._open: set[_Connection] = set()
         self._held: Counter[str] = Counter()
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self.empty = asyncio.Event()
+        self.empty.set()
         self._server: asyncio.Server | None = None
 
     @property
@@ -91,11 +92,11 @@ class Listener:
         await self._runner.cleanup()
         try:
             async with asyncio.timeout(TLS_SHUTDOWN_S):
-                await self._empty.wait()
+                await self.empty.wait()
         except TimeoutError:
             for connection in tuple(self._open):
                 connection.abort()
-            await self._empty.wait()
+            await self.empty.wait()
         await server.wait_closed()
 
     @property
@@ -115,7 +116,7 @@ class Listener:
             return False
         self._open.add(connection)
         self._held[key] += 1
-        self._empty.clear()
+        self.empty.clear()
         return True
 
     def release(self, key: str) -> None:
@@ -126,7 +127,7 @@ class Listener:
     def gone(self, connection: _Connection) -> None:
         self._open.discard(connection)
         if not self._open:
-            self._empty.set()
+            self.empty.set()
 
     def shake(self, connection: _Connection, transport: asyncio.Transport) -> None:
         task = asyncio.get_running_loop().create_task(connection.shake(transport))

@@ -16,11 +16,9 @@ from node.core.custody import BoxItem, Homeward, SubmissionInfo
 from node.core.envelope import KIND_STATUS, decode_header
 from node.core.identifier import OrgId
 from node.core.office import SentLine, Waiting
-from node.core.package import Business
 from node.ports import Describe
 
 _OPEN = "m.state IN ('initial','processing','fail')"
-_MESSAGE_TYPES = {Business.NEW: "edoc", Business.RECALL: "revocation", Business.UPDATE: "update", Business.REPLACE: "replacement"}
 _ITEM = (
     "SELECT m.item,e.header,m.organ,m.recipients,m.doc_id,m.state,m.fetched_ms,m.done_early,m.fails FROM mailbox m"
     " JOIN envelope e ON e.seq=m.envelope"
@@ -32,19 +30,19 @@ def _marks(values: Sequence[str]) -> str:
 
 
 def waiting(db: sqlite3.Connection, organs: Sequence[str], kind: str, limit: int) -> list[Waiting]:
-    """Open items of these organs: the urgent first, then in order of arrival. # QĐ 28/2018 Điều 6.2"""
+    """Open items of these organs: the urgent first, then in order of arrival. # QĐ 28/2018 Điều 6.2
+
+    message_type is the kind: connectors know the two words edoc and status; new, recall, update, replace stand in the package.
+    """
     cursor = db.execute(
-        "SELECT m.doc_id,m.kind,e.header,m.organ,m.recipients,m.state,e.priority,m.since_ms,m.updated_ms,e.sender FROM mailbox m"
+        "SELECT m.doc_id,m.recipients,m.state,e.priority,m.since_ms,m.updated_ms,e.sender FROM mailbox m"
         f" JOIN envelope e ON e.seq=m.envelope WHERE m.organ IN ({_marks(organs)}) AND m.kind=? AND {_OPEN} ORDER BY m.lane,m.item LIMIT ?",
         (*organs, kind, limit),
     )
-    found = []
-    for doc_id, item_kind, header, _organ, recipients, state, priority, since_ms, updated_ms, sender in cursor:
-        business = decode_header(bytes(header)).business
-        message_type = "status" if item_kind == KIND_STATUS else _MESSAGE_TYPES[business]
-        to = ";".join(json.loads(recipients))
-        found.append(Waiting(doc_id, item_kind, message_type, sender, to, state, priority, since_ms, updated_ms))
-    return found
+    return [
+        Waiting(doc_id, kind, kind, sender, ";".join(json.loads(recipients)), state, priority, since_ms, updated_ms)
+        for doc_id, recipients, state, priority, since_ms, updated_ms, sender in cursor
+    ]
 
 
 def count(db: sqlite3.Connection, organs: Sequence[str], kind: str) -> int:

@@ -208,6 +208,15 @@ def body_crossed(tx: Transaction, neighbour: str, digest: str, now_ms: int) -> N
     )
 
 
+def hold_body(tx: Transaction, neighbour: str, digest: str, reason: str, stamp: Stamp) -> int:
+    """Put aside what cannot cross because its body cannot; returns how many rows. A damaged copy is never delivered."""
+    items = tx.db.execute(
+        "SELECT o.item FROM outbox o JOIN envelope_body e ON e.envelope=o.envelope WHERE o.neighbour=? AND e.digest=? AND o.state='body'",
+        (neighbour, digest),
+    ).fetchall()
+    return sum(hold(tx, item, reason, stamp) for (item,) in items)
+
+
 def session_began(tx: Transaction, neighbour: str, now_ms: int) -> None:
     """A neighbour (or this node) has started anew: what waited for a body or a pause is offered again at once."""
     tx.db.execute(

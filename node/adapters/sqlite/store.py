@@ -177,6 +177,10 @@ class SqliteStore:
         now_ms = self._clock.utc_ms()
         await self._do(lambda tx: road.body_crossed(tx, str(neighbour), digest, now_ms))
 
+    async def hold_body(self, neighbour: OrgId, digest: str, reason: str) -> int:
+        stamp = self.stamp()
+        return await self._do(lambda tx: road.hold_body(tx, str(neighbour), digest, reason, stamp))
+
     async def session_began(self, neighbour: OrgId) -> None:
         now_ms = self._clock.utc_ms()
         await self._do(lambda tx: road.session_began(tx, str(neighbour), now_ms))

@@ -1,0 +1,238 @@
+"""`truc init`: the folder of a new node: keys that never leave it, requests for certificates, a configuration, no system yet."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from pydantic import ValidationError
+
+from node.adapters import registry
+from node.cli.face import Command, json_option, option
+from node.cli.talk import Code, Stop, bad_configuration, json_line, pairs, say, t
+from node.config import NodeConfig, explain
+from node.core.errors import Refused
+from node.core.identifier import OrgId
+from node.core.words import sentence
+
+PRIVATE = 0o600
+PUBLIC = 0o644
+
+TEMPLATE = """\
+# Cấu hình của nút, do truc init tạo. Mọi tùy chọn khác: xem configs/node.toml trong mã nguồn của truc.
+# Kiểm tra: truc config check --config {config} · Chạy: truc run --config {config}
+
+[node]
+name = {name}
+code = {code}
+tier = {tier}
+zone = {zone}
+data_dir = "data"
+directory = "directory.json"
+systems = "systems.json"
+
+# Giữa các nút. listen_host: địa chỉ trong mạng nối các nút; 127.0.0.1 chỉ phục vụ máy này.
+[link]
+listen_host = "127.0.0.1"
+listen_port = 7443
+certificate = "link.pem"
+key = "link.key"
+trust = "trust.pem"
+parent_url = {parent_url}
+parent_code = {parent_code}
+# Mỗi nút cấp dưới một bảng:
+# [[link.children]]
+# code = "…"
+# pins = ["…"]
+
+# Cho hệ thống quản lý văn bản và điều hành của cơ quan.
+[office]
+listen_host = "127.0.0.1"
+listen_port = 7444
+certificate = "office.pem"
+key = "office.key"
+
+# Cho người vận hành và Prometheus, chỉ trên máy này.
+[admin]
+listen_port = 7445
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the parent's operator needs: the node's one name, and the SHA-256 (hex) of its public key (SPKI)."""
+
+    dns: str
+    pin: str
+
+
+@click.command(
+    cls=Command,
+    texts=(
+        "Tạo thư mục của một nút mới: khóa, yêu cầu cấp chứng thư, cấu hình; in danh tính và việc cần làm tiếp.\n"
+        "Không bao giờ ghi đè tệp đã có.",
+        "Make the folder of a new node: keys, certificate requests, configuration; print its identity and the next step.\n"
+        "Never overwrites a file.",
+    ),
+)
+@option("--dir", "folder", metavar="DIR", required=True, texts=("thư mục của nút", "the node's folder"))
+@option("--name", metavar="TEXT", required=True, texts=("tên để người đọc", "the name people read"))
+@option(
+    "--code", metavar="CODE", default="", texts=("mã chính của nút; bỏ trống: nút gốc", "main prefix of the node; none: the hub")
+)
+@option("--tier", metavar="TEXT", default="", texts=("nhãn của cấp: tỉnh, xã …", "label of the tier"))
+@option(
+    "--zone",
+    metavar="ZONE",
+    default="truc.internal",
+    texts=("vùng tên miền của cả cây (truc.internal)", "zone of the tree (truc.internal)"),
+)
+@option(
+    "--parent-url", metavar="URL", default="", texts=("địa chỉ nút cấp trên, https://máy:cổng", "the parent, https://host:port")
+)
+@option(
+    "--parent-code", metavar="CODE", default="", texts=("mã nút cấp trên; bỏ trống: nút gốc", "the parent's code; none: the hub")
+)
+@option(
+    "--host",
+    "hosts",
+    metavar="NAME",
+    multiple=True,
+    texts=("tên máy của cổng cho cơ quan (localhost); lặp lại được", "host name of the office listener (localhost); repeatable"),
+)
+@json_option
+def command(
+    folder: str,
+    name: str,
+    code: str,
+    tier: str,
+    zone: str,
+    parent_url: str,
+    parent_code: str,
+    hosts: Sequence[str],
+    as_json: bool,
+) -> None:
+    place = Path(folder).absolute()
+    organ, above = _organ(code), _organ(parent_code)
+    values = {"name": name, "code": str(organ), "tier": tier, "zone": zone, "parent_url": parent_url, "parent_code": str(above)}
+    text = TEMPLATE.format(config=place / "node.toml", **{key: _toml(value) for key, value in values.items()})
+    _refuse_bad(place / "node.toml", text)
+    identity = _make(place, text, organ.dns_name(zone), hosts or ("localhost",))
+    if as_json:
+        json_line({"dns": identity.dns, "pin": identity.pin, "config": str(place / "node.toml"), "csr": str(place / "link.csr")})
+    else:
+        pairs(
+            [
+                ("dns", identity.dns),
+                ("pin", identity.pin),
+                ("csr", place / "link.csr"),
+                (t("cấu hình", "config"), place / "node.toml"),
+            ]
+        )
+    _next_step(place, hub=not organ.path)
+
+
+def _organ(text: str) -> OrgId:
+    try:
+        return OrgId.parse(text) if text else OrgId(())
+    except Refused as refused:
+        raise Stop(Code.USAGE, (sentence(refused), sentence(refused, "en"))) from None
+
+
+def _toml(value: str) -> str:
+    """A TOML basic string; JSON's escapes are TOML's, but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _refuse_bad(path: Path, text: str) -> None:
+    try:
+        NodeConfig.model_validate(tomllib.loads(text))
+    except ValidationError as error:
+        raise bad_configuration(explain(error, path, text, model=NodeConfig).problems) from None
+
+
+def _make(place: Path, text: str, dns: str, hosts: Sequence[str]) -> Identity:
+    """Everything or nothing: a file that is there already stops before the first is written."""
+    link_key, link_csr, pin = _key_and_request([dns])
+    office_key, office_csr, _ = _key_and_request(hosts)
+    files: Mapping[str, tuple[bytes, int]] = {
+        "node.toml": (text.encode(), PUBLIC),
+        "link.key": (link_key, PRIVATE),
+        "link.csr": (link_csr, PUBLIC),
+        "office.key": (office_key, PRIVATE),
+        "office.csr": (office_csr, PUBLIC),
+    }
+    try:
+        place.mkdir(mode=0o755, parents=True, exist_ok=True)
+        present = [name for name in (*files, "systems.json") if (place / name).exists()]
+        if present:
+            what = (f"trong {place} đã có {', '.join(present)}", f"{place} holds {', '.join(present)} already")
+            raise Stop(Code.FAILED, what, ("chọn thư mục khác bằng --dir", "choose another folder with --dir"))
+        (place / "data").mkdir(mode=0o700, exist_ok=True)
+        for name, (data, mode) in files.items():
+            _write_new(place / name, data, mode)
+        registry.save(place / "systems.json", ())
+    except OSError as error:
+        what = (f"không ghi được {error.filename}: {error.strerror}", f"{error.filename} cannot be written: {error.strerror}")
+        raise Stop(Code.NOT_ALLOWED if isinstance(error, PermissionError) else Code.FAILED, what) from None
+    return Identity(dns, pin)
+
+
+def _key_and_request(names: Sequence[str]) -> tuple[bytes, bytes, str]:
+    """A fresh P-256 key (PEM), a request for a certificate under these names alone (PEM, empty subject), the key's pin."""
+    import hashlib
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    def general(name: str) -> x509.GeneralName:
+        try:
+            return x509.IPAddress(ipaddress.ip_address(name))
+        except ValueError:
+            return x509.DNSName(name)
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    try:
+        wanted = x509.SubjectAlternativeName([general(name) for name in names])
+    except ValueError:
+        what = (f"tên máy không hợp lệ: {', '.join(names)}", f"not a host name: {', '.join(names)}")
+        raise Stop(Code.USAGE, what, ("dùng tên miền ASCII hoặc địa chỉ IP", "use an ASCII name or an IP address")) from None
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(wanted, critical=True)
+    spki = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    signed = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return private, signed, hashlib.sha256(spki).hexdigest()
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _next_step(place: Path, hub: bool) -> None:
+    say(
+        f"Việc tiếp theo:\n"
+        f"  1. Gửi link.csr và office.csr cho nơi cấp chứng thư; cất kết quả vào {place} thành link.pem, office.pem, trust.pem.",
+        f"Next:\n  1. Have link.csr and office.csr certified; put the results into {place} as link.pem, office.pem, trust.pem.",
+    )
+    if hub:
+        say("  2. Đặt tệp danh mục mã định danh vào directory.json.", "  2. Put the directory of codes into directory.json.")
+    else:
+        say(
+            "  2. Báo dns và pin cho người vận hành nút cấp trên để đăng ký nút này; nhận directory.json từ đó.",
+            "  2. Give dns and pin to the parent's operator, who registers this node; get directory.json from there.",
+        )
+    say(
+        f"  3. truc config check --config {place}/node.toml, rồi truc run --config {place}/node.toml.",
+        f"  3. truc config check --config {place}/node.toml, then truc run --config {place}/node.toml.",
+    )

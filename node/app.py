@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -294,6 +295,7 @@ class Application:
 
             async def close_doors() -> None:
                 desk.stopping = True
+                forwarder.release()
                 await self._close()
 
             await Gateway(store.run, loops, open_doors, close_doors, store.drain).run(stop)
@@ -316,10 +318,9 @@ class Application:
         temporary.replace(run_file)
 
     async def _close(self) -> None:
-        """The admin listener closes last, so that an operator can watch the others."""
+        """All at once: a request in progress on one does not hold the others open."""
         (self._settings.node.data_dir / "run.json").unlink(missing_ok=True)
-        for listener in self._listeners:
-            await listener.close(STOP_GRACE_S)
+        await asyncio.gather(*(listener.close(STOP_GRACE_S) for listener in self._listeners))
 
 
 async def _open_store(
@@ -433,10 +434,21 @@ def main(path: Path) -> int:
     except (RegistryError, DirectoryFileError, tls.TlsFileError, WrongNode) as error:
         log.error("bad configuration", reason=str(error))
         return EXIT_CONFIG
-    except Exception:
+    except Exception as error:
+        for cause in _causes(error):
+            if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
+                log.error("address in use: is this node running already?", reason=str(cause))
+                return EXIT_FAILED
         log.exception("node failed")
         return EXIT_FAILED
     return 0
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """What a task group bundled, one by one."""
+    if isinstance(error, BaseExceptionGroup):
+        return [cause for each in error.exceptions for cause in _causes(each)]
+    return [error]
 
 
 async def _run(settings: config.NodeConfig) -> None:

@@ -29,6 +29,7 @@ log = structlog.get_logger()
 PER_LANE = 1000
 ROWS_MAX = 5000
 UNCONFIRMED_MAX = 3
+STOPPING_RETRY_S = 2.0
 SERVED_WAIT_MS = 100
 """After all bytes of a body were served, its envelope is offered again this much later: the child may still be committing."""
 
@@ -86,12 +87,20 @@ class Forwarder:
         self._tally = tally
         self._bounds = bounds
         self._rng = rng
+        self._stopping = False
         self.neighbours = {code: Neighbour(code) for code in codes}
 
     def wake(self, code: OrgId) -> None:
         """There is new work for this neighbour. Called after the commit that made it."""
         if code in self.neighbours:
             self.neighbours[code].wake.set()
+
+    def release(self) -> None:
+        """The node is stopping: waiting pulls are answered now, new ones are sent away."""
+        self._stopping = True
+        for neighbour in self.neighbours.values():
+            neighbour.generation += 1
+            neighbour.wake.set()
 
     def seen(self, neighbour: Neighbour, up: bool) -> None:
         """The neighbour answered, or did not."""
@@ -224,6 +233,8 @@ class Forwarder:
         """Serve a child's pull: settle what it confirms, then the next batch, waiting for one as long as the child allows. A
         newer pull of the same child ends an older one."""
         child = self._child(peer)
+        if self._stopping:
+            raise Deferred(STOPPING_RETRY_S, Reason.NOT_NOW)
         child.generation += 1
         mine = child.generation
         child.wake.set()

@@ -35,7 +35,7 @@ from topology.render import CONFIG_FILE, LISTENERS, Place, render
 
 NODE_COMMAND = (sys.executable, "-m", "node")
 READY_S = 120.0
-LINKED_S = 10.0
+LINKED_S = 5.0
 """How long a node that is ready may still miss its parent before the tree counts as ready without that."""
 STOP_S = 20.0
 """What a node may take to drain before it is killed; a killed one has no more."""

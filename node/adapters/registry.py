@@ -32,6 +32,8 @@ NETWORKS_MAX = 200
 SECRETS_MAX = 2
 """One, or two while they overlap in rotation."""
 SECRET_CHARS_MAX = 200
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""The id travels in signed headers, which some client libraries damage unless they are ASCII."""
 FILE_MODE = 0o600
 PROBLEMS_SHOWN_MAX = 20
 
@@ -76,8 +78,7 @@ _Secret = Annotated[str, Field(min_length=1, max_length=SECRET_CHARS_MAX), After
 class _Row(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    # The id travels in signed headers, which some client libraries damage unless they are ASCII.
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    id: str = Field(pattern=ID_PATTERN)
     codes: tuple[_Code, ...] = Field(min_length=1, max_length=CODES_MAX)
     secrets: tuple[_Secret, ...] = Field(min_length=1, max_length=SECRETS_MAX)
     networks: tuple[_Net, ...] = Field(default=(), max_length=NETWORKS_MAX)
@@ -108,7 +109,10 @@ def _laws(systems: Sequence[System]) -> Iterator[str]:
 
 def load(path: Path) -> tuple[System, ...]:
     """Read a systems file. `RegistryError` for a file that is missing, open to others, malformed, or breaks a law."""
-    raw = _read(path)
+    return _parse(path, _read(path))
+
+
+def _parse(path: Path, raw: bytes) -> tuple[System, ...]:
     try:
         rows = _File.model_validate_json(raw).systems
     except ValidationError as error:
@@ -121,7 +125,8 @@ def load(path: Path) -> tuple[System, ...]:
 
 
 def save(path: Path, systems: Sequence[System]) -> None:
-    """Write a systems file durably and at once: readers see the old one or the new one. `RegistryError` if it breaks a law."""
+    """Write a systems file durably and at once: readers see the old one or the new one. `RegistryError` for what cannot be read
+    back: a field out of form, a broken law."""
     with _locked(path):
         _write(path, systems)
 
@@ -165,9 +170,6 @@ def _locked(path: Path) -> Iterator[None]:
 def _write(path: Path, systems: Sequence[System]) -> None:
     """Temporary file, fsync, rename, fsync of the folder; the owner of the old file (or of the folder) keeps it."""
     path = path.resolve()
-    broken = list(_laws(systems))
-    if broken:
-        raise RegistryError(path, broken)
     rows = tuple(
         _Row.model_construct(
             id=s.id, codes=s.codes, secrets=s.secrets, networks=s.networks, disabled=s.disabled, all_or_nothing=s.all_or_nothing
@@ -176,7 +178,7 @@ def _write(path: Path, systems: Sequence[System]) -> None:
     )
     text = _File.model_construct(format=FORMAT, systems=rows).model_dump(mode="json")
     data = (json.dumps(text, ensure_ascii=False, indent=1) + "\n").encode()
-    _File.model_validate_json(data)  # what is written can be read back
+    _parse(path, data)  # only what can be read back is written
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     handle = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE)
     try:

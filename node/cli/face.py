@@ -87,6 +87,13 @@ class _Bilingual(click.Command):
         self.texts = texts
         self.params.append(_lang_option())
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # the parser itself does not know in which command it stands
+            raise
+
     def get_short_help_str(self, limit: int = 45) -> str:
         return t(*self.texts).split("\n", 1)[0].rstrip(".")
 
@@ -202,7 +209,8 @@ def _usage_message(error: click.UsageError) -> str:
     if isinstance(error, click.BadParameter):
         return t(f"giá trị của {_name(error)} không hợp lệ", f"invalid value for {_name(error)}") + f": {_expected(error)}"
     if isinstance(error, click.BadOptionUsage):
-        return t(f"tùy chọn {error.option_name} dùng chưa đúng", f"option {error.option_name} is misused") + f" ({error.message})"
+        name = error.option_name
+        return t(f"tùy chọn {name} thiếu hoặc thừa giá trị.", f"option {name} has a value too few or too many.")
     return error.message
 
 

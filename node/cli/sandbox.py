@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,7 @@ def unusable_tree(error: ConfigError) -> Stop:
 
 
 def _show(ready: Mapping[str, Any]) -> None:
-    depths: dict[str | None, int] = {None: -1}
-    for node in ready["nodes"]:
-        depths[node["code"]] = depth = depths[node["parent"]] + 1
+    for depth, node in _downwards(ready["nodes"], None, 0):
         for line in _lines(node):
             click.echo("    " * depth + visible(line))
     click.echo(t(f"Chứng thư gốc: {ready['ca']}", f"Root certificates: {ready['ca']}"))
@@ -83,7 +81,15 @@ def _show(ready: Mapping[str, Any]) -> None:
     )
 
 
-def _lines(node: Mapping[str, Any]) -> Iterable[str]:
+def _downwards(nodes: Sequence[Mapping[str, Any]], parent: str | None, depth: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Each node with its depth, right after it all that is below it."""
+    for node in nodes:
+        if node["parent"] == parent:
+            yield depth, node
+            yield from _downwards(nodes, node["code"], depth + 1)
+
+
+def _lines(node: Mapping[str, Any]) -> Iterator[str]:
     yield f"{node['name']} [{node['code'] or t('nút gốc', 'hub')}]"
     yield f"  VXP: {node['public']}/vxp"
     for system in node["systems"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -66,6 +67,11 @@ id_argument = click.argument("system_id", metavar="ID")
 @config_option
 def add(system_id: str, codes: Sequence[str], networks: Sequence[str], all_or_nothing: bool, as_json: bool) -> None:
     config, _ = load_config()
+    if not re.fullmatch(registry.ID_PATTERN, system_id):
+        what = (f"“{system_id}” không dùng làm mã hệ thống được", f"“{system_id}” cannot be a system's id")
+        raise Stop(
+            Code.USAGE, what, ("dùng chữ ASCII, số, dấu . _ -, nhiều nhất 64 ký tự", "ASCII letters, digits, . _ -, at most 64")
+        )
     directory = _directory(config)
     organs = tuple(dict.fromkeys(_organ(text, directory) for text in codes))
     fresh = System(system_id, organs, (secrets.token_urlsafe(SECRET_BYTES),), _networks(networks), False, all_or_nothing)

@@ -118,13 +118,13 @@ SENTENCES: Mapping[Reason, Pair] = {
         "Code[ {value}] is not connected and no superior receives for it; send it on paper (QĐ 28/2018/QĐ-TTg, Article 7.1).",
     ),
     Reason.NO_RECIPIENT: (
-        "Gói tin không còn Bên nhận nào gửi đến được[: “{value}”].",
-        "The package has no recipient that can be reached[: “{value}”].",
+        "Gói tin không còn Bên nhận nào gửi đến được[: “{value}”].[ {rule}]",
+        "The package has no recipient that can be reached[: “{value}”].[ {rule}]",
     ),
     Reason.ALL_OR_NOTHING: (
         "Có Bên nhận không gửi đến được[: “{value}”]; hệ thống đã đăng ký chỉ gửi khi gửi được đến tất cả,"
-        " nên chưa gửi cho Bên nhận nào.",
-        "A recipient cannot be reached[: “{value}”]; this system is registered to send to all or none, so nothing was sent.",
+        " nên chưa gửi cho Bên nhận nào.[ {rule}]",
+        "A recipient cannot be reached[: “{value}”]; this system is registered to send to all or none, so nothing was sent.[ {rule}]",
     ),
     Reason.STATUS_TARGET_UNKNOWN: (
         "Không tìm thấy văn bản mà trạng thái xử lý này trả lời[: {element} “{value}”].",

@@ -190,6 +190,22 @@ def test_saving_what_breaks_a_law_changes_nothing(path: Path) -> None:
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["systems.json", "systems.json.lock"]
 
 
+@pytest.mark.parametrize(
+    "system",
+    [
+        System("văn phòng", (H41_07,), ("x",)),
+        System("a", (), ("x",)),
+        System("a", (H41_07,), ()),
+        System("a", (H41_07,), ("a\nb",)),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_written(path: Path, system: System) -> None:
+    save(path, ())
+    with pytest.raises(RegistryError, match=r"systems\[0\]"):
+        save(path, (system,))
+    assert load(path) == ()
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = (System("a", (H41_07,), ("x",)),)
     save(path, good)

@@ -1,6 +1,6 @@
 """The composition root: the only file that knows every concrete class. Constructors in reading order, nothing else.
 
-`main` is what `truc run` calls. `build` is split from it so that a rehearsal can put other adapters in the same places.
+`main` is what `truc run` calls. `duties`, `uplink` and `desk` build on any `Ground`, so that a rehearsal can lay its own.
 """
 
 from __future__ import annotations
@@ -9,17 +9,19 @@ import asyncio
 import errno
 import json
 import os
+import random
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import structlog
 from aiohttp import web
 
-from node import config
+from node import config, ports
 from node.adapters import chance, logs, metrics
 from node.adapters.bodies.folder import FolderBodies
 from node.adapters.clock import HostClock
@@ -42,19 +44,19 @@ from node.core.forwarding import Patience
 from node.core.identifier import OrgId
 from node.core.office import System
 from node.core.package import Party, Reference
-from node.core.routing import Table, table_for
+from node.core.routing import Refuse, Table, table_for
 from node.core.tally import Tally
 from node.core.wire import Batch, EnvelopeVerdicts
 from node.desk import Desk, Identity
 from node.documents.edxml import Reader, ReadLimits
 from node.documents.edxml_writer import StatusMessage, write_status
 from node.forwarder import Bounds, Forwarder
-from node.gateway import Gateway
+from node.gateway import Gateway, Loop
 from node.housekeeper import Housekeeper, Keep
 from node.intake import Intake, Rules
 from node.mailbox import Mailbox
 from node.origin import Origin
-from node.ports import Clock
+from node.ports import Bodies, Clock, Link, Store
 from node.uplink import Pace, Uplink
 
 log = structlog.get_logger()
@@ -109,22 +111,12 @@ class Surroundings:
         document waits in the mailbox even before a system is registered for it."""
         bare = table_for(self.directory, self._code, frozenset())
         connected = (entry.code for entry in self.directory.agencies(self._day) if entry.connected_on(self._day))
-        mine = frozenset(code for code in connected if _owned(self.directory, self._code, code))
+        mine = frozenset(
+            code
+            for code in connected
+            if isinstance(bare.longest(code), Refuse) and any(prefix.covers(code) for prefix in bare.own)
+        )
         return Table(bare.code, bare.own, mine | self._served, bare.children, bare.parent, bare.away)
-
-
-def _owned(directory: Directory, node: OrgId, code: OrgId) -> bool:
-    """Whether the longest prefix that covers code belongs to this node."""
-    best: tuple[int, OrgId] | None = None
-    for prefix in (code, *code.upwards()):
-        for entry in directory.nodes:
-            if prefix in entry.prefixes and (best is None or len(prefix.path) > best[0] or entry.code.path > best[1].path):
-                if best is not None and len(prefix.path) < best[0]:
-                    continue
-                best = (len(prefix.path), entry.code)
-        if best is not None:
-            return best[1] == node
-    return False
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
@@ -138,11 +130,9 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 class OfficeDoor:
     """What the office faces are handed: intake, mailbox and directory as one thing."""
 
-    def __init__(self, registry: Registry, intake: Intake, mailbox: Mailbox, surroundings: Surroundings, clock: Clock) -> None:
+    def __init__(self, registry: Registry, intake: Intake, mailbox: Mailbox, surroundings: Surroundings) -> None:
         self._registry = registry
-        self._intake = intake
         self._surroundings = surroundings
-        self._clock = clock
         self.waiting = mailbox.waiting
         self.count = mailbox.count
         self.sent = mailbox.sent
@@ -175,8 +165,121 @@ class LinkDoor:
         return await self._intake.accept(batch, peer)
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the duties stand on: the ports, and the files that may change under the node. A rehearsal lays its own."""
+
+    clock: Clock
+    store: Store
+    bodies: Bodies
+    signer: ports.Signer
+    verifier: ports.Verifier
+    rng: random.Random
+    tally: Tally
+    registry: Registry
+    surroundings: Surroundings
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """The duties of one node, ready to run."""
+
+    code: OrgId
+    parent: OrgId | None
+    origin: Origin
+    forwarder: Forwarder
+    intake: Intake
+    mailbox: Mailbox
+    housekeeper: Housekeeper
+
+
+def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
+    """Constructors in reading order; nothing is started."""
+    code = OrgId.canonical(settings.node.code)
+    parent = OrgId.canonical(settings.link.parent_code) if settings.link.parent_url else None
+    children = [OrgId.canonical(child.code) for child in settings.link.children]
+    neighbours = [*([parent] if parent is not None else []), *children]
+    store, bodies, clock, tally, surroundings = ground.store, ground.bodies, ground.clock, ground.tally, ground.surroundings
+
+    def directory() -> Directory:
+        return surroundings.directory
+
+    origin = Origin(code, store, clock, ground.signer, ground.rng, surroundings.table, directory, _status_writer)
+    forwarder = Forwarder(store, bodies, clock, origin, tally, _bounds(settings), ground.rng, neighbours)
+    intake = Intake(
+        code,
+        store,
+        bodies,
+        clock,
+        ground.verifier,
+        origin,
+        tally,
+        _rules(settings),
+        surroundings.table,
+        directory,
+        ground.registry.all,
+        lambda: Reader(ReadLimits(settings.office.package_bytes_max, settings.office.unpacked_bytes_max)),
+        forwarder.wake,
+    )
+    office = settings.office
+    mailbox = Mailbox(store, bodies, clock, origin, tally, forwarder.wake, list_max=office.list_max, fails_max=office.fails_max)
+    kept = settings.retention
+    keep = Keep(int(kept.handed_over_h * HOUR_MS), int(kept.collected_d * DAY_MS), int(kept.sent_d * DAY_MS))
+    housekeeper = Housekeeper(store, bodies, clock, origin, tally, forwarder.wake, surroundings.refresh, keep, kept.sweep_s)
+    return Duties(code, parent, origin, forwarder, intake, mailbox, housekeeper)
+
+
+def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link, session: str) -> list[Loop]:
+    """The four loops towards the parent; none at the hub."""
+    if node.parent is None:
+        return []
+    section = settings.link
+    pace = Pace(int(section.pull_wait_s * 1000), section.probe_max_s, _batch_bytes(settings), section.body_chunk_bytes)
+    intake = node.intake
+    up = Uplink(
+        node.parent,
+        link,
+        node.forwarder,
+        ground.store,
+        ground.bodies,
+        intake.accept,
+        intake.put_body,
+        ground.tally,
+        pace,
+        ground.rng,
+        session,
+    )
+    return [up.run_push, up.run_pull, up.run_uploads, up.run_downloads]
+
+
+def desk(settings: config.NodeConfig, ground: Ground, node: Duties, store_bytes: Callable[[], int]) -> Desk:
+    """The operator's side."""
+    identity = Identity(
+        settings.node.name,
+        node.code,
+        settings.node.tier,
+        version(),
+        settings.link.parent_url,
+        ground.clock.utc_ms(),
+        {"link": _expiry(settings.link.certificate), "office": _expiry(settings.office.certificate)},
+    )
+    return Desk(
+        identity,
+        ground.store,
+        ground.bodies,
+        ground.clock,
+        node.origin,
+        node.forwarder,
+        ground.tally,
+        lambda: ground.surroundings.directory,
+        node.parent,
+        lambda: ground.registry.problem,
+        store_bytes,
+    )
+
+
 class Application:
-    """A built node: its listeners and its gateway. `serve` runs it until stop is set."""
+    """One node in production: real files, real listeners. `serve` runs it until stop is set."""
 
     def __init__(self, settings: config.NodeConfig) -> None:
         self._settings = settings
@@ -184,121 +287,47 @@ class Application:
 
     async def serve(self, stop: asyncio.Event) -> None:
         settings = self._settings
-        code = OrgId.canonical(settings.node.code)
         data = settings.node.data_dir
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with AsyncExitStack() as closing:
-            clock = HostClock(settings.clock.bound_ms)
-            tally = Tally()
-            registry = Registry(settings.node.systems, tally)
-            surroundings = Surroundings(code, settings.node.directory, registry, clock)
-            bodies = FolderBodies(data / "bodies", settings.store.inline_bytes_max, chance.token)
-            closing.callback(bodies.close)
-            store = await _open_store(settings, code, clock, tally, closing)
-            await bodies.sweep(await store.known_files())
-
-            rng = chance.generator()
-            signer = Signer(settings.link.certificate, settings.link.key)
-            verifier = Verifier(settings.link.trust, settings.node.zone)
-            origin = Origin(code, store, clock, signer, rng, surroundings.table, lambda: surroundings.directory, _status_writer)
-            parent = OrgId.canonical(settings.link.parent_code) if settings.link.parent_url else None
-            children = [OrgId.canonical(child.code) for child in settings.link.children]
-            neighbours = [*([parent] if parent is not None else []), *children]
-            forwarder = Forwarder(store, bodies, clock, origin, tally, _bounds(settings), rng, neighbours)
-            intake = Intake(
-                code,
-                store,
-                bodies,
-                clock,
-                verifier,
-                origin,
-                tally,
-                _rules(settings),
-                surroundings.table,
-                lambda: surroundings.directory,
-                registry.all,
-                lambda: Reader(_read_limits(settings)),
-                forwarder.wake,
-            )
-            mailbox = Mailbox(
-                store,
-                bodies,
-                clock,
-                origin,
-                tally,
-                forwarder.wake,
-                list_max=settings.office.list_max,
-                fails_max=settings.office.fails_max,
-            )
-            keep = Keep(
-                int(settings.retention.handed_over_h * HOUR_MS),
-                int(settings.retention.collected_d * DAY_MS),
-                int(settings.retention.sent_d * DAY_MS),
-            )
-            housekeeper = Housekeeper(
-                store, bodies, clock, origin, tally, forwarder.wake, surroundings.refresh, keep, settings.retention.sweep_s
-            )
-            loops = [housekeeper.run]
-            if parent is not None:
-                link = HttpLink(settings.link, settings.node.zone, clock)
+            store, ground = await _lay_ground(settings, closing)
+            node = duties(settings, ground)
+            loops: list[Loop] = [node.housekeeper.run]
+            if node.parent is not None:
+                link = HttpLink(settings.link, settings.node.zone, ground.clock)
                 closing.push_async_callback(link.close)
-                uplink = Uplink(
-                    parent,
-                    link,
-                    forwarder,
-                    store,
-                    bodies,
-                    intake.accept,
-                    intake.put_body,
-                    tally,
-                    _pace(settings),
-                    rng,
-                    chance.token(),
-                )
-                loops += [uplink.run_push, uplink.run_pull, uplink.run_uploads, uplink.run_downloads]
-            identity = Identity(
-                settings.node.name,
-                code,
-                settings.node.tier,
-                version(),
-                settings.link.parent_url,
-                clock.utc_ms(),
-                {"link": _expiry(settings.link.certificate), "office": _expiry(settings.office.certificate)},
-            )
-            desk = Desk(
-                identity,
-                store,
-                bodies,
-                clock,
-                origin,
-                forwarder,
-                tally,
-                lambda: surroundings.directory,
-                parent,
-                lambda: registry.problem,
-                lambda: store.size_bytes() + bodies.stored_bytes(),
-            )
-            door = OfficeDoor(registry, intake, mailbox, surroundings, clock)
-            apps = {
-                "link": link_app(
-                    settings.link,
-                    LinkDoor(intake, forwarder),
-                    tls.judge(_registered(settings), clock),
-                    lambda reason: tally.add("truc_refusals_total", door="link", reason=reason.value),
-                ),
-                "office": _office_app(door, clock, settings, tally),
-                "admin": admin_app(desk, lambda: metrics.exposition(tally, desk.gauges), chance.kept_token(data / "admin.token")),
-            }
-
-            async def open_doors() -> None:
-                await self._open(apps)
+                loops += uplink(settings, ground, node, link, chance.token())
+            operator = desk(settings, ground, node, store.size_bytes)
+            apps = self._apps(ground, node, operator)
 
             async def close_doors() -> None:
-                desk.stopping = True
-                forwarder.release()
+                operator.stopping = True
+                node.forwarder.release()
                 await self._close()
 
-            await Gateway(store.run, loops, open_doors, close_doors, store.drain).run(stop)
+            await Gateway(store.run, loops, lambda: self._open(apps), close_doors, store.drain).run(stop)
+
+    def _apps(self, ground: Ground, node: Duties, operator: Desk) -> dict[str, web.Application]:
+        settings, tally = self._settings, ground.tally
+        children = ((OrgId.canonical(child.code), child.pins) for child in settings.link.children)
+        peers = tls.judge(tls.registered(children, settings.node.zone), ground.clock)
+        office = web.Application(middlewares=[no_pages], client_max_size=settings.office.package_bytes_max + 2)
+        door = OfficeDoor(ground.registry, node.intake, node.mailbox, ground.surroundings)
+        VxpFace(door, ground.clock, settings.office).register(office)
+        return {
+            "link": link_app(
+                settings.link,
+                LinkDoor(node.intake, node.forwarder),
+                peers,
+                lambda reason: tally.add("truc_refusals_total", door="link", reason=reason.value),
+            ),
+            "office": office,
+            "admin": admin_app(
+                operator,
+                lambda: metrics.exposition(tally, operator.gauges),
+                chance.kept_token(settings.node.data_dir / "admin.token"),
+            ),
+        }
 
     async def _open(self, apps: Mapping[str, web.Application]) -> None:
         settings = self._settings
@@ -323,27 +352,31 @@ class Application:
         await asyncio.gather(*(listener.close(STOP_GRACE_S) for listener in self._listeners))
 
 
-async def _open_store(
-    settings: config.NodeConfig, code: OrgId, clock: Clock, tally: Tally, closing: AsyncExitStack
-) -> SqliteStore:
-    path = settings.node.data_dir / "node.db"
+async def _lay_ground(settings: config.NodeConfig, closing: AsyncExitStack) -> tuple[SqliteStore, Ground]:
+    """Open the files. Whatever was spooled and never committed is swept away before anything is served."""
+    code = OrgId.canonical(settings.node.code)
+    data = settings.node.data_dir
+    clock = HostClock(settings.clock.bound_ms)
+    tally = Tally()
+    registry = Registry(settings.node.systems, tally)
+    surroundings = Surroundings(code, settings.node.directory, registry, clock)
+    bodies = FolderBodies(data / "bodies", settings.store.inline_bytes_max, chance.token)
+    closing.callback(bodies.close)
+    path = data / "node.db"
     writer = await open_writer(path, settings.store.wal_pages_max)
     closing.push_async_callback(writer.close)
     reader = await open_reader(path)
     closing.push_async_callback(reader.close)
     store = SqliteStore(writer, reader, clock, tally, settings.store.group_max, path)
     await store.prepare(code)
-    return store
+    await bodies.sweep(await store.known_files())
+    signer = Signer(settings.link.certificate, settings.link.key)
+    verifier = Verifier(settings.link.trust, settings.node.zone)
+    return store, Ground(clock, store, bodies, signer, verifier, chance.generator(), tally, registry, surroundings)
 
 
 def _status_writer(sender: Party, reference: Reference, status: str, text: str, at_ms: int) -> bytes:
-    return write_status(
-        StatusMessage(sender=sender, response_for=reference, status=status, timestamp_ms=at_ms, description=text)
-    )
-
-
-def _read_limits(settings: config.NodeConfig) -> ReadLimits:
-    return ReadLimits(settings.office.package_bytes_max, settings.office.unpacked_bytes_max)
+    return write_status(StatusMessage(sender=sender, response_for=reference, status=status, timestamp_ms=at_ms, description=text))
 
 
 def _rules(settings: config.NodeConfig) -> Rules:
@@ -356,25 +389,16 @@ def _rules(settings: config.NodeConfig) -> Rules:
     )
 
 
+def _batch_bytes(settings: config.NodeConfig) -> int:
+    """Room for wrappers and frames: a full batch must pass the neighbour's own limit."""
+    return settings.link.batch_bytes_max * 3 // 4
+
+
 def _bounds(settings: config.NodeConfig) -> Bounds:
     forwarding = settings.forwarding
     patience = Patience(int(forwarding.retry_min_s * 1000), int(forwarding.retry_max_s * 1000), forwarding.attempts_max)
-    return Bounds(
-        # Room for wrappers and frames: a full batch must pass the neighbour's own limit.
-        settings.link.batch_bytes_max * 3 // 4,
-        settings.link.batch_envelopes_max,
-        dict(zip(Lane, forwarding.weights, strict=True)),
-        patience,
-    )
-
-
-def _pace(settings: config.NodeConfig) -> Pace:
-    link = settings.link
-    return Pace(int(link.pull_wait_s * 1000), link.probe_max_s, link.batch_bytes_max * 3 // 4, link.body_chunk_bytes)
-
-
-def _registered(settings: config.NodeConfig) -> tls.Registered:
-    return tls.registered(((OrgId.canonical(child.code), child.pins) for child in settings.link.children), settings.node.zone)
+    weights = dict(zip(Lane, forwarding.weights, strict=True))
+    return Bounds(_batch_bytes(settings), settings.link.batch_envelopes_max, weights, patience)
 
 
 def _guards(settings: config.NodeConfig, name: str) -> Guards:
@@ -397,12 +421,6 @@ def _guards(settings: config.NodeConfig, name: str) -> Guards:
             office.header_bytes_max,
         )
     return Guards(64, 64, 64, link.handshake_timeout_s, link.idle_timeout_s)
-
-
-def _office_app(door: OfficeDoor, clock: Clock, settings: config.NodeConfig, tally: Tally) -> web.Application:
-    app = web.Application(middlewares=[no_pages], client_max_size=settings.office.package_bytes_max + 2)
-    VxpFace(door, clock, settings.office).register(app)
-    return app
 
 
 def _expiry(certificate: Path) -> int:

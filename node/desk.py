@@ -178,7 +178,7 @@ class Desk:
         plain = {
             "truc_mailbox_depth": float(depths["mailbox"]),
             "truc_held_items": float(depths["held"]),
-            "truc_store_bytes": float(self._store_bytes()),
+            "truc_store_bytes": float(self._store_bytes() + depths["file_bytes"]),
             "truc_disk_free_ratio": self._bodies.free_ratio(),
             "truc_clock_bound_seconds": self._clock.bound_ms() / 1000,
             "truc_clock_synchronised": float(self._clock.synchronised()),

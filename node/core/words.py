@@ -124,7 +124,8 @@ SENTENCES: Mapping[Reason, Pair] = {
     Reason.ALL_OR_NOTHING: (
         "Có Bên nhận không gửi đến được[: “{value}”]; hệ thống đã đăng ký chỉ gửi khi gửi được đến tất cả,"
         " nên chưa gửi cho Bên nhận nào.[ {rule}]",
-        "A recipient cannot be reached[: “{value}”]; this system is registered to send to all or none, so nothing was sent.[ {rule}]",
+        "A recipient cannot be reached[: “{value}”]; this system is registered to send to all or none,"
+        " so nothing was sent.[ {rule}]",
     ),
     Reason.STATUS_TARGET_UNKNOWN: (
         "Không tìm thấy văn bản mà trạng thái xử lý này trả lời[: {element} “{value}”].",

@@ -116,6 +116,14 @@ async def test_a_burst_does_not_buy_later_silence() -> None:
         await whole(body_of(b"x" * 900, 60.0))
 
 
+async def test_a_trickle_is_cut_off_though_it_never_falls_silent() -> None:
+    parts: list[bytes | float] = []
+    for _ in range(200):
+        parts += [0.02, b"x"]
+    with pytest.raises(BodyStopped):
+        await whole(body_of(*parts))
+
+
 async def test_a_steady_sender_above_the_rate_is_left_in_peace() -> None:
     parts: list[bytes | float] = []
     for _ in range(20):

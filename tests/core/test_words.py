@@ -90,7 +90,8 @@ def test_no_word_is_empty_and_none_is_left_in_the_other_language() -> None:
 def test_every_reason_has_a_sentence_a_short_word_and_a_number() -> None:
     for reason in Reason:
         vi, en = words.SENTENCES[reason]
-        assert vi.endswith(".") and en.endswith("."), reason
+        # "[ {rule}]" at the end: whole sentences follow, one for each receiver
+        assert vi.removesuffix("[ {rule}]").endswith(".") and en.removesuffix("[ {rule}]").endswith("."), reason
         assert words.error_number(reason) in (10, 15, 18, 19, 20, 21, 22, 23), reason
     assert set(words.LABELS["reason"]) == {reason.value for reason in Reason}
 

@@ -7,6 +7,7 @@ Knows nothing of what travels through the tree. Imports nothing of the nodes but
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import select
@@ -16,16 +17,14 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from node.adapters.sqlite.care import verify_chain
-
-T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 60.0
@@ -47,16 +46,14 @@ class Late(AssertionError):
     """What should have come to pass did not, within its time."""
 
 
-async def eventually(
-    question: Callable[[], T | Awaitable[T]], what: str, within_s: float = 30.0, poll_s: float = POLL_S
-) -> T:
-    """Ask until the answer is true, and return it. `Late` names what was waited for and the last answer."""
+async def eventually(question: Callable[[], T | Awaitable[T]], what: str, within_s: float = 30.0, poll_s: float = POLL_S) -> T:
+    """Ask (plainly or with await) until the answer is true, and return it. `Late` names what was waited for and the last answer."""
     deadline = time.monotonic() + within_s
     while True:
         answer = question()
-        value: Any = await answer if isinstance(answer, Awaitable) else answer
+        value = await answer if inspect.isawaitable(answer) else answer
         if value:
-            return value  # type: ignore[no-any-return]
+            return value
         if time.monotonic() > deadline:
             raise Late(f"not within {within_s:g} s: {what} (last answer: {value!r})")
         await asyncio.sleep(poll_s)

@@ -65,9 +65,6 @@ class FolderBodies:
         stat = os.statvfs(self._root)
         return stat.f_bavail / stat.f_blocks if stat.f_blocks else 1.0
 
-    def stored_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self._root.glob("[0-9a-f][0-9a-f]/*"))
-
     def settle_file(self, temporary: Path, digest: str) -> str:
         """On the thread: make a fully written file durable under its final name; returns the name relative to the root."""
         folder = self._root / digest[:2]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from node.core import words
 from node.core.directory import CONNECTED, Connection, Entry
-from node.core.errors import Reason, Refused
+from node.core.errors import Refused
 from node.core.identifier import OrgId
 from node.core.instant import old_form
 from node.core.office import Problem, SentLine, Submitted, Waiting
@@ -44,7 +44,7 @@ def succeed(data: Any, doc_id: str = "", text: str = "") -> Answer:
 
 def fail(refused: Refused, data: Any) -> Answer:
     """data: the empty value of the operation; SDK 2.0.0 wants it on failure too, and writes an empty package on FAIL with "0"."""
-    number = words.error_number(refused.reason) or words.error_number(Reason.INTERNAL)
+    number = words.error_number(refused.reason)
     return {"status": "FAIL", "ErrorCode": str(number), "ErrorDesc": words.with_code(refused), "DocId": "", "data": data}
 
 

@@ -185,7 +185,8 @@ def depths(db: sqlite3.Connection, now_ms: int) -> dict[str, Any]:
     (unmatched,) = db.execute(
         "SELECT count(*) FROM mailbox m WHERE m.flag='unmatched' AND m.state IN ('initial','processing','fail')"
     ).fetchone()
-    return {"outbox": outbox, "mailbox": mailbox, "held": held_count(db), "unmatched": unmatched}
+    (file_bytes,) = db.execute("SELECT coalesce(sum(size),0) FROM body WHERE file IS NOT NULL").fetchone()
+    return {"outbox": outbox, "mailbox": mailbox, "held": held_count(db), "unmatched": unmatched, "file_bytes": file_bytes}
 
 
 def meta(db: sqlite3.Connection) -> Mapping[str, str]:

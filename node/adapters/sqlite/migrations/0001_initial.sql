@@ -39,6 +39,7 @@ CREATE TABLE body (
   taken_ms INTEGER NOT NULL,
   CHECK ((data IS NULL) <> (file IS NULL))
 );
+CREATE INDEX body_files ON body (size) WHERE file IS NOT NULL;
 CREATE TABLE envelope_body (
   envelope INTEGER NOT NULL REFERENCES envelope (seq) ON DELETE CASCADE,
   digest   TEXT NOT NULL,
@@ -101,6 +102,7 @@ CREATE TABLE mailbox (
 );
 CREATE INDEX mailbox_open ON mailbox (organ, kind, lane, item) WHERE state IN ('initial', 'processing', 'fail');
 CREATE INDEX mailbox_held ON mailbox (item) WHERE state = 'held';
+CREATE INDEX mailbox_flag ON mailbox (flag) WHERE flag <> '';
 CREATE INDEX mailbox_doc ON mailbox (doc_id, organ);
 CREATE INDEX mailbox_expiry ON mailbox (expires_ms) WHERE expires_ms > 0 AND state IN ('initial', 'processing', 'fail');
 

@@ -215,8 +215,8 @@ class Forwarder:
         )
 
     async def _record(self, neighbour: Neighbour, settlements: Sequence[Settlement]) -> None:
-        # The outcome is known now and must not be lost to a stopping node.
-        woken = await asyncio.shield(self._store.settle(neighbour.code, settlements))
+        # The outcome is known now and must not be lost to a stopping node, nor the waking to a child that hangs up.
+        await asyncio.shield(self._settle(neighbour, settlements))
         for settlement in settlements:
             self._tally.add("truc_attempts_total", neighbour=str(neighbour.code), result=settlement.settled.value)
             if settlement.settled is Settled.HELD and settlement.reason is not None:
@@ -224,7 +224,9 @@ class Forwarder:
                 log.error("item held for a person", neighbour=str(neighbour.code), reason=settlement.reason.value)
             if settlement.settled is Settled.ENDED and settlement.home is not None:
                 self._tally.add("truc_deliveries_total", result=settlement.home.end.state.value)
-        for code in woken:
+
+    async def _settle(self, neighbour: Neighbour, settlements: Sequence[Settlement]) -> None:
+        for code in await self._store.settle(neighbour.code, settlements):
             self.wake(code)
 
     # what children ask

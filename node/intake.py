@@ -6,6 +6,7 @@ and it does not wait for anybody further up the road.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -144,9 +145,19 @@ class Intake:
     async def _submit(self, system: System, package: Package, body: StoredBody, claim: Claim) -> Submitted:
         try:
             submission, addressed = await self._prepare(system, package, body, claim)
-            stored = await self._store.submit(submission)
         except BaseException:
             await self._drop_file(body)
+            raise
+        # From here on the row may be committed, whatever becomes of the caller: a client that hangs up must neither take the
+        # body's file away from its row nor leave the neighbours asleep.
+        return await asyncio.shield(self._take(system, submission, addressed))
+
+    async def _take(self, system: System, submission: Submission, addressed: _Addressed) -> Submitted:
+        try:
+            stored = await self._store.submit(submission)
+        except Exception as error:
+            if not (isinstance(error, Deferred) and error.in_doubt):  # in doubt: the row may be there, and names the file
+                await self._drop_file(submission.local.bodies[0])
             raise
         await self._bodies.delete(stored.orphans)
         if stored.repeated:
@@ -321,7 +332,8 @@ class Intake:
     async def accept(self, batch: Batch, neighbour: OrgId) -> tuple[EnvelopeVerdicts, ...]:
         """Judge a batch; verdicts per (envelope, recipient), after the commit. One bad envelope does not stop the others."""
         arrivals = [await self._judge_safely(envelope, batch, neighbour) for envelope in batch.envelopes]
-        admitted = await self._admit(arrivals, neighbour)
+        # A neighbour that hangs up must not keep those with new work from being woken.
+        admitted = await asyncio.shield(self._admit(arrivals, neighbour))
         for arrival, each in zip(arrivals, admitted, strict=True):
             self._count(arrival, each, neighbour)
         return tuple(

@@ -6,13 +6,14 @@ calls are harmless. # QĐ 28/2018 Điều 6.3, 9.2
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import structlog
 
 from node.core import words
-from node.core.custody import BoxItem, End
+from node.core.custody import BoxItem, End, Homeward
 from node.core.envelope import KIND_STATUS
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
@@ -131,10 +132,14 @@ class Mailbox:
         now_ms = self._clock.utc_ms()
         end = End(Transport.COLLECTED, now_ms, receiver_doc_id=item.doc_id)
         home = await self._origin.homeward(item.header, item.recipients, end)
-        for code in await self._store.collect(item.item, home):
-            self._wake(code)
+        # An office that hangs up must not keep the confirmation from going home at once.
+        await asyncio.shield(self._confirm(item, home))
         self._tally.add("truc_deliveries_total", result=Transport.COLLECTED.value)
         self._tally.observe("truc_delivery_seconds", now_ms - item.header.created_ms)
+
+    async def _confirm(self, item: BoxItem, home: Homeward) -> None:
+        for code in await self._store.collect(item.item, home):
+            self._wake(code)
 
     async def request_agency(self, system: System, action: str, fields: Mapping[str, str]) -> int:
         number = await self._store.request_agency(system.id, action, fields)

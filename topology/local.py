@@ -82,7 +82,7 @@ class Sandbox:
         self._mourned: set[int] = set()
         self._signalled = False
         self._held = ExitStack()
-        self._guards = self._held.enter_context(Guards())
+        self._guards = Guards()
 
     def run(self, announce: Callable[[dict[str, Any]], None]) -> None:
         """Start, announce, stay until SIGTERM or SIGINT, stop everything. Raises `SandboxError` or `ConfigError`."""
@@ -154,6 +154,7 @@ class Sandbox:
         return self.root / "topology.toml"
 
     def _take_folder(self) -> None:
+        self._held.callback(self._guards.close)
         self.root.mkdir(parents=True, exist_ok=True)
         lock = self._held.enter_context((self.root / "sandbox.lock").open("a+"))
         try:
@@ -208,7 +209,6 @@ class Sandbox:
     # --- the processes -------------------------------------------------------------------------------------------------
 
     def _start(self, place: Place) -> None:
-        place.run_file.unlink(missing_ok=True)
         if place.log.is_file() and place.log.stat().st_size > LOG_BYTES_MAX:
             place.log.replace(place.log.with_name("node.log.1"))
         with place.log.open("ab") as log:

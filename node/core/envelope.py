@@ -30,6 +30,8 @@ BODIES_MAX = 64
 HOPS_MAX = 64
 TEXT_MAX = 400
 TIME_MAX_MS = 1 << 53
+BOUND_MAX_MS = 86_400_000
+"""A header's own bound counts up to a day: beyond that it would choose its own lifetime."""
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -97,6 +99,11 @@ class Header:
     @property
     def lane(self) -> Lane:
         return lane_of(self.kind, self.priority, self.business)
+
+    @property
+    def over_ms(self) -> int:
+        """When the lifetime is over by the origin's own clock, its bound in favour of the document; 0: never."""
+        return self.expires_ms + min(self.bound_ms, BOUND_MAX_MS) if self.expires_ms else 0
 
 
 def lane_of(kind: str, priority: Priority, business: Business) -> Lane:
@@ -332,8 +339,7 @@ def check(envelope: Envelope, limits: Limits, *, now_ms: int, bound_ms: int, syn
         return Reason.TOO_MANY_HOPS
     if header.expires_ms and header.expires_ms - header.created_ms > limits.lifetime_max_ms:
         return Reason.LIFETIME
-    slack_ms = bound_ms + header.bound_ms
-    if synchronised and header.expires_ms and now_ms > header.expires_ms + slack_ms:
+    if synchronised and header.over_ms and now_ms > header.over_ms + bound_ms:
         return Reason.EXPIRED
     return None
 

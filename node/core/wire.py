@@ -179,7 +179,8 @@ def encode_batch(batch: Batch) -> bytes:
 def decode_batch(data: bytes, limits: WireLimits) -> Batch:
     """Bytes as a batch, every inline body and chain checked against its digest; else `Refused(WIRE_MALFORMED | WIRE_TOO_LARGE)`.
 
-    Nothing is copied before its length is known to lie inside the data.
+    Nothing is copied before its length is known to lie inside the data. (Here and below: to name a deeply nested value may
+    take more stack than to read it.)
     """
     if len(data) > limits.bytes_max:
         raise _too_large("batch", len(data), limits.bytes_max)

@@ -168,7 +168,7 @@ class Reader:
             self._run = 0
         path = self._path(local) if self._paths else self._root(namespace, local)
         self._paths.append(path)
-        if path and not self._value_depth:
+        if path:
             self._open(path, depth, attributes)
 
     def _on_end(self, name: str) -> None:

@@ -58,8 +58,6 @@ class Base64Decoder:
         except binascii.Error as error:
             raise BrokenBase64(_fault(data) or str(error)[:80]) from None
         self._ended = data[whole - 1] == ord("=")
-        if self._ended and self._rest:
-            raise BrokenBase64("text after padding")
         return decoded
 
     def close(self) -> None:

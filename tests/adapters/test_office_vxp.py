@@ -494,7 +494,7 @@ async def test_what_changes_something_is_not_done_by_get(face: Served, operation
 async def test_paths_outside_the_face_never_get_a_page(face: Served, request_line: bytes) -> None:
     reply = await raw(face.port, request_line + b"\r\nHost: x\r\nAccept: text/html\r\nContent-Length: 0\r\n\r\n")
     assert reply.status == 404 and reply.headers["content-type"] == "application/json"
-    assert reply.json["status"] == "FAIL" and b"<" not in reply.body
+    assert code_of(reply.json) == "operation-unknown" and b"<" not in reply.body
 
 
 async def test_a_route_that_breaks_never_shows_a_page() -> None:
@@ -871,7 +871,8 @@ async def test_compressed_bodies_are_refused_everywhere(face: Served, operation:
     assert reply.body == b"" if operation == "downloadEdoc" else assert_readable(reply)["status"] == "FAIL"
 
 
-async def test_a_sender_below_the_least_rate_is_cut_off_with_an_answer() -> None:
+async def test_a_sender_below_the_least_rate_is_cut_off_with_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.adapters.http.office_vxp.drain", None)  # nobody waits for the rest of such a body
     async with serving(settings(body_rate_min=1000), rate_window_s=0.3) as face, face.client() as office:
         request = as_bytes(office.prepare_send(b"z" * 100_000))
         for sent in (0, 10, 10_000):
@@ -1281,7 +1282,8 @@ async def test_the_log_names_no_secret_no_signature_and_no_content(face: Served)
             mac = dict(stranger.prepare("getEdoc", {"docId": "doc-1"}).headers)["XroadVnpt-hash-header"]
     text = repr(logs)
     assert logs
-    for hidden in (SECRET, "wrong-secret-7", mac, "Công văn", "forged", "sign-header"):
+    digest = short_hex(hashlib.sha256(PACKAGE).digest())
+    for hidden in (SECRET, "wrong-secret-7", mac, digest, "Công văn", "forged", "sign-header"):
         assert hidden not in text
 
 

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from node.adapters.http.tls import (
     X509_V_FLAG_NO_CHECK_TIME,
@@ -166,7 +172,7 @@ def three(files: Files) -> tuple[Path, Path, Path]:
 
 
 def encrypted(files: Files) -> None:
-    key = leaf(ROOT, NAME).key
+    key = load_pem_private_key(files.key.read_bytes(), password=None)
     files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
 
 

@@ -214,7 +214,7 @@ BODY = hashlib.sha256(b"b").digest() + b"b"
         (MAGIC + SEQUENCE + frame(3, b"short"), "body"),
         (MAGIC + SEQUENCE + frame(2, b"\x00" * 32 + chain_of(b"x")), "chain"),
         (MAGIC + SEQUENCE + frame(2, b"\x00" * 32 + b"no pem"), "chain"),
-        (MAGIC + SEQUENCE + frame(2, b"\x00" * 32 + chain_of(b"x").replace(b"=", b"!")), "chain"),
+        (MAGIC + SEQUENCE + frame(2, hashlib.sha256(b"x").digest() + chain_of(b"x").replace(b"=", b"!=", 1)), "chain"),
         (MAGIC + SEQUENCE + frame(4, b"\x00" * 9), "envelope"),
         (MAGIC + SEQUENCE + frame(4, struct.pack(">IIH", 1, 1, 1) + b"xx"), "envelope"),
         (MAGIC + SEQUENCE + envelope_frame(b"{}", b"{}", b""), "signature"),

@@ -26,6 +26,7 @@ def test_every_path_asked_for_has_its_parents_known() -> None:
         parts = path.split("/")
         assert all("/".join(parts[:depth]) in draft.KNOWN for depth in range(1, len(parts) + 1)), path
     assert not draft.VALUES & set(draft.RECORDS)
+    assert not {path.rpartition("/")[0] for path in draft.KNOWN} & (draft.VALUES | {draft.PAYLOAD, draft.FLAT_PAYLOAD})
     assert set(draft.SHORT.values()) <= draft.KNOWN
     assert draft.ONCE <= draft.KNOWN and draft.ONCE_IN_RECORD <= draft.VALUES
 

@@ -326,6 +326,17 @@ def test_text_within_a_value_is_kept_and_only_its_edges_are_stripped() -> None:
     assert read(package("<Subject>\n  a\r\n b &amp; <![CDATA[<c>]]>&#7919;\t</Subject>")).subject == "a\n b & <c>ữ"
 
 
+def test_text_of_an_unknown_child_is_not_text_of_the_value() -> None:
+    assert read(package("<Subject>a<b>x<Subject>y</Subject></b>c</Subject>")).subject == "ac"
+    carried = attachment(b"abc").replace("YWJj", "YW<!-- -->J<x>!!!</x>j")
+    assert read(package(attachments=carried)).attachments[0].size_bytes == 3
+
+
+def test_content_is_base64_only_in_the_flat_shape() -> None:
+    read_back = read(package(attachments=attachment(b"abc", more="<Content>trích yếu</Content>")))
+    assert read_back.attachments[0].size_bytes == 3
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -525,10 +536,10 @@ def test_a_damaged_archive_is_the_offices_affair() -> None:
     ],
 )
 def test_any_doctype_is_refused_before_its_entities_do_anything(doctype: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     caught = refusal(doctype + package("<Subject>" + "&big;&a11;&x;" * 200 + "</Subject>"))
     assert (caught.reason, caught.value) == (Reason.XML_DOCTYPE, "edXML")
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_an_undeclared_entity_is_malformed() -> None:
@@ -776,31 +787,10 @@ edxml_reasons = {
     Reason.STATUS_CODE_UNKNOWN,
 }
 
-INSERTS = [
-    *[
-        b"<",
-        b">",
-        b"</edXML>",
-        b"&",
-        b"]]>",
-        b"<![CDATA[",
-        b"\x00",
-        b"\xff\xfe",
-        b"\xef\xbf\xbd",
-        b"<!DOCTYPE a [",
-        b"xmlns:a=''",
-    ],
-    *[
-        b"<From>",
-        b"<MessageHeader>",
-        b"<Attachment>",
-        b"<ContentTransferEncoded>",
-        b"<Reference/>",
-        b"=",
-        b"PK\x03\x04",
-        b"UEsDBA",
-    ],
-]
+INSERTS = (
+    rb"< > & = ]]> UEsD <![CDATA[ </edXML> <From> <MessageHeader> <Attachment> <ContentTransferEncoded> <Reference/>"
+    b" <!DOCTYPE xmlns:a='' \x00 \xff\xfe \xef\xbf\xbd PK\x03\x04"
+).split()
 
 
 @settings(max_examples=300, deadline=None)

@@ -46,8 +46,8 @@ class Late(AssertionError):
     """What should have come to pass did not, within its time."""
 
 
-async def eventually(question: Callable[[], T | Awaitable[T]], what: str, within_s: float = 30.0, poll_s: float = POLL_S) -> T:
-    """Ask (plainly or with await) until the answer is true, and return it. `Late` names what was waited for and the last answer."""
+async def eventually(question: Callable[[], Any], what: str, within_s: float = 30.0, poll_s: float = POLL_S) -> Any:
+    """Ask (plainly or with await) until the answer is true; return it. `Late` names what was waited for and the last answer."""
     deadline = time.monotonic() + within_s
     while True:
         answer = question()

@@ -29,6 +29,15 @@ Ready = dict[str, Any]
 HERE = Path(__file__).parent
 FAKE = (sys.executable, str(HERE / "fake_node.py"))
 PATIENCE_S = 30.0
+ANSWERS_OK = """
+import socket, sys
+server = socket.socket(fileno=int(sys.argv[1]))
+while True:
+    caller, _ = server.accept()
+    caller.recv(65536)
+    caller.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
+    caller.close()
+"""
 
 
 def until(true: Callable[[], object], what: str) -> None:
@@ -148,6 +157,28 @@ def test_the_tree_is_not_ready_before_its_slowest_node(sandbox: Sandbox, root: P
     monkeypatch.setattr(local, "_get", answer)
     port = by_code(sandbox.start())["H14"]["admin"].rpartition(":")[2]
     assert str(asked[0]) == port
+
+
+def test_what_a_former_life_left_in_run_json_is_not_believed(sandbox: Sandbox, root: Path) -> None:
+    before = by_code(sandbox.start())["H41"]
+    address = json.loads((root / "h41" / "data" / "run.json").read_text())
+    sandbox.stop()
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        answers = subprocess.Popen([sys.executable, "-c", ANSWERS_OK, str(stranger.fileno())], pass_fds=[stranger.fileno()])
+        (root / "h41" / "data" / "run.json").write_text(json.dumps({**address, "admin_port": port}))
+        try:
+            after = by_code(sandbox.start())["H41"]
+        finally:
+            answers.kill()
+            answers.wait()
+    assert after["admin"] == before["admin"]
+    assert after["pid"] != before["pid"]
+
+
+def test_ctrl_c_in_the_terminal_reaches_the_rehearsal_only(sandbox: Sandbox) -> None:
+    sessions = {os.getsid(node["pid"]) for node in sandbox.start()["nodes"]}
+    assert os.getsid(0) not in sessions
 
 
 def test_a_missing_parent_is_waited_for_but_not_for_ever(sandbox: Sandbox, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,9 @@ class FolderBodies:
         stat = os.statvfs(self._root)
         return stat.f_bavail / stat.f_blocks if stat.f_blocks else 1.0
 
+    def path(self, name: str) -> Path:
+        return self._root / name
+
     def settle_file(self, temporary: Path, digest: str) -> str:
         """On the thread: make a fully written file durable under its final name; returns the name relative to the root."""
         folder = self._root / digest[:2]
@@ -77,12 +80,20 @@ class FolderBodies:
         return name
 
     async def read(self, file: str, offset: int, length: int) -> bytes:
-        def work() -> bytes:
-            with (self._root / file).open("rb") as handle:
-                handle.seek(offset)
-                return handle.read(length)
+        """Bytes of a stored file. Raises Refused(BODY_DAMAGED) when there is no such file any more."""
 
-        return await self.do(work)
+        def work() -> bytes | None:
+            try:
+                with (self._root / file).open("rb") as handle:
+                    handle.seek(offset)
+                    return handle.read(length)
+            except FileNotFoundError:  # one lost file is the fault of one document, not of the node
+                return None
+
+        found = await self.do(work)
+        if found is None:
+            raise Refused(Reason.BODY_DAMAGED, "file", file)
+        return found
 
     async def chunks(self, file: str, size: int) -> AsyncIterator[bytes]:
         """The whole file in pieces. Raises Refused(BODY_DAMAGED) when it is shorter than it was."""
@@ -98,8 +109,11 @@ class FolderBodies:
         """Whether the stored bytes still are what they were (bit rot, Điều 6.1)."""
 
         def work() -> bool:
-            with (self._root / file).open("rb") as handle:
-                return hashlib.file_digest(handle, "sha256").hexdigest() == digest
+            try:
+                with (self._root / file).open("rb") as handle:
+                    return hashlib.file_digest(handle, "sha256").hexdigest() == digest
+            except FileNotFoundError:
+                return False
 
         return await self.do(work)
 
@@ -208,15 +222,19 @@ class Spool:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            return self._bodies.settle_file(self._path, digest)
+            name = self._bodies.settle_file(self._path, digest)
+            self._path = self._bodies.path(name)  # so that `discard` finds it if nobody waits for the name any more
+            return name
 
-        return StoredBody(digest, self.size, file=await self._bodies.do(work))
+        file = await self._bodies.do(work)
+        self._file = None
+        return StoredBody(digest, self.size, file=file)
 
     async def discard(self) -> None:
-        """Drop what was spooled; harmless after `finish`."""
+        """Drop what was spooled, also when `finish` was cancelled in the middle; harmless after `finish`."""
 
         def work() -> None:
-            if self._file is not None and not self._file.closed:
+            if self._file is not None:
                 self._file.close()
                 self._path.unlink(missing_ok=True)
 

@@ -92,6 +92,8 @@ class _LinkFace:
         except Refused as refused:
             return self._refusal(peer, refused)
         except Deferred as deferred:
+            if deferred.in_doubt:  # the store failed: nobody knows what was taken, so the child must not hear that nothing was
+                return _short(HTTPStatus.INTERNAL_SERVER_ERROR)
             return _later(deferred)
         except web.HTTPException as error:
             return _short(error.status)

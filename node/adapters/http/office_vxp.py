@@ -439,6 +439,9 @@ async def no_pages(request: web.Request, handler: Callable[[web.Request], Awaita
 async def _expect(request: web.Request) -> web.StreamResponse | None:
     """`100 Continue` at once: the SDK waits 3 s for it. Another expectation is ignored: aiohttp would answer it with a page."""
     if request.version == HttpVersion11 and request.headers.get(hdrs.EXPECT, "").strip().lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        except OSError:
+            return None  # the client has left: its call finds that out, and so far nothing is wrong here
         request.writer.output_size = 0  # the answer itself has not begun
     return None

@@ -77,20 +77,23 @@ class _Member(Generic[T]):
 
 
 @dataclass(slots=True)
-class _Outcome:
+class Attempt:
+    """What a member came to. alone: it was tried a second time, in a transaction of its own."""
+
     value: Any = None
     error: Exception | None = None
+    alone: bool = False
 
 
-def commit_group(db: sqlite3.Connection, works: list[Callable[[Transaction], Any]]) -> list[_Outcome]:
+def commit_group(db: sqlite3.Connection, works: list[Callable[[Transaction], Any]]) -> list[Attempt]:
     """Run every member in one transaction and commit. A member that raises is undone alone; a constraint error gets one
     retry in a transaction of its own. Errors of the engine itself pass through, with everything rolled back."""
-    outcomes: list[_Outcome] = []
+    outcomes: list[Attempt] = []
     db.execute("BEGIN IMMEDIATE")
     try:
         transaction = Transaction(db)
         for work in works:
-            outcomes.append(_member(transaction, work))
+            outcomes.append(attempt(transaction, work))
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
@@ -98,25 +101,48 @@ def commit_group(db: sqlite3.Connection, works: list[Callable[[Transaction], Any
         raise
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome.error, sqlite3.IntegrityError) and len(works) > 1:
-            outcomes[index] = commit_group(db, [works[index]])[0]
+            outcomes[index] = _alone(db, works[index])
     return outcomes
 
 
-def _member(transaction: Transaction, work: Callable[[Transaction], Any]) -> _Outcome:
+def _alone(db: sqlite3.Connection, work: Callable[[Transaction], Any]) -> Attempt:
+    """The others of its group are committed: a disk that is full now is this member's news only."""
+    try:
+        outcome = commit_group(db, [work])[0]
+    except sqlite3.Error as error:
+        if not _is_full(error):
+            raise
+        return Attempt(error=Deferred(FULL_RETRY_S, Reason.DISK_FULL), alone=True)
+    outcome.alone = True
+    return outcome
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+def _is_engine(error: Exception) -> bool:
+    """Whether the engine or the disk failed, rather than what one member asked of them. A malformed file has no class of its
+    own."""
+    return isinstance(error, sqlite3.OperationalError | sqlite3.InternalError) or type(error) is sqlite3.DatabaseError
+
+
+def attempt(transaction: Transaction, work: Callable[[Transaction], Any]) -> Attempt:
+    """Run work under a savepoint: when it raises, it alone is undone. Errors of the engine pass through."""
     db = transaction.db
     head = transaction.head
     db.execute("SAVEPOINT member")
     try:
         value = work(transaction)
-    except (sqlite3.OperationalError, sqlite3.InternalError):
-        raise
     except Exception as error:
+        if _is_engine(error):
+            raise
         db.execute("ROLLBACK TO member")
         db.execute("RELEASE member")
         transaction.head = head
-        return _Outcome(error=error)
+        return Attempt(error=error)
     db.execute("RELEASE member")
-    return _Outcome(value=value)
+    return Attempt(value=value)
 
 
 class Writer:
@@ -166,7 +192,7 @@ class Writer:
         try:
             outcomes = await self._connection.run(lambda db: commit_group(db, [member.work for member in group]))
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            if _is_full(error):
                 self._abandon(group, Deferred(FULL_RETRY_S, Reason.DISK_FULL))
                 return
             self._abandon(group)
@@ -176,6 +202,7 @@ class Writer:
             raise
         self._tally.add("truc_commits_total")
         self._tally.add("truc_commit_members_total", len(group))
+        self._tally.add("truc_commit_retries_total", sum(outcome.alone for outcome in outcomes))
         for member, outcome in zip(group, outcomes, strict=True):
             if member.future.done():
                 continue

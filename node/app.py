@@ -40,6 +40,7 @@ from node.adapters.sqlite.store import SqliteStore, WrongNode
 from node.core import instant
 from node.core.directory import Directory, Entry
 from node.core.envelope import Lane, Limits
+from node.core.errors import Reason
 from node.core.forwarding import Patience
 from node.core.identifier import OrgId
 from node.core.office import System
@@ -313,7 +314,12 @@ class Application:
         peers = tls.judge(tls.registered(children, settings.node.zone), ground.clock)
         office = web.Application(middlewares=[no_pages], client_max_size=settings.office.package_bytes_max + 2)
         door = OfficeDoor(ground.registry, node.intake, node.mailbox, ground.surroundings)
-        VxpFace(door, ground.clock, settings.office).register(office)
+
+        def told(operation: str, result: str) -> None:
+            if result in set(Reason):
+                tally.add("truc_refusals_total", door="office", reason=result)
+
+        VxpFace(door, ground.clock, settings.office, tell=told).register(office)
         return {
             "link": link_app(
                 settings.link,

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from node.core.custody import End, Offered, Settled, Settlement
-from node.core.envelope import Envelope, Lane, decode_header, header_digest
+from node.core.envelope import Envelope, Hop, Lane, decode_header, header_digest
 from node.core.errors import Deferred, Reason, Refused
-from node.core.forwarding import Patience, Turn, cut_batch, settle, settle_choke, settle_failure, tells_home
+from node.core.forwarding import BODY_WAIT_MS, Patience, Turn, cut_batch, settle, settle_choke, settle_failure, tells_home
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.core.tally import Tally
@@ -31,7 +31,10 @@ ROWS_MAX = 5000
 UNCONFIRMED_MAX = 3
 STOPPING_RETRY_S = 2.0
 SERVED_WAIT_MS = 100
-"""After all bytes of a body were served, its envelope is offered again this much later: the child may still be committing."""
+"""After all bytes of a body were served, its envelope is offered again this much later: the child may still be committing. The
+wait doubles, should it not be able to."""
+SERVED_MAX = 10_000
+"""Digests remembered as served to one child; forgetting them costs one longer wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +134,16 @@ class Forwarder:
         neighbour.alone = max(0, neighbour.alone - 1)
         offered = await self._store.offer(neighbour.code, [row.item for row in rows])
         if not offered:
+            neighbour.wake.set()  # these ended or were held meanwhile; others may be due
             return None
         return offered, await self._assemble(neighbour, offered)
 
     async def _assemble(self, neighbour: Neighbour, offered: Sequence[Offered]) -> Batch:
-        """One envelope for all its recipients, each small body once, each certificate chain once per session."""
-        groups: dict[tuple[OrgId, str], list[Offered]] = {}
+        """One envelope for all its recipients (those that came back by another way apart), each small body once, each
+        certificate chain once per session."""
+        groups: dict[tuple[OrgId, str, tuple[Hop, ...]], list[Offered]] = {}
         for row in offered:
-            groups.setdefault((row.origin, row.id), []).append(row)
+            groups.setdefault((row.origin, row.id, row.hops), []).append(row)
         envelopes = tuple(_envelope(rows) for rows in groups.values())
         digests = dict.fromkeys(ref.sha256 for row in offered for ref in row.bodies)
         unknown = dict.fromkeys(row.certificate for row in offered if row.certificate not in neighbour.chains)
@@ -180,7 +185,8 @@ class Forwarder:
         if settlement.settled is Settled.BODY:
             neighbour.chains.difference_update(settlement.need)
             if settlement.need and neighbour.served.issuperset(settlement.need):
-                return Settlement(settlement.item, Settled.LATER, now_ms + SERVED_WAIT_MS, Reason.NOT_NOW)
+                wait_ms = min(BODY_WAIT_MS, SERVED_WAIT_MS << min(row.attempts, 20))
+                return Settlement(settlement.item, Settled.LATER, now_ms + wait_ms, Reason.NOT_NOW)
         return settlement
 
     async def _ended(self, row: Offered, settlement: Settlement) -> Settlement:
@@ -293,6 +299,8 @@ class Forwarder:
         piece = data[offset : offset + length] if data is not None else await self._bodies.read(file or "", offset, length)
         self._tally.add("truc_body_bytes_total", len(piece), direction="out")
         if offset + len(piece) >= size:
+            if len(child.served) >= SERVED_MAX:
+                child.served.clear()
             child.served.add(sha256)
             self._tally.add("truc_bodies_total", direction="out")
             await self._store.body_crossed(peer, sha256)

@@ -19,9 +19,11 @@ from node.core import instant, words
 from node.core.custody import Admitted, Arrival, DoorRefusal, EndOf, StatusReport, StoredBody, Submission
 from node.core.directory import Directory
 from node.core.envelope import (
+    HEADER_BYTES_MAX,
     KIND_DOCUMENT,
     KIND_NOTICE,
     KIND_STATUS,
+    BodyRef,
     Envelope,
     Header,
     Hop,
@@ -129,8 +131,7 @@ class Intake:
                 await spool.discard()
                 raise
             return await self._submit(system, package, body, claim)
-        except Refused as refusal:
-            self._tally.add("truc_refusals_total", door="office", reason=refusal.reason.value)
+        except Refused as refusal:  # counted by the face, which also counts what never came this far
             log.warning("package refused at the door", system=system.id, reason=refusal.reason.value, element=refusal.element)
             raise
 
@@ -201,6 +202,8 @@ class Intake:
             expires_ms=0 if package.is_status else now_ms + self._rules.lifetime_ms,
         )
         local = self._origin.make(content, addressed.routes, self._doc_ids(content.doc_id, addressed.recipients))
+        if len(local.envelope.header_bytes) > HEADER_BYTES_MAX:  # no neighbour would read it
+            raise Refused(Reason.TOO_MANY_ELEMENTS, "To", str(len(addressed.recipients)), f"≤ {HEADER_BYTES_MAX} B")
         report = self._report(package, sender, [r.code for r in addressed.recipients if addressed.routes[r.code] is None])
         submission = Submission(
             system=system.id,
@@ -404,7 +407,8 @@ class Intake:
         table = self._table()
         anew = {r.code: self._route(table, header, r) for r in envelope.for_recipients()}
         first: Reason | None = reason or self._authority(table, header, neighbour)
-        if first is None and any(hop.node == self._code for hop in envelope.hops):
+        passed_here = any(hop.node == self._code for hop in envelope.hops)
+        if first is None and passed_here:
             first = Reason.LOOP
         judged: dict[OrgId, Decision] = {}
         for code, decision in anew.items():
@@ -412,16 +416,13 @@ class Intake:
             judged[code] = Refuse(first) if first is not None else Refuse(Reason.LOOP) if back else decision
         if reason is not None:  # what came back is exempt from the sender and loop rules, not from lifetime, size and hops
             anew = dict.fromkeys(anew, Refuse(reason))
-        arrival_body = tuple(
-            StoredBody(ref.sha256, ref.size, data=batch.bodies[ref.sha256]) for ref in header.bodies if ref.sha256 in batch.bodies
-        )
-        doc_ids = self._doc_ids(header.doc_id, [r for r in envelope.for_recipients() if isinstance(anew[r.code], Deliver)])
+        # Named over all recipients: a copy for some of them must not give two items of one system the same docId.
+        doc_ids = self._doc_ids(header.doc_id, header.recipients)
         chain = batch.certificates.get(header.key)
         passed = replace(envelope, hops=(*envelope.hops, Hop(self._code, now_ms, self._clock.bound_ms())))
-        arrival = Arrival(passed, judged, anew, doc_ids, arrival_body, chain)
-        if any(isinstance(decision, Deliver) for decision in judged.values()):
-            return await self._read_final(arrival, batch)
-        return arrival
+        arrival = Arrival(passed, judged, anew, doc_ids, _inline(header, batch), chain)
+        here = [code for code, decision in (anew if passed_here else judged).items() if isinstance(decision, Deliver)]
+        return await self._read_final(arrival, batch, here) if here else arrival
 
     def _route(self, table: Table, header: Header, recipient: Recipient) -> Decision:
         return decide_node(table, recipient.code) if header.kind == KIND_NOTICE else decide(table, recipient.organ)
@@ -436,25 +437,27 @@ class Intake:
             return Reason.SENDER_OUTSIDE
         return None
 
-    async def _read_final(self, arrival: Arrival, batch: Batch) -> Arrival:
+    async def _read_final(self, arrival: Arrival, batch: Batch, here: Sequence[OrgId]) -> Arrival:
         """This node is the destination: verify the origin's signature, read what a notice or a status says."""
         envelope = arrival.envelope
         header = envelope.header
         chain = arrival.chain or await self._store.chain(header.key)
         if chain is None:
-            return arrival  # the store will answer `need` for it
+            return replace(arrival, unseen=(header.key,))
         self._verifier.verify(envelope, chain, self._clock.utc_ms())
         self._check_origin(header)
         if header.kind not in (KIND_NOTICE, KIND_STATUS):
             return arrival
-        data = await self._small_body(header, batch)
+        ref = _only_body(header)
+        if header.kind == KIND_STATUS and ref.size > STATUS_BYTES_MAX:
+            return arrival  # too large to look into: the receiving office judges it
+        data = await self._content(ref, batch)
         if data is None:
-            return arrival
+            return replace(arrival, unseen=(ref.sha256,))
         if header.kind == KIND_STATUS:
-            here = [code for code, decision in arrival.judged.items() if isinstance(decision, Deliver)]
             return replace(arrival, report=self._read_status(header, data, here))
         ends = tuple(end for end in decode_notice(data) if self._may_tell(header, end))
-        if len(data) > NOTICE_BYTES_MAX or not ends:
+        if not ends:
             raise Refused(Reason.WIRE_MALFORMED, "notice", str(len(data)))
         returned = await self._origin.returns([end for end in ends if end.origin == self._code])
         return replace(
@@ -489,16 +492,15 @@ class Intake:
             return False
         return any(prefix.covers(organ) for prefix in node.prefixes)
 
-    async def _small_body(self, header: Header, batch: Batch) -> bytes | None:
-        if len(header.bodies) != 1:
-            raise Refused(Reason.WIRE_MALFORMED, "header.bodies", str(len(header.bodies)), "1")
-        ref = header.bodies[0]
+    async def _content(self, ref: BodyRef, batch: Batch) -> bytes | None:
         if ref.sha256 in batch.bodies:
             return batch.bodies[ref.sha256]
         found = await self._store.body_bytes(ref.sha256)
-        if found is None or found[2] > STATUS_BYTES_MAX:
+        if found is None:
             return None
         data, file, size = found
+        if size != ref.size:
+            raise Refused(Reason.WIRE_MALFORMED, "header.bodies", str(ref.size), str(size))
         return data if data is not None else await self._bodies.read(file or "", 0, size)
 
     def _read_status(self, header: Header, data: bytes, here: Sequence[OrgId]) -> StatusReport | None:
@@ -532,3 +534,26 @@ class Intake:
         self._tally.add("truc_bodies_total", direction="in")
         self._tally.add("truc_body_bytes_total", size, direction="in")
         return size
+
+
+def _inline(header: Header, batch: Batch) -> tuple[StoredBody, ...]:
+    """The header's bodies that came with the batch. The wire has compared their digests; their sizes are the header's word."""
+    found = []
+    for ref in header.bodies:
+        data = batch.bodies.get(ref.sha256)
+        if data is None:
+            continue
+        if len(data) != ref.size:
+            raise Refused(Reason.WIRE_MALFORMED, "header.bodies", str(ref.size), str(len(data)))
+        found.append(StoredBody(ref.sha256, ref.size, data=data))
+    return tuple(found)
+
+
+def _only_body(header: Header) -> BodyRef:
+    """A status and a notice have one body; a notice is small and for one node, which alone can take it."""
+    if len(header.bodies) != 1:
+        raise Refused(Reason.WIRE_MALFORMED, "header.bodies", str(len(header.bodies)), "1")
+    ref = header.bodies[0]
+    if header.kind == KIND_NOTICE and (len(header.recipients) != 1 or ref.size > NOTICE_BYTES_MAX):
+        raise Refused(Reason.WIRE_MALFORMED, "notice", f"{len(header.recipients)} {ref.size}", f"1, ≤ {NOTICE_BYTES_MAX}")
+    return ref

@@ -28,6 +28,8 @@ log = structlog.get_logger()
 WORDS = ("processing", "done", "fail")
 """What an office may report of an item (updateStatus)."""
 OPEN = ("initial", "processing", "fail")
+CONFIRMABLE = (*OPEN, "held")
+"""A held item waits for a person, yet the office's own word that it has the package ends it well."""
 
 
 class Mailbox:
@@ -81,7 +83,8 @@ class Mailbox:
         return items[0]
 
     async def fetch(self, system: System, doc_id: str) -> Fetched:
-        """The package, byte for byte. Raises Refused(DOC_UNKNOWN | BODY_DAMAGED). May be repeated, also after `done`."""
+        """The package, byte for byte. Raises Refused(DOC_UNKNOWN | BODY_DAMAGED). May be repeated, also after `done`; not after
+        the delivery has ended otherwise, which the sender was told."""
         item = await self._item(system, doc_id)
         found = await self._store.body_of(item.item)
         if found is None:
@@ -90,7 +93,8 @@ class Mailbox:
         if not await self._whole(digest, data, file):
             log.error("stored body is damaged", body=digest, envelope=item.id)
             raise Refused(Reason.BODY_DAMAGED, "docId", doc_id)
-        await self._store.fetched(item.item)
+        if not await self._store.fetched(item.item):
+            raise Refused(Reason.DOC_UNKNOWN, "docId", doc_id, "ended")
         return Fetched(doc_id, size, self._hand_over(item, data, file, size))
 
     async def _whole(self, digest: str, data: bytes | None, file: str | None) -> bool:
@@ -105,7 +109,7 @@ class Mailbox:
         else:
             async for chunk in self._bodies.chunks(file or "", size):
                 yield chunk
-        if item.done_early and item.state in OPEN:
+        if item.done_early and item.state in CONFIRMABLE:
             await self._collect(item)
 
     async def settle(self, system: System, doc_id: str, word: str) -> None:
@@ -114,7 +118,7 @@ class Mailbox:
         if word not in WORDS:
             raise Refused(Reason.STATUS_WORD_UNKNOWN, "status", word, " | ".join(WORDS))
         item = await self._item(system, doc_id)
-        if item.state not in OPEN:
+        if item.state not in (CONFIRMABLE if word == "done" else OPEN):
             return
         if word == "done" and item.fetched:
             await self._collect(item)

@@ -27,6 +27,8 @@ log = structlog.get_logger()
 PROBE_MIN_S = 0.2
 ROOM_BYTES = 1 << 40
 BODY_TRIES_MAX = 5
+LOOK_AGAIN_S = 30.0
+"""A wake-up that was lost with its caller costs this much, not more."""
 
 Accept = Callable[[Batch, OrgId], Awaitable[tuple[EnvelopeVerdicts, ...]]]
 PutBody = Callable[[OrgId, str, int, int, bytes], Awaitable[int]]
@@ -103,10 +105,13 @@ class Uplink:
 
     async def run_push(self) -> None:
         """Offer what is due; settle what the parent says; pause when it says nothing."""
-        await self._store.session_began(self._parent)
         failures = 0
+        begun = False
         while True:
             try:
+                if not begun:
+                    await self._store.session_began(self._parent)
+                    begun = True
                 failures = await self._push(failures)
             except Deferred as failure:  # our own store: what was offered stays in doubt and is offered again
                 failures = await self._pause(failures, failure, lost=False)
@@ -117,7 +122,7 @@ class Uplink:
         parent.wake.clear()
         found = await self._forwarder.offer(parent, self._pace.batch_bytes)
         if found is None:
-            await self._forwarder.wait(parent, None)
+            await self._forwarder.wait(parent, LOOK_AGAIN_S)
             return failures
         offered, batch = found
         try:

@@ -24,26 +24,25 @@ from typing import Any
 
 import aiohttp
 
-from node.core.instant import VIETNAM, iso
+from node.core.instant import VIETNAM
 from node.core.package import Business, Party, Priority, Reference
 from node.core.words import label
 from node.documents.edxml_writer import DocumentMessage, File, StatusMessage, write_document, write_status
-from topology.office import Answer, CallFailed, Office
+from topology.chronicle import history, show_addresses, show_table
+from topology.office import Answer, CallFailed, Rehearsal
 
 PATIENCE_S = 60.0
 """How long one step of the story may take before it counts as failed."""
 POLL_S = 0.1
 READY_LINE_BYTES_MAX = 1 << 20
-PLAIN_COLUMNS = 10_000
-"""Width where the output is no terminal: nothing is cut."""
 LARGE_BYTES = 300_000
 """Too large for a batch: such content crosses each link by itself, in chunks."""
 
+CHECKOUT = str(Path(__file__).resolve().parent.parent)
+"""Where `node` and `topology` lie, for the sandbox's process: installed or not."""
+
 SENDER = "H41.07"
 """Sở Nội vụ tỉnh Nghệ An: two hops below the hub."""
-HUB = "gốc"
-BETWEEN_NODES = ("taken", "handed-over", "in-mailbox", "refused", "repeated", "come-back")
-"""Events that name a recipient and a neighbour; an empty code is the hub."""
 
 
 @dataclass(slots=True)
@@ -56,7 +55,6 @@ class Parcel:
     replies: Mapping[str, Sequence[str]] = field(default_factory=dict)
     message: DocumentMessage | None = None
     doc_id: str = ""
-    envelope: str = ""
 
 
 @dataclass(slots=True)
@@ -70,30 +68,6 @@ class Story:
     def expect(self, well: bool, complaint: str) -> None:
         if not well:
             self.complaints.append(complaint)
-
-
-class Tree:
-    """The running sandbox: its offices by code, its nodes for an operator's questions."""
-
-    def __init__(self, ready: Mapping[str, Any], session: aiohttp.ClientSession) -> None:
-        self.nodes: Sequence[Mapping[str, Any]] = ready["nodes"]
-        self._session = session
-        self.offices: dict[str, Office] = {}
-        for node in self.nodes:
-            for system in node["systems"]:
-                office = Office(session, f"{node['public']}/vxp", system["id"], system["secret"])
-                self.offices |= dict.fromkeys(system["codes"], office)
-
-    async def ask(self, node: Mapping[str, Any], path: str, **query: str) -> Any:
-        """A question to a node's admin listener, with the token it keeps in its data folder."""
-        token = (Path(node["data"]) / "admin.token").read_text(encoding="ascii").strip()
-        headers = {"Authorization": f"Bearer {token}"}
-        try:
-            async with self._session.get(f"{node['admin']}{path}", params=query, headers=headers) as response:
-                response.raise_for_status()
-                return await response.json()
-        except aiohttp.ClientError as error:
-            raise CallFailed(f"{node['name']} không trả lời: {error}") from error
 
 
 def tell(text: str) -> None:
@@ -186,41 +160,41 @@ def status_package(now: datetime, parcel: Parcel, receiver: str, code: str) -> b
 # --- the story ---------------------------------------------------------------------------------------------------------
 
 
-async def play(tree: Tree, story: Story) -> None:
+async def play(rehearsal: Rehearsal, story: Story) -> None:
     """All of it, in the order in which a clerk would see it. Raises `CallFailed` where the story cannot go on."""
     now = datetime.now(VIETNAM)
     for parcel in documents(now):
         tell(f"• {parcel.title}: {parcel.sender} → {', '.join(parcel.replies)}")
-        await hand_in(tree, story, parcel)
+        await hand_in(rehearsal, story, parcel)
     for title, package, expected in refused_documents(now):
-        answer = await tree.offices[SENDER].send(package)
+        answer = await rehearsal.offices[SENDER].send(package)
         tell(f"• {title}: {answer['status']}, {answer['ErrorDesc']}")
         story.refusals.append((title, answer))
         well = answer["status"] == "FAIL" and all(word in answer["ErrorDesc"] for word in expected)
         story.expect(well, f"{title}: trả lời không như mong đợi")
     for parcel in list(story.parcels):
         for receiver, codes in parcel.replies.items():
-            await receive(tree, story, parcel, receiver)
+            await receive(rehearsal, story, parcel, receiver)
             for code in codes:
-                await answer_home(tree, story, parcel, receiver, code)
-    await until("không còn gì chờ chuyển ở nút nào", lambda: nothing_waits(tree))
+                await answer_home(rehearsal, story, parcel, receiver, code)
+    await until("không còn gì chờ chuyển ở nút nào", lambda: nothing_waits(rehearsal))
     for parcel in story.parcels:
         if parcel.message is not None:
-            await check_sent(tree, story, parcel)
+            await check_sent(rehearsal, story, parcel)
 
 
-async def hand_in(tree: Tree, story: Story, parcel: Parcel) -> None:
+async def hand_in(rehearsal: Rehearsal, story: Story, parcel: Parcel) -> None:
     kind = "edoc" if parcel.message is not None else "status"
-    answer = await tree.offices[parcel.sender].send(parcel.data, kind)
+    answer = await rehearsal.offices[parcel.sender].send(parcel.data, kind)
     if answer["status"] != "OK":
         raise CallFailed(f"{parcel.title}: {answer['ErrorDesc']}")
     parcel.doc_id = answer["DocId"]
     story.parcels.append(parcel)
 
 
-async def receive(tree: Tree, story: Story, parcel: Parcel, receiver: str) -> None:
+async def receive(rehearsal: Rehearsal, story: Story, parcel: Parcel, receiver: str) -> None:
     """The receiver's office finds the package in its list, takes it and confirms."""
-    office = tree.offices[receiver]
+    office = rehearsal.offices[receiver]
     kind = "edoc" if parcel.message is not None else "status"
 
     async def listed() -> bool:
@@ -233,24 +207,24 @@ async def receive(tree: Tree, story: Story, parcel: Parcel, receiver: str) -> No
     story.expect(not await listed(), f"{parcel.title}: {receiver} đã lấy về mà vẫn còn trong danh sách chờ lấy")
 
 
-async def answer_home(tree: Tree, story: Story, parcel: Parcel, receiver: str, code: str) -> None:
+async def answer_home(rehearsal: Rehearsal, story: Story, parcel: Parcel, receiver: str, code: str) -> None:
     """A status is a package of its own on the same road, the other way."""
     title = f"Trạng thái {code} của {receiver}"
     tell(f"  {receiver} → {parcel.sender}: {code} {label('status', code)}")
     status = Parcel(title, receiver, status_package(datetime.now(VIETNAM), parcel, receiver, code), {parcel.sender: ()})
-    await hand_in(tree, story, status)
-    await receive(tree, story, status, parcel.sender)
+    await hand_in(rehearsal, story, status)
+    await receive(rehearsal, story, status, parcel.sender)
 
 
-async def nothing_waits(tree: Tree) -> bool:
-    states = [await tree.ask(node, "/api/status") for node in tree.nodes]
+async def nothing_waits(rehearsal: Rehearsal) -> bool:
+    states = [await rehearsal.ask(node, "/api/status") for node in rehearsal.nodes]
     return all(state["outbox"]["depth"] == 0 for state in states)
 
 
-async def check_sent(tree: Tree, story: Story, parcel: Parcel) -> None:
+async def check_sent(rehearsal: Rehearsal, story: Story, parcel: Parcel) -> None:
     """What the sender's clerk sees: each receiver has collected it, and its last status has come home."""
     wanted = {receiver: ("collected", codes[-1]) for receiver, codes in parcel.replies.items()}
-    office = tree.offices[parcel.sender]
+    office = rehearsal.offices[parcel.sender]
 
     async def lines() -> dict[str, tuple[str, str]]:
         return {line["toCode"]: (line["sendStatus"], line["receiveStatus"]) for line in await office.sent(parcel.doc_id)}
@@ -267,94 +241,25 @@ async def check_sent(tree: Tree, story: Story, parcel: Parcel) -> None:
 # --- what happened -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Event:
-    """What one node did at one instant; the recipients it did it for stand together."""
-
-    at_ms: int
-    node: str
-    what: str
-    neighbour: str
-
-
-async def history(tree: Tree, parcel: Parcel) -> list[tuple[str, ...]]:
-    """A row for each thing that any node did with a package or with the notice of its end, in order of time."""
-    found: dict[Event, list[str]] = {}
-    for node in tree.nodes:
-        events = (await tree.ask(node, "/api/trace", key=parcel.doc_id))["events"]
-        for event in events:
-            if event["doc_id"] == parcel.doc_id:  # the statuses that answer a document have rows of their own
-                found.setdefault(_event(node, event, parcel), []).append(_place(event, event["recipient"]))
-    return [(iso(each.at_ms), each.node, each.what, " ".join(found[each]), each.neighbour) for each in sorted(found)]
-
-
-def _event(node: Mapping[str, Any], event: Mapping[str, Any], parcel: Parcel) -> Event:
-    what = label("event", event["event"])
-    if event["event"] == "accepted":
-        parcel.envelope = event["envelope"]
-    elif event["envelope"] != parcel.envelope:
-        what = f"[thông báo] {what}"
-    elif event["detail"].startswith("at="):  # a notice has come home
-        what = f"nút của Bên gửi biết: {what}"
-    return Event(event["at_ms"], node["code"] or HUB, what, _place(event, event["neighbour"]))
-
-
-def _place(event: Mapping[str, Any], code: str) -> str:
-    return code or (HUB if event["event"] in BETWEEN_NODES else "")
-
-
-def show_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """With lines and colour on a terminal, plain elsewhere."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    terminal = sys.stdout.isatty()
-    table = Table(box=box.SIMPLE if terminal else None, pad_edge=False, title=title, title_justify="left", header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console = Console(file=sys.stdout, width=None if terminal else PLAIN_COLUMNS, highlight=False)
-    console.print(table)
-    console.print()
-
-
-async def show(tree: Tree, story: Story) -> None:
+async def show(rehearsal: Rehearsal, story: Story) -> None:
     """The history of every package, the refusals, then each document as its sender sees it."""
     for parcel in story.parcels:
-        rows = await history(tree, parcel)
+        rows = await history(rehearsal, parcel.doc_id)
         show_table(f"{parcel.title} [{parcel.doc_id}]", ("lúc", "nút", "việc", "Bên nhận", "nút liền kề, hệ thống"), rows)
         story.expect(len({row[1] for row in rows}) > 1, f"{parcel.title}: không thấy lịch sử ở các nút")
     refused = [(title, answer["status"], answer["ErrorCode"], answer["ErrorDesc"]) for title, answer in story.refusals]
     show_table("Không nhận tại nút đầu tiên", ("gói tin", "trả lời", "mã lỗi", "giải thích"), refused)
     lines = [
-        (parcel.title, line["toCode"], line["sendStatusDesc"], line["receivedTime"], _office_status(line["receiveStatus"]))
+        (parcel.title, line["toCode"], line["sendStatusDesc"], _office_status(line["receiveStatus"]))
         for parcel in story.parcels
         if parcel.message is not None
-        for line in await tree.offices[parcel.sender].sent(parcel.doc_id)
+        for line in await rehearsal.offices[parcel.sender].sent(parcel.doc_id)
     ]
-    headings = ("gói tin", "Bên nhận", "trạng thái gửi, nhận", "lấy về lúc", "trạng thái xử lý")
-    show_table("Bên gửi thấy", headings, lines)
+    show_table("Bên gửi thấy", ("gói tin", "Bên nhận", "trạng thái gửi, nhận", "trạng thái xử lý"), lines)
 
 
 def _office_status(code: str) -> str:
     return f"{code} {label('status', code)}" if code else ""
-
-
-def show_addresses(ready: Mapping[str, Any]) -> None:
-    """Where everything is; secrets by their files only."""
-    print(f"Chứng thư gốc của cây: {ready['ca']}")
-    for node in ready["nodes"]:
-        folder = Path(node["config"]).parent
-        print(f"\n{node['name']} [{node['code'] or 'nút gốc'}]")
-        print(f"  VXP: {node['public']}/vxp")
-        for system in node["systems"]:
-            print(f"  hệ thống {system['id']}: {', '.join(system['codes'])} (khóa bí mật: {folder / 'systems.json'})")
-        print(f"  quản trị: {node['admin']} (mã truy cập: {Path(node['data']) / 'admin.token'})")
-        print(f"  truc status --config {node['config']}")
-    sys.stdout.flush()
 
 
 # --- the whole ---------------------------------------------------------------------------------------------------------
@@ -367,8 +272,7 @@ class NotStarted(Exception):
 @asynccontextmanager
 async def sandbox(folder: Path) -> AsyncIterator[Mapping[str, Any]]:
     """`truc sandbox` as a process of its own for as long as the block lasts; its ready line. Raises `NotStarted`."""
-    checkout = str(Path(__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, (checkout, os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (CHECKOUT, os.environ.get("PYTHONPATH"))))
     command = (sys.executable, "-m", "node", "sandbox", "--dir", str(folder), "--json")
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -403,10 +307,10 @@ async def run(folder: Path, stay: bool) -> int:
         tell(f"{len(ready['nodes'])} nút sẵn sàng sau {loop.time() - began:.1f} giây.")
         connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=ready["ca"]))
         async with aiohttp.ClientSession(connector=connector) as session:
-            tree = Tree(ready, session)
+            rehearsal = Rehearsal(ready, session)
             for chapter in (play, show):
                 try:
-                    await chapter(tree, story)
+                    await chapter(rehearsal, story)
                 except CallFailed as failure:
                     story.complaints.append(str(failure))
         for complaint in story.complaints:

@@ -1,7 +1,7 @@
-"""An office system for rehearsals: hands packages in at a node's VXP face and collects what waits, as a connector does.
+"""The people of a rehearsal: office systems that hand packages in and collect them, and an operator who asks nodes questions.
 
-Knows the face's wire (fields as signed headers) and nothing of the node behind it. It signs every call afresh; the habits of the
-vendor's SDK, left-over headers among them, are played by the tests' own client.
+Knows the wire of the VXP face (fields as signed headers) and of the admin listener, and nothing of the node behind them. Every
+call is signed afresh; the habits of the vendor's SDK, left-over headers among them, are played by the tests' own client.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -80,6 +81,30 @@ class Office:
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise CallFailed(f"{operation}: {error or type(error).__name__}") from error
         return answer
+
+
+class Rehearsal:
+    """The running sandbox: its offices by code, its nodes for an operator's questions."""
+
+    def __init__(self, ready: Mapping[str, Any], session: aiohttp.ClientSession) -> None:
+        self.nodes: Sequence[Mapping[str, Any]] = ready["nodes"]
+        self._session = session
+        self.offices: dict[str, Office] = {}
+        for node in self.nodes:
+            for system in node["systems"]:
+                office = Office(session, f"{node['public']}/vxp", system["id"], system["secret"])
+                self.offices |= dict.fromkeys(system["codes"], office)
+
+    async def ask(self, node: Mapping[str, Any], path: str, **query: str) -> Any:
+        """A question to a node's admin listener, with the token it keeps in its data folder."""
+        token = (Path(node["data"]) / "admin.token").read_text(encoding="ascii").strip()
+        headers = {"Authorization": f"Bearer {token}"}
+        try:
+            async with self._session.get(f"{node['admin']}{path}", params=query, headers=headers) as response:
+                response.raise_for_status()
+                return await response.json()
+        except aiohttp.ClientError as error:
+            raise CallFailed(f"{node['name']} không trả lời: {error}") from error
 
 
 def _succeeded(answer: Answer) -> Answer:

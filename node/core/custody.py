@@ -199,8 +199,8 @@ class Settled(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The outcome of one offered row. due_ms: when to offer again. home: what tells the origin of an end. was_in_doubt: as it
-    was before this offer."""
+    """The outcome of one offered row. due_ms: when to offer again. home: what tells the origin of an end. was_in_doubt: for what
+    was not answered (unsent, choked, held), whether it is in doubt now."""
 
     item: int
     settled: Settled

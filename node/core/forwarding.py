@@ -137,7 +137,7 @@ def settle_choke(row: Offered, reason: Reason, *, now_ms: int, patience: Patienc
     """The neighbour calls a batch of this one row bad, or never answers for it. Its fault or ours: a person decides after enough
     attempts; until then the row stays in doubt."""
     if row.attempts + 1 >= patience.attempts_max:
-        return Settlement(row.item, Settled.HELD, reason=reason)
+        return Settlement(row.item, Settled.HELD, reason=reason, was_in_doubt=True)
     return Settlement(row.item, Settled.CHOKED, now_ms + patience.wait_ms(row.attempts, rng), reason, was_in_doubt=True)
 
 

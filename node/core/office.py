@@ -6,7 +6,7 @@ Knows `identifier`, `errors` and `envelope`; nothing of HTTP or of the store.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from node.core.errors import Refused
@@ -20,7 +20,7 @@ class System:
 
     id: str
     codes: tuple[OrgId, ...]
-    secrets: tuple[str, ...]
+    secrets: tuple[str, ...] = field(repr=False)
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     disabled: bool = False
     all_or_nothing: bool = False

@@ -153,8 +153,8 @@ SENTENCES: Mapping[Reason, Pair] = {
         "The system may not call from this network address[: {value}][ (only from {rule})]; ask the node's operator.",
     ),
     Reason.SIGNATURE_WRONG: (
-        "Chữ ký HMAC của yêu cầu không đúng[, ở {element}]; hãy kiểm tra khóa bí mật của hệ thống.",
-        "The request's HMAC is wrong[, in {element}]; check the system's secret.",
+        "Chữ ký HMAC của yêu cầu không đúng[, ở {element}]; hãy kiểm tra mã hệ thống và khóa bí mật.",
+        "The request's HMAC is wrong[, in {element}]; check the system id and its secret.",
     ),
     Reason.SIGNATURE_TEXT_DAMAGED: (
         "Phần được ký của yêu cầu bị hỏng[, ở {element}][: “{value}”]; mã, định danh và từ trạng thái chỉ được dùng ký tự ASCII.",

@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 
 from node.adapters.http.listener import Guards, listen
 from node.adapters.http.office_vxp import VxpFace, no_pages
+from node.adapters.http.vxp_out import Gone
 from node.config import Office
 from node.core.directory import Connection, Entry
 from node.core.errors import Deferred, Reason, Refused
@@ -1269,6 +1270,17 @@ async def test_a_node_that_hangs_answers_within_its_deadline() -> None:
         face.door.count = never  # type: ignore[method-assign]
         with pytest.raises(VxpFailed, match="not-now"):
             await office.count()
+
+
+async def test_a_client_that_left_is_nobodys_fault(face: Served, office: VxpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def left(*_: object) -> web.StreamResponse:
+        raise Gone
+
+    monkeypatch.setattr("node.adapters.http.office_vxp.write_whole", left)
+    with capture_logs() as logs, pytest.raises(Unreadable):
+        await office.count()
+    assert face.told == [("countReceiveEdoc", "gone")]
+    assert {line["log_level"] for line in logs} == {"debug"}
 
 
 async def test_the_log_names_no_secret_no_signature_and_no_content(face: Served) -> None:

@@ -127,8 +127,8 @@ async def test_a_trickle_is_cut_off_though_it_never_falls_silent() -> None:
 async def test_a_steady_sender_above_the_rate_is_left_in_peace() -> None:
     parts: list[bytes | float] = []
     for _ in range(20):
-        parts += [0.015, b"x" * 10]
-    assert len(await whole(body_of(*parts))) == 200
+        parts += [0.015, b"x" * 40]
+    assert len(await whole(body_of(*parts))) == 800
 
 
 async def test_a_node_that_is_slow_itself_blames_nobody() -> None:

@@ -6,10 +6,13 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.adapters.http.vxp_out import STREAM_CHUNK_BYTES, as_base64, base64_size, closing
+from node.adapters.http.vxp_out import STREAM_CHUNK_BYTES, Gone, as_base64, base64_size, closing, write_whole
 
 
 async def of(pieces: list[bytes]) -> AsyncIterator[bytes]:
@@ -64,3 +67,12 @@ async def test_a_stream_that_cannot_be_closed_is_left_alone() -> None:
 
     async with closing(Plain()) as stream:
         assert [piece async for piece in stream] == []
+
+
+async def test_a_client_that_left_is_told_apart_from_a_fault_of_ours() -> None:
+    class Leaving(web.Response):
+        async def prepare(self, request: web.BaseRequest) -> None:
+            raise ConnectionResetError("gone")
+
+    with pytest.raises(Gone):
+        await write_whole(make_mocked_request("GET", "/"), Leaving())

@@ -7,19 +7,25 @@ whether it is one.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
+
+import structlog
 
 from node.adapters.sqlite import rows
 from node.adapters.sqlite.status import match_status
-from node.adapters.sqlite.writer import Stamp, Transaction
+from node.adapters.sqlite.writer import Stamp, Transaction, attempt
 from node.core.custody import Admitted, Arrival, DoorRefusal, Stored, Submission
-from node.core.envelope import KIND_NOTICE, KIND_STATUS, Header
+from node.core.envelope import KIND_NOTICE, KIND_STATUS, Header, derived_doc_id
 from node.core.errors import Reason
 from node.core.identifier import OrgId
 from node.core.lifecycle import StatusFlag, Transport
 from node.core.routing import Deliver, Forward, Refuse
 from node.core.wire import Outcome, Verdict
 
+log = structlog.get_logger()
+
 TAKEN = Verdict(Outcome.TAKEN)
+_NOT_STORED = Verdict(Outcome.LATER, reason=Reason.INTERNAL, retry_s=30.0)
 
 
 def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
@@ -46,7 +52,9 @@ def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
     )
     for recipient in header.recipients:
         state = Transport.IN_MAILBOX if submission.local.routes[recipient.code] is None else Transport.QUEUED
-        _put_delivery(tx, seq, str(recipient.code), str(recipient.organ), recipient.written, state, stamp)
+        organ = str(recipient.organ)
+        derived = derived_doc_id(header.doc_id, organ)
+        _put_delivery(tx, seq, str(recipient.code), organ, recipient.written, state, stamp, derived=derived)
         rows.ledger(
             tx, stamp, "status-sent" if header.kind == KIND_STATUS else "sent", header, str(header.sender), str(recipient.code)
         )
@@ -93,18 +101,20 @@ def _put_delivery(
     written: str,
     state: Transport,
     stamp: Stamp,
+    *,
+    derived: str = "",
     reason: str = "",
     successor: str = "",
 ) -> None:
     tx.db.execute(
-        "INSERT OR IGNORE INTO delivery (envelope,recipient,organ,written,state,at_door,reason,successor,updated_ms)"
-        " VALUES (?,?,?,?,?,?,?,?,?)",
-        (seq, recipient, organ, written, state.value, int(bool(reason)), reason, successor, stamp.at_ms),
+        "INSERT OR IGNORE INTO delivery (envelope,recipient,organ,written,state,at_door,reason,successor,derived_doc_id,updated_ms)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?)",
+        (seq, recipient, organ, written, state.value, int(bool(reason)), reason, successor, derived, stamp.at_ms),
     )
 
 
 def _put_door_refusals(tx: Transaction, seq: int, header: Header, refused: Iterable[DoorRefusal], stamp: Stamp) -> None:
-    for refusal in refused:
+    for refusal in {each.recipient: each for each in refused}.values():  # a code written twice is one refusal
         _put_delivery(
             tx,
             seq,
@@ -113,11 +123,24 @@ def _put_door_refusals(tx: Transaction, seq: int, header: Header, refused: Itera
             refusal.written,
             Transport.REFUSED,
             stamp,
-            refusal.reason.value,
-            refusal.successor,
+            reason=refusal.reason.value,
+            successor=refusal.successor,
         )
         tx.journal(stamp, "refused-at-door", envelope=header.id, recipient=refusal.recipient, reason=refusal.reason.value)
         rows.ledger(tx, stamp, "refused-at-door", header, str(header.sender), refusal.recipient, refusal.reason.value)
+
+
+def admit_each(tx: Transaction, arrivals: Iterable[Arrival], neighbour: OrgId, stamp: Stamp) -> list[Admitted]:
+    """Judge a batch, each envelope under a savepoint of its own: an error nobody classified is `later` for that one alone, and
+    after enough attempts the presenter holds it for a person."""
+    found = []
+    for arrival in arrivals:
+        outcome = attempt(tx, partial(admit, arrival=arrival, neighbour=neighbour, stamp=stamp))
+        if outcome.error is not None:
+            log.error("envelope could not be stored", envelope=arrival.envelope.header.id, exc_info=outcome.error)
+            outcome.value = Admitted(dict.fromkeys(arrival.envelope.remaining, _NOT_STORED), (), frozenset())
+        found.append(outcome.value)
+    return found
 
 
 def admit(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: Stamp) -> Admitted:
@@ -130,7 +153,8 @@ def admit(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: Stamp) -> 
         return Admitted(dict.fromkeys(envelope.remaining, refused), (), frozenset(), conflicts=1)
     verdicts: dict[OrgId, Verdict] = {}
     fresh: dict[OrgId, Deliver | Forward] = {}
-    duplicates = comebacks = 0
+    returned: list[OrgId] = []
+    duplicates = 0
     for code in envelope.remaining:
         known, back = _known(tx, header, code, neighbour)
         if known and not back:
@@ -139,7 +163,6 @@ def admit(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: Stamp) -> 
             tx.journal(stamp, "repeated", envelope=header.id, recipient=str(code), neighbour=str(neighbour))
             rows.ledger(tx, stamp, "duplicate", header, str(code), str(header.sender))
             continue
-        comebacks += back
         decision = (arrival.anew if back else arrival.judged)[code]
         if isinstance(decision, Refuse):
             verdicts[code] = Verdict(Outcome.REFUSED, reason=decision.reason)
@@ -149,19 +172,21 @@ def admit(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: Stamp) -> 
             continue
         fresh[code] = decision
         if back:
-            tx.journal(stamp, "come-back", envelope=header.id, recipient=str(code), neighbour=str(neighbour))
+            returned.append(code)
     if not fresh:
-        return Admitted(verdicts, (), frozenset(), duplicates, comebacks)
+        return Admitted(verdicts, (), frozenset(), duplicates)
     if arrival.later is not None:
         verdicts.update(dict.fromkeys(fresh, arrival.later))
         return Admitted(verdicts, (), frozenset(), duplicates)
-    need = _missing(tx, arrival, neighbour)
+    need = tuple(dict.fromkeys((*_missing(tx, arrival, neighbour), *arrival.unseen)))
     if need:
         verdicts.update(dict.fromkeys(fresh, Verdict(Outcome.NEED, need=need)))
         return Admitted(verdicts, (), frozenset(), duplicates)
+    for code in returned:
+        tx.journal(stamp, "come-back", envelope=header.id, recipient=str(code), neighbour=str(neighbour))
     verdicts.update(dict.fromkeys(fresh, TAKEN))
     orphans, neighbours, flag = _take(tx, arrival, fresh, neighbour, stamp)
-    return Admitted(verdicts, orphans, neighbours, duplicates, comebacks, flag=flag)
+    return Admitted(verdicts, orphans, neighbours, duplicates, len(returned), flag=flag)
 
 
 def _conflicts(tx: Transaction, arrival: Arrival) -> bool:
@@ -227,8 +252,7 @@ def _take(
             organ = organs[code]
             rows.put_mailbox(tx, seq, header, organ, code, arrival.doc_ids.get(organ, header.doc_id), flag or "", stamp)
             tx.journal(stamp, "in-mailbox", envelope=header.id, recipient=str(code), neighbour=str(neighbour))
-            event = "status-arrived" if header.kind == KIND_STATUS else "arrived"
-            rows.ledger(tx, stamp, event, header, str(code), str(header.sender))
+            rows.ledger(tx, stamp, rows.arrived_event(header), header, str(code), str(header.sender))
             rows.move_delivery(tx, seq, str(code), Transport.IN_MAILBOX, stamp)
         else:
             rows.put_outbox(tx, seq, envelope, code, decision.neighbour, stamp)

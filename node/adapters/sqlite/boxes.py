@@ -13,7 +13,7 @@ from typing import Any
 from node.adapters.sqlite import rows
 from node.adapters.sqlite.writer import Stamp, Transaction
 from node.core.custody import BoxItem, Homeward, SubmissionInfo
-from node.core.envelope import KIND_STATUS, decode_header
+from node.core.envelope import KIND_DOCUMENT, KIND_STATUS, decode_header
 from node.core.identifier import OrgId
 from node.core.office import SentLine, Waiting
 from node.ports import Describe
@@ -54,9 +54,9 @@ def count(db: sqlite3.Connection, organs: Sequence[str], kind: str) -> int:
 
 
 def items_of(db: sqlite3.Connection, organs: Sequence[str], doc_id: str) -> list[BoxItem]:
-    """Every item under doc_id that these organs may see, open ones first."""
+    """Every item under doc_id that these organs may see, open ones first, those that ended without them last."""
     cursor = db.execute(
-        f"{_ITEM} WHERE m.doc_id=? AND m.organ IN ({_marks(organs)}) ORDER BY m.state IN ('done','ended','held'), m.item",
+        f"{_ITEM} WHERE m.doc_id=? AND m.organ IN ({_marks(organs)}) ORDER BY CASE m.state WHEN 'held' THEN 1 WHEN 'done' THEN 2 WHEN 'ended' THEN 3 ELSE 0 END, m.item",
         (doc_id, *organs),
     )
     return [_box_item(row) for row in cursor]
@@ -88,14 +88,17 @@ def body_of(db: sqlite3.Connection, item: int) -> tuple[str, int, bytes | None, 
     return (row[0], row[1], None if row[2] is None else bytes(row[2]), row[3]) if row else None
 
 
-def fetched(tx: Transaction, item: int, stamp: Stamp) -> None:
-    """The office begins to read the package. Only the first time is an event."""
+def fetched(tx: Transaction, item: int, stamp: Stamp) -> bool:
+    """The office begins to read the package; only the first time is an event. False: its delivery has ended without it, the
+    sender was told so, and nobody may read it any more."""
     row = tx.db.execute(
-        "SELECT e.id,m.organ FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=? AND m.fetched_ms IS NULL", (item,)
+        "SELECT e.id,m.organ,m.fetched_ms FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=? AND m.state<>'ended'",
+        (item,),
     ).fetchone()
-    if row is not None:
+    if row is not None and row[2] is None:
         tx.db.execute("UPDATE mailbox SET fetched_ms=?,updated_ms=? WHERE item=?", (stamp.at_ms, stamp.at_ms, item))
         tx.journal(stamp, "fetched", envelope=row[0], recipient=row[1])
+    return row is not None
 
 
 def collect(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[OrgId]:
@@ -173,8 +176,8 @@ def still_unfetched(tx: Transaction, item: int) -> bool:
 
 def sent(db: sqlite3.Connection, system: str, status: bool, doc_id: str | None, limit: int, describe: Describe) -> list[SentLine]:
     """One line per receiver of what this system has sent, newest package first."""
-    where = "s.system=? AND (s.kind='status')=?"
-    values: list[object] = [system, int(status)]
+    where = "s.system=? AND s.kind=?"
+    values: list[object] = [system, KIND_STATUS if status else KIND_DOCUMENT]
     if doc_id is not None:
         where += " AND s.doc_id=?"
         values.append(doc_id)

@@ -9,6 +9,9 @@ import sqlite3
 
 from node.adapters.sqlite.writer import Stamp, Transaction, chained
 
+LOOSE_MS = 86_400_000
+"""How long a body that came by itself may wait for the envelope that names it."""
+
 
 def forget(
     tx: Transaction, stamp: Stamp, *, handed_over_ms: int, collected_ms: int, sent_ms: int, limit: int
@@ -26,6 +29,7 @@ def forget(
         (now - handed_over_ms, now - max(handed_over_ms, collected_ms), limit),
     ).fetchall()
     for (seq,) in gone:
+        db.execute("INSERT OR IGNORE INTO loose SELECT digest,0 FROM envelope_body WHERE envelope=?", (seq,))
         db.execute("DELETE FROM mailbox WHERE envelope=?", (seq,))
         db.execute("DELETE FROM envelope WHERE seq=?", (seq,))
     old = db.execute(
@@ -39,21 +43,25 @@ def forget(
         "DELETE FROM seen WHERE (origin,id,recipient) IN (SELECT origin,id,recipient FROM seen WHERE until_ms>0 AND until_ms<? LIMIT ?)",
         (now, limit),
     ).rowcount
-    files = unreferenced(tx, now - 86_400_000, limit)
-    return files, len(gone) + len(old) + forgotten
+    freed, files = unreferenced(tx, now - LOOSE_MS, limit)
+    return files, len(gone) + len(old) + forgotten + freed
 
 
-def unreferenced(tx: Transaction, before_ms: int, limit: int) -> list[str]:
-    """Delete body rows that no envelope names and that came before before_ms; returns their files. Only the writer may
-    decide this: an admission either came before and names the body, or comes after and finds it gone."""
-    found = tx.db.execute(
-        "SELECT digest,file FROM body b WHERE taken_ms<? AND NOT EXISTS (SELECT 1 FROM envelope_body e WHERE e.digest=b.digest) LIMIT ?",
-        (before_ms, limit),
-    ).fetchall()
-    for digest, _file in found:
-        tx.db.execute("DELETE FROM body WHERE digest=?", (digest,))
-        tx.db.execute("DELETE FROM body_peer WHERE digest=?", (digest,))
-    return [file for _digest, file in found if file is not None]
+def unreferenced(tx: Transaction, before_ms: int, limit: int) -> tuple[int, list[str]]:
+    """Delete bodies that no envelope names and that nobody has brought since before_ms; returns how many were looked at, and the
+    files of those deleted. Only the writer may decide this: an admission either came before and names the body, or comes after
+    and finds it gone."""
+    db = tx.db
+    found = db.execute("SELECT digest FROM loose WHERE since_ms<? LIMIT ?", (before_ms, limit)).fetchall()
+    files = []
+    for (digest,) in found:
+        db.execute("DELETE FROM loose WHERE digest=?", (digest,))
+        if db.execute("SELECT 1 FROM envelope_body WHERE digest=? LIMIT 1", (digest,)).fetchone():
+            continue
+        files += [file for (file,) in db.execute("SELECT file FROM body WHERE digest=? AND file IS NOT NULL", (digest,))]
+        db.execute("DELETE FROM body WHERE digest=?", (digest,))
+        db.execute("DELETE FROM body_peer WHERE digest=?", (digest,))
+    return len(found), files
 
 
 def known_files(db: sqlite3.Connection) -> set[str]:

@@ -54,7 +54,9 @@ def queue_item(db: sqlite3.Connection, item: int) -> dict[str, Any] | None:
             (item,),
         )
     )
-    (hops,) = db.execute("SELECT e.hops FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=?", (item,)).fetchone()
+    (hops,) = db.execute(
+        "SELECT coalesce(o.hops,e.hops) FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=?", (item,)
+    ).fetchone()
     passed = [{"node": code, "at_ms": at_ms, "bound_ms": bound_ms} for code, at_ms, bound_ms in json.loads(hops)]
     return {**_queue_row(found[0]), "size_bytes": sum(body["size"] for body in bodies), "bodies": bodies, "hops": passed}
 

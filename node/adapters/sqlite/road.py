@@ -16,8 +16,12 @@ from node.core.envelope import BodyRef, Lane, decode_header
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 
+DUE_FURTHEST_MS = 3_600_000
+"""The longest wait that can be configured. A due time further off was written by a clock that was wrong: it means now
+(decision 11)."""
+
 _READY = (
-    "o.neighbour=? AND o.state<>'held' AND o.lane=? AND o.due_ms<=? AND (o.order_key IS NULL OR NOT EXISTS"
+    "o.neighbour=? AND o.state<>'held' AND o.lane=? AND (o.due_ms<=? OR o.due_ms>?) AND (o.order_key IS NULL OR NOT EXISTS"
     " (SELECT 1 FROM outbox p WHERE p.order_key=o.order_key AND p.neighbour=o.neighbour AND p.item<o.item AND p.state<>'held'))"
 )
 
@@ -29,7 +33,7 @@ def candidates(db: sqlite3.Connection, neighbour: str, now_ms: int, per_lane: in
     for lane in Lane:
         cursor = db.execute(
             f"SELECT o.item,o.envelope,o.sender,o.bytes FROM outbox o WHERE {_READY} ORDER BY o.item LIMIT ?",
-            (neighbour, int(lane), now_ms, per_lane),
+            (neighbour, int(lane), now_ms, now_ms + DUE_FURTHEST_MS, per_lane),
         )
         found[lane] = [Candidate(item, envelope, lane, sender, size) for item, envelope, sender, size in cursor]
     return found
@@ -48,7 +52,7 @@ def offer(tx: Transaction, neighbour: str, items: Sequence[int]) -> list[Offered
     found = []
     for item in items:
         row = tx.db.execute(
-            "SELECT o.recipient,o.attempts,o.lane,o.in_doubt,e.origin,e.id,e.header,e.signature,e.certificate,e.hops,e.seq FROM outbox o"
+            "SELECT o.recipient,o.attempts,o.lane,o.in_doubt,e.origin,e.id,e.header,e.signature,e.certificate,coalesce(o.hops,e.hops),e.seq FROM outbox o"
             " JOIN envelope e ON e.seq=o.envelope WHERE o.item=? AND o.neighbour=? AND o.state<>'held'",
             (item, neighbour),
         ).fetchone()
@@ -153,6 +157,7 @@ def _settle_one(
             )
         case Settled.HELD:
             hold(tx, item, reason, stamp)
+            db.execute("UPDATE outbox SET in_doubt=? WHERE item=?", (int(settlement.was_in_doubt), item))
         case Settled.ENDED:
             assert settlement.home is not None
             return end(tx, item, settlement.home, stamp)

@@ -52,6 +52,11 @@ def ledger(tx: Transaction, stamp: Stamp, event: str, header: Header, organ: str
     )
 
 
+def arrived_event(header: Header) -> str:
+    """Documents and statuses are counted apart. # QĐ 28/2018 Điều 11"""
+    return "status-arrived" if header.kind == KIND_STATUS else "arrived"
+
+
 def envelope_seq(tx: Transaction, origin: OrgId, id_: str) -> int | None:
     row = tx.db.execute("SELECT seq FROM envelope WHERE origin=? AND id=?", (str(origin), id_)).fetchone()
     return row[0] if row else None
@@ -143,8 +148,8 @@ def put_outbox(tx: Transaction, seq: int, envelope: Envelope, recipient: OrgId, 
         ).fetchone()
         size += len(envelope.header_bytes) + len(envelope.signature) + inline
     tx.db.execute(
-        "INSERT OR IGNORE INTO outbox (envelope,recipient,neighbour,lane,sender,order_key,bytes,state,due_ms,since_ms,expires_ms)"
-        " VALUES (?,?,?,?,?,?,?,'waiting',?,?,?)",
+        "INSERT OR IGNORE INTO outbox (envelope,recipient,neighbour,lane,sender,order_key,bytes,state,due_ms,since_ms,expires_ms,hops)"
+        " VALUES (?,?,?,?,?,?,?,'waiting',?,?,?,nullif(?,(SELECT hops FROM envelope WHERE seq=?)))",
         (
             seq,
             str(recipient),
@@ -155,7 +160,9 @@ def put_outbox(tx: Transaction, seq: int, envelope: Envelope, recipient: OrgId, 
             size,
             stamp.at_ms,
             stamp.at_ms,
-            header.expires_ms,
+            header.over_ms,
+            hops_text(envelope.hops),
+            seq,
         ),
     )
 
@@ -163,14 +170,16 @@ def put_outbox(tx: Transaction, seq: int, envelope: Envelope, recipient: OrgId, 
 def put_mailbox(
     tx: Transaction, seq: int, header: Header, organ: OrgId, recipient: OrgId, doc_id: str, flag: str, stamp: Stamp
 ) -> None:
-    """Lay the envelope before the office of organ, for the addressed code recipient. # QĐ 28/2018 Điều 7.3, 21.2"""
-    row = tx.db.execute("SELECT item, recipients FROM mailbox WHERE envelope=? AND organ=?", (seq, str(organ))).fetchone()
+    """Lay the envelope before the office of organ, for the addressed code recipient. # QĐ 28/2018 Điều 7.3, 21.2
+
+    One item for all the codes it receives for; what comes after that item has ended is another, so that nothing ends twice.
+    """
+    row = tx.db.execute(
+        "SELECT item, recipients FROM mailbox WHERE envelope=? AND organ=? AND state NOT IN ('done','ended')", (seq, str(organ))
+    ).fetchone()
     if row is not None:
-        codes = [*json.loads(row[1]), str(recipient)]
-        tx.db.execute(
-            "UPDATE mailbox SET recipients=?, state=CASE WHEN state IN ('done','ended') THEN 'initial' ELSE state END WHERE item=?",
-            (json.dumps(codes), row[0]),
-        )
+        codes = dict.fromkeys((*json.loads(row[1]), str(recipient)))
+        tx.db.execute("UPDATE mailbox SET recipients=? WHERE item=?", (json.dumps(list(codes)), row[0]))
         return
     tx.db.execute(
         "INSERT INTO mailbox (envelope,organ,recipients,kind,doc_id,lane,state,flag,since_ms,updated_ms,expires_ms)"
@@ -185,7 +194,7 @@ def put_mailbox(
             flag,
             stamp.at_ms,
             stamp.at_ms,
-            header.expires_ms,
+            header.over_ms,
         ),
     )
 
@@ -203,7 +212,7 @@ def put_local(tx: Transaction, local: LocalEnvelope, stamp: Stamp) -> tuple[int,
         remember(tx, envelope, code, stamp)
         if neighbour is None:
             put_mailbox(tx, seq, header, organs[code], code, local.doc_ids.get(organs[code], header.doc_id), "", stamp)
-            ledger(tx, stamp, "arrived", header, str(code), str(header.sender))
+            ledger(tx, stamp, arrived_event(header), header, str(code), str(header.sender))
         else:
             put_outbox(tx, seq, envelope, code, neighbour, stamp)
             neighbours.add(neighbour)

@@ -100,7 +100,7 @@ class SqliteStore:
 
     async def admit(self, arrivals: Sequence[Arrival], neighbour: OrgId) -> list[Admitted]:
         stamp = self.stamp()
-        return await self._do(lambda tx: [admission.admit(tx, arrival, neighbour, stamp) for arrival in arrivals])
+        return await self._do(lambda tx: admission.admit_each(tx, arrivals, neighbour, stamp))
 
     async def body_arrived(self, body: StoredBody, neighbour: OrgId) -> tuple[str, ...]:
         """A body that crossed the link by itself. Returns files nobody needs (we held it already)."""
@@ -111,6 +111,7 @@ class SqliteStore:
                 "INSERT OR IGNORE INTO body VALUES (?,?,?,?,?)", (body.sha256, body.size, body.data, body.file, stamp.at_ms)
             )
             tx.db.execute("INSERT OR IGNORE INTO body_peer VALUES (?,?)", (body.sha256, str(neighbour)))
+            tx.db.execute("INSERT INTO loose VALUES (?1,?2) ON CONFLICT DO UPDATE SET since_ms=?2", (body.sha256, stamp.at_ms))
             return (body.file,) if cursor.rowcount == 0 and body.file is not None else ()
 
         return await self._do(work)
@@ -218,9 +219,9 @@ class SqliteStore:
     async def body_of(self, item: int) -> tuple[str, int, bytes | None, str | None] | None:
         return await self._ask(lambda db: boxes.body_of(db, item))
 
-    async def fetched(self, item: int) -> None:
+    async def fetched(self, item: int) -> bool:
         stamp = self.stamp()
-        await self._do(lambda tx: boxes.fetched(tx, item, stamp))
+        return await self._do(lambda tx: boxes.fetched(tx, item, stamp))
 
     async def collect(self, item: int, home: Homeward) -> frozenset[OrgId]:
         stamp = self.stamp()

@@ -26,8 +26,9 @@ CREATE TABLE envelope (
   ended_ms       INTEGER,            -- nothing of it is left to do here since then
   UNIQUE (origin, id)
 );
-CREATE INDEX envelope_doc ON envelope (doc_id) WHERE doc_id <> '';
-CREATE INDEX envelope_document ON envelope (document_id) WHERE document_id <> '';
+CREATE INDEX envelope_id ON envelope (id);
+CREATE INDEX envelope_doc ON envelope (doc_id);
+CREATE INDEX envelope_document ON envelope (document_id);
 CREATE INDEX envelope_ended ON envelope (ended_ms) WHERE ended_ms IS NOT NULL;
 
 -- Bodies by digest: inline, or a file below the body folder.
@@ -46,6 +47,12 @@ CREATE TABLE envelope_body (
   PRIMARY KEY (envelope, digest)
 ) WITHOUT ROWID;
 CREATE INDEX envelope_body_digest ON envelope_body (digest);
+-- Bodies that may have nobody left to name them: looked at after since_ms, so that no sweep reads all of them.
+CREATE TABLE loose (
+  digest   TEXT PRIMARY KEY,
+  since_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX loose_since ON loose (since_ms);
 -- A digest is not a ticket to read a file (decision 7): who itself sent us this body, or was given it by us.
 CREATE TABLE body_peer (
   digest    TEXT NOT NULL,
@@ -73,15 +80,17 @@ CREATE TABLE outbox (
   attempts   INTEGER NOT NULL DEFAULT 0,
   reason     TEXT NOT NULL DEFAULT '',
   since_ms   INTEGER NOT NULL,
-  expires_ms INTEGER NOT NULL,
+  expires_ms INTEGER NOT NULL,       -- the lifetime and its bound; 0: never
+  hops       TEXT,                   -- where they differ from the envelope's: this recipient's copy came back
   UNIQUE (envelope, recipient)
 );
 CREATE INDEX outbox_next ON outbox (neighbour, lane, item) WHERE state <> 'held';
 CREATE INDEX outbox_order ON outbox (order_key, neighbour, item) WHERE order_key IS NOT NULL;
 CREATE INDEX outbox_expiry ON outbox (expires_ms) WHERE expires_ms > 0;
 CREATE INDEX outbox_due ON outbox (neighbour, state, due_ms);
+CREATE INDEX outbox_held ON outbox (item) WHERE state = 'held';
 
--- Hộp văn bản chờ lấy: one item per (envelope, receiving organ).
+-- Hộp văn bản chờ lấy: one open item per (envelope, receiving organ).
 CREATE TABLE mailbox (
   item       INTEGER PRIMARY KEY AUTOINCREMENT,
   envelope   INTEGER NOT NULL REFERENCES envelope (seq),
@@ -97,9 +106,10 @@ CREATE TABLE mailbox (
   flag       TEXT NOT NULL DEFAULT '',
   since_ms   INTEGER NOT NULL,
   updated_ms INTEGER NOT NULL,
-  expires_ms INTEGER NOT NULL,
-  UNIQUE (envelope, organ)
+  expires_ms INTEGER NOT NULL
 );
+CREATE UNIQUE INDEX mailbox_one ON mailbox (envelope, organ) WHERE state NOT IN ('done', 'ended');
+CREATE INDEX mailbox_envelope ON mailbox (envelope);
 CREATE INDEX mailbox_open ON mailbox (organ, kind, lane, item) WHERE state IN ('initial', 'processing', 'fail');
 CREATE INDEX mailbox_held ON mailbox (item) WHERE state = 'held';
 CREATE INDEX mailbox_flag ON mailbox (flag) WHERE flag <> '';
@@ -130,6 +140,9 @@ CREATE TABLE submission (
 );
 CREATE INDEX submission_repeat ON submission (system, file_digest, taken_ms);
 CREATE INDEX submission_list ON submission (system, kind, taken_ms);
+CREATE INDEX submission_taken ON submission (taken_ms);
+CREATE INDEX submission_id ON submission (id);
+CREATE INDEX submission_by_document ON submission (document_id);
 CREATE INDEX submission_document ON submission (sender, document_id);
 CREATE INDEX submission_notation ON submission (sender, notation, date);
 CREATE TABLE delivery (
@@ -141,6 +154,7 @@ CREATE TABLE delivery (
   at_door         INTEGER NOT NULL DEFAULT 0,  -- refused before custody: named at once in the answer
   reason          TEXT NOT NULL DEFAULT '',
   successor       TEXT NOT NULL DEFAULT '',
+  derived_doc_id  TEXT NOT NULL,     -- the docId its office sees where one system receives for several organs
   receiver_doc_id TEXT NOT NULL DEFAULT '',
   office_status   TEXT NOT NULL DEFAULT '',
   office_text     TEXT NOT NULL DEFAULT '',
@@ -149,7 +163,7 @@ CREATE TABLE delivery (
   updated_ms      INTEGER NOT NULL,
   PRIMARY KEY (envelope, recipient)
 ) WITHOUT ROWID;
-CREATE INDEX delivery_open ON delivery (envelope) WHERE state IN ('queued', 'moving', 'in-mailbox', 'held');
+CREATE INDEX delivery_derived ON delivery (derived_doc_id);
 
 -- The outcome of the first copy, for every key (origin, envelope id, recipient) (decision 4).
 CREATE TABLE seen (
@@ -176,7 +190,7 @@ CREATE TABLE journal (
   detail    TEXT NOT NULL,
   hash      BLOB NOT NULL
 );
-CREATE INDEX journal_envelope ON journal (envelope) WHERE envelope <> '';
+CREATE INDEX journal_envelope ON journal (envelope);
 
 -- Sổ cái: one row per event that counts, in the transaction of the event (decision 12).
 CREATE TABLE ledger (

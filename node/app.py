@@ -84,14 +84,14 @@ class Surroundings:
         self._served: frozenset[OrgId] = frozenset()
         self._day = instant.day(clock.utc_ms())
         self.directory = load_directory(path)
-        self._table = self._tabled()
+        self._table = self._tabled(self.directory)
 
     def table(self) -> Table:
         served = self._registry.served()
         today = instant.day(self._clock.utc_ms())
         if served != self._served or today != self._day:
             self._served, self._day = served, today
-            self._table = self._tabled()
+            self._table = self._tabled(self.directory)
         return self._table
 
     def refresh(self) -> None:
@@ -101,17 +101,18 @@ class Surroundings:
             return
         self._stamp = stamp
         try:
-            self.directory = load_directory(self._path)
-            self._table = self._tabled()
+            directory = load_directory(self._path)
+            self._table = self._tabled(directory)  # before anybody sees it: it may not name this node
+            self.directory = directory
             log.info("directory read again", version=self.directory.version)
         except (DirectoryFileError, OSError, ValueError) as error:
             log.error("directory not usable, keeping the last good one", reason=str(error)[:500])
 
-    def _tabled(self) -> Table:
+    def _tabled(self, directory: Directory) -> Table:
         """Served here: the organs of the registered systems, and every connected organ whose prefix ends at this node, so that a
         document waits in the mailbox even before a system is registered for it."""
-        bare = table_for(self.directory, self._code, frozenset())
-        connected = (entry.code for entry in self.directory.agencies(self._day) if entry.connected_on(self._day))
+        bare = table_for(directory, self._code, frozenset())
+        connected = (entry.code for entry in directory.agencies(self._day) if entry.connected_on(self._day))
         mine = frozenset(
             code
             for code in connected

@@ -5,6 +5,7 @@ Knows `core`, the ports, `origin` and the forwarder's view of the neighbours. Ev
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from node.core.envelope import decode_header
 from node.core.errors import Reason
 from node.core.health import Check
 from node.core.identifier import OrgId
-from node.core.instant import day
+from node.core.instant import day, iso
 from node.core.lifecycle import Transport
 from node.core.tally import Labels, Tally
 from node.forwarder import Forwarder
@@ -103,7 +104,12 @@ class Desk:
         if self._parent is None:
             return None
         link = self._forwarder.neighbours[self._parent]
-        return {"code": str(self._parent), "url": self._identity.parent_url, "up": link.up, "since_ms": link.since_ms}
+        return {
+            "code": str(self._parent),
+            "url": self._identity.parent_url,
+            "up": link.up,
+            "since_ms": link.since_ms or self._identity.started_ms,
+        }
 
     def _children(self) -> list[dict[str, Any]]:
         today = day(self._clock.utc_ms())
@@ -157,7 +163,7 @@ class Desk:
         lines.append(Check("disk", "-" if free < 0.01 else "!" if free < 0.10 else "+", f"{free:.0%}"))
         parent = self._parent_state()
         if parent is not None:
-            lines.append(Check("parent", "+" if parent["up"] else "!", "" if parent["up"] else f"since {parent['since_ms']}"))
+            lines.append(Check("parent", "+" if parent["up"] else "!", "" if parent["up"] else iso(parent["since_ms"])))
         lines.append(Check("held", "!" if depths["held"] else "+", str(depths["held"]) if depths["held"] else ""))
         problem = self._systems_problem()
         lines.append(Check("systems", "!" if problem else "+", problem[:200]))
@@ -218,14 +224,16 @@ class Desk:
 
     async def held(self, after: int, limit: int) -> list[dict[str, Any]]:
         rows = await self._store.held(after, limit)
-        return [{**row, "text": row["text"] or _short(row["reason"])} for row in rows]
+        return [
+            {**row, "text": _asked(row["text"]) if row["item"].startswith("agency-") else _short(row["reason"])} for row in rows
+        ]
 
     async def held_act(self, action: str, items: Sequence[str], who: str, why: str) -> int:
         """Release or drop held items; unknown ones change nothing. A dropped document ends with a notice home."""
         changed = 0
         for item in items:
             place, _, number = item.partition("-")
-            if number.isdigit():
+            if number.isascii() and number.isdecimal():
                 changed += await self._held_one(action, place, int(number), who, why)
         for code in self._forwarder.neighbours:
             self._forwarder.wake(code)
@@ -258,6 +266,11 @@ class Desk:
         self._tally.add("truc_drops_total", reason=Reason.DROPPED_BY_OPERATOR.value)
         self._tally.add("truc_deliveries_total", result=Transport.REFUSED.value)
         return True
+
+
+def _asked(fields: str) -> str:
+    """The fields of a request about an organ, as one line."""
+    return ", ".join(f"{name}: {value}" for name, value in json.loads(fields).items() if value)
 
 
 def _short(reason: str) -> str:

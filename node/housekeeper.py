@@ -22,6 +22,8 @@ from node.ports import Bodies, Clock, Store
 log = structlog.get_logger()
 
 BATCH = 500
+PARTS_MS = 7 * 86_400_000
+"""A part of a body that nobody has added to for so long is of no use to anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,14 @@ class Housekeeper:
         """One turn of everything."""
         self._refresh()
         await self.expire()
-        await self.forget()
+        if self._clock.synchronised():  # a wrong clock would forget keys and content too early
+            await self.forget()
 
     async def expire(self) -> int:
         """End what outlived its hạn chuyển, each with one notice home. An unsynchronised node expires nothing (decision 11).
 
-        Both bounds speak for the document: it ends only when it is over on every clock within them.
+        Both bounds speak for the document: it ends only when it is over on every clock within them (the origin's bound is in the
+        row already).
         """
         if not self._clock.synchronised():
             return 0
@@ -83,11 +87,10 @@ class Housekeeper:
         while True:
             now_ms = self._clock.utc_ms()
             found = await self._store.expired(now_ms - self._clock.bound_ms(), BATCH)
-            due = [each for each in found if now_ms > each.header.expires_ms + each.header.bound_ms + self._clock.bound_ms()]
-            for each in due:
+            for each in found:
                 await self._expire(each, now_ms)
-            ended += len(due)
-            if len(due) < BATCH:
+            ended += len(found)
+            if len(found) < BATCH:
                 return ended
 
     async def _expire(self, found: Expired, now_ms: int) -> None:
@@ -108,5 +111,6 @@ class Housekeeper:
                 limit=BATCH,
             )
             await self._bodies.delete(files)
-            if removed < BATCH and len(files) < BATCH:
-                return
+            if removed < BATCH:
+                break
+        await self._bodies.forget_parts(self._clock.utc_ms() - PARTS_MS)

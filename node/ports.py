@@ -117,6 +117,8 @@ class Bodies(Protocol):
 
     async def finish(self, neighbour: OrgId, digest: str) -> StoredBody: ...
 
+    async def forget_parts(self, before_ms: int) -> int: ...
+
 
 class Store(Protocol):
     """Custody. What changes something returns after its commit; what only asks sees the last commit."""

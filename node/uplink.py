@@ -156,10 +156,10 @@ class Uplink:
         verdicts: tuple[EnvelopeVerdicts, ...] = ()
         while True:
             sequence += 1
+            # Until the parent has answered once, ask without waiting: a link is known to be up at once, not after a long poll.
+            wait_ms = self._pace.pull_wait_ms if self.neighbour.up else 0
             try:
-                batch = await self._link.pull(
-                    PullRequest(self._session, sequence, confirmed, verdicts, ROOM_BYTES, self._pace.pull_wait_ms)
-                )
+                batch = await self._link.pull(PullRequest(self._session, sequence, confirmed, verdicts, ROOM_BYTES, wait_ms))
             except Deferred as failure:
                 failures = await self._pause(failures, failure)
                 continue

@@ -18,9 +18,12 @@ class BadFile(Exception):
 
 
 def write(path: Path, text: str, mode: int = PUBLIC) -> None:
-    """Replace the file by `text` (UTF-8) and its mode by `mode`; the change survives a power cut. Same text: nothing is done."""
+    """Replace the file by `text` (UTF-8), open to no more than `mode` and the umask allow; the change survives a power cut.
+
+    Where the text is there already nothing is written.
+    """
     if path.is_file() and path.read_bytes() == text.encode():
-        path.chmod(mode)
+        path.chmod(path.stat().st_mode & mode)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.new")
@@ -29,7 +32,6 @@ def write(path: Path, text: str, mode: int = PUBLIC) -> None:
         file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
-    fresh.chmod(mode)  # whatever the umask
     fresh.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -18,8 +18,11 @@ def token() -> str:
 
 
 def kept_token(path: Path) -> str:
-    """The secret in path (mode 0600), made at the first start."""
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
+    """The secret in path (mode 0600), made at the first start; made whole, for an empty secret would open every door."""
+    if not path.exists() or not path.read_text(encoding="ascii").strip():
+        temporary = path.with_suffix(".tmp")
+        temporary.unlink(missing_ok=True)
+        temporary.touch(mode=0o600, exist_ok=False)
+        temporary.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
+        temporary.replace(path)
     return path.read_text(encoding="ascii").strip()

@@ -37,7 +37,7 @@ def _complaint(problem: Mapping[str, Any]) -> str:
 
 
 def _figures(facts: Mapping[str, Any]) -> list[tuple[str, object]]:
-    up, down = t("đang thông", "up"), t("mất", "down")
+    up, down = t("đang thông", "up"), t("mất kết nối", "down")
     lines: list[tuple[str, object]] = []
     parent = facts["parent"]
     if parent is not None:

@@ -20,12 +20,13 @@ BODY_WAIT_MS = 30_000
 """A row that waits for its body to cross is offered again after this even if nobody told us that the body is there."""
 
 
-def in_turn(rows: Sequence[Candidate]) -> list[Candidate]:
-    """Rows of one lane, senders taking turns, each sender's own rows in order."""
+def in_turn(rows: Sequence[Candidate], after: str = "") -> list[Candidate]:
+    """Rows of one lane, senders taking turns in the order of their codes, each sender's own rows in order. after: whose turn was
+    last."""
     queues: dict[str, deque[Candidate]] = {}
     for row in rows:
         queues.setdefault(row.sender, deque()).append(row)
-    ring = deque(queues.values())
+    ring = deque(queues[sender] for sender in sorted(queues, key=lambda each: (each <= after, each)))
     result: list[Candidate] = []
     while ring:
         queue = ring.popleft()
@@ -37,10 +38,12 @@ def in_turn(rows: Sequence[Candidate]) -> list[Candidate]:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Whose turn it is on one link, kept between batches: virtual time, and the virtual finish of each lane's last row."""
+    """Whose turn it is on one link, kept between batches: virtual time, the virtual finish of each lane's last row, and whose
+    row that was."""
 
     virtual: float = 0.0
     finish: Mapping[Lane, float] = field(default_factory=dict)
+    sender: Mapping[Lane, str] = field(default_factory=dict)
 
 
 def cut_batch(
@@ -56,11 +59,12 @@ def cut_batch(
     arrives in an idle lane goes next.
 
     Start-time fair queueing: a row starts at the later of virtual time and its lane's last finish, and costs its bytes divided
-    by the lane's weight; the earliest start goes first. The first row always fits, so a large one waits for one batch at most.
-    The result is ordered by lane: the urgent stand first. # QĐ 28/2018 Điều 6.2
+    by the lane's weight; the earliest start goes first. Within a lane the senders take turns. The first row always fits, so a
+    large one waits for one batch at most. The result is ordered by lane: the urgent stand first. # QĐ 28/2018 Điều 6.2
     """
-    queues = {lane: deque(in_turn(rows)) for lane, rows in lanes.items() if rows}
+    queues = {lane: deque(in_turn(rows, turn.sender.get(lane, ""))) for lane, rows in lanes.items() if rows}
     finish = dict(turn.finish)
+    sender = dict(turn.sender)
     virtual = turn.virtual
     chosen: list[Candidate] = []
     envelopes: set[int] = set()
@@ -77,10 +81,11 @@ def cut_batch(
             del queues[lane]
         virtual = max(virtual, finish.get(lane, 0.0))
         finish[lane] = virtual + row.bytes / weights[lane]
+        sender[lane] = row.sender
         chosen.append(row)
         envelopes.add(row.envelope)
         total += row.bytes
-    return sorted(chosen, key=lambda row: row.lane), Turn(virtual, finish)
+    return sorted(chosen, key=lambda row: row.lane), Turn(virtual, finish, sender)
 
 
 @dataclass(frozen=True, slots=True)

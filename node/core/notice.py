@@ -17,6 +17,9 @@ from node.core.lifecycle import ENDS, Transport
 MEDIA_NOTICE = "application/vnd.truc.notice.v1+json"
 NOTICE_ENDS_MAX = 4000
 NOTICE_BYTES_MAX = 1 << 20
+TEXT_MAX = 2000
+TEXTS_MAX = 40_000
+"""Characters of one end's text, and of all of a notice: with NOTICE_ENDS_MAX ends it still keeps to NOTICE_BYTES_MAX."""
 
 
 def describe_end(code: str, name: str, end: End) -> str:
@@ -28,7 +31,9 @@ def describe_end(code: str, name: str, end: End) -> str:
 
 
 def encode_notice(ends: Iterable[EndOf]) -> bytes:
-    """The content of a notice: JSON with the ends it tells. Only codes, ids, instants and reasons."""
+    """The content of a notice: JSON with the ends it tells. Only codes, ids, instants and reasons; long texts are cut."""
+    ends = list(ends)
+    text_max = min(TEXT_MAX, TEXTS_MAX // max(1, len(ends)))
     items = [
         {
             "origin": str(end_of.origin),
@@ -37,7 +42,7 @@ def encode_notice(ends: Iterable[EndOf]) -> bytes:
             "state": end_of.end.state.value,
             "at": end_of.end.at_ms,
             "reason": end_of.end.reason.value if end_of.end.reason is not None else "",
-            "text": end_of.end.text,
+            "text": end_of.end.text[:text_max],
             "doc": end_of.end.receiver_doc_id,
         }
         for end_of in ends
@@ -61,7 +66,7 @@ def _end_of(fields: Fields) -> EndOf:
         Transport(state),
         fields.whole("at"),
         Reason(reason) if reason else None,
-        fields.text("text", 2000),
+        fields.text("text", TEXT_MAX),
         fields.text("doc", 64),
     )
     return EndOf(

@@ -371,10 +371,7 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
     "event": {  # lines of the history of a document at a node
         "accepted": ("nút tiếp nhận từ hệ thống của Bên gửi", "accepted from the sender's system"),
         "taken": ("nút nhận bàn giao từ nút liền kề", "taken over from a neighbour"),
-        "queued": ("xếp vào hàng chờ chuyển", "queued"),
-        "offered": ("bắt đầu bàn giao cho nút liền kề", "offered to a neighbour"),
         "handed-over": ("đã bàn giao cho nút liền kề", "handed over to a neighbour"),
-        "deferred": ("đang chậm, sẽ thử lại", "deferred"),
         "in-mailbox": ("đã về nút của Bên nhận, chờ lấy", "in the recipient's mailbox"),
         "fetched": ("hệ thống của Bên nhận tải về", "fetched by the recipient's system"),
         "collected": ("Bên nhận đã lấy về", "collected by the recipient"),
@@ -422,9 +419,7 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "parent-down": ("mất kết nối lên nút cấp trên", "the parent cannot be reached"),
         "child-silent": ("nút cấp dưới im lặng", "a child is silent"),
         "outbox-old": ("hàng chờ chuyển có mục chờ quá lâu", "the outbox holds something old"),
-        "mailbox-old": ("hộp văn bản chờ lấy có mục chờ quá lâu", "the mailbox holds something old"),
         "held-items": ("có mục tạm dừng, chờ người vận hành", "items are held for an operator"),
-        "agency-requests": ("có yêu cầu về mã định danh chờ người vận hành", "code requests wait for an operator"),
         "unmatched-statuses": ("có trạng thái xử lý chưa khớp văn bản nào", "statuses that join no document"),
         "digest-conflict": ("có bì trùng mã nhưng khác nội dung", "an id was seen with two contents"),
         "disk-low": ("sắp hết dung lượng lưu trữ", "the disk is nearly full"),
@@ -435,8 +430,6 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
             "tệp đăng ký hệ thống bị lỗi, đang dùng bản tốt trước đó",
             "the systems file is broken; the last good one is used",
         ),
-        "directory-stale": ("danh mục mã định danh đã cũ", "the directory is stale"),
-        "store-failed": ("cơ sở dữ liệu bị lỗi", "the store has failed"),
         "stopping": ("nút đang dừng", "the node is stopping"),
     },
     "reason": {  # short forms, for tables; whole sentences stand in SENTENCES
@@ -532,6 +525,26 @@ _NUMBERS: Mapping[int, str] = {
 }
 _NUMBER_OF = {Reason(value): number for number, values in _NUMBERS.items() for value in values.split()}
 
+_PLACE = re.compile(r"line ([0-9]+), column ([0-9]+)")
+_PARSER_WORDS: Mapping[str, str] = {
+    "syntax error": "sai cú pháp",
+    "no element found": "không có phần tử nào, hoặc tệp bị cắt cụt",
+    "not well-formed (invalid token)": "có ký tự không hợp lệ",
+    "unclosed token": "thẻ chưa kết thúc",
+    "partial character": "ký tự bị cắt cụt",
+    "mismatched tag": "thẻ đóng không khớp thẻ mở",
+    "duplicate attribute": "thuộc tính lặp lại",
+    "junk after document element": "có nội dung thừa sau phần tử gốc",
+    "undefined entity": "thực thể chưa khai báo",
+    "reference to invalid character number": "số hiệu ký tự không hợp lệ",
+    "unclosed CDATA section": "phần CDATA chưa kết thúc",
+    "XML or text declaration not at start of entity": "khai báo XML không ở đầu tệp",
+    "unknown encoding": "bảng mã lạ",
+    "encoding specified in XML declaration is incorrect": "bảng mã khai báo không đúng",
+    "unbound prefix": "tiền tố chưa khai báo",
+}
+"""What the XML parser says, for a clerk. What is not here is shown in the parser's own words."""
+
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _PART = re.compile(r"\[([^\[\]|]*)(?:\|([^\[\]|]*))?\]")
 _FIELD = re.compile(r"\{(element|value|rule)\}")
@@ -560,7 +573,8 @@ def label(kind: str, key: object, lang: Lang = "vi") -> str:
 
 def sentence(refused: Refused, lang: Lang = "vi") -> str:
     """One sentence for a clerk: what was judged, what stood there, which rule was broken. Without the stable code."""
-    fields = {"element": visible(refused.element), "value": visible(refused.value), "rule": visible(refused.rule)}
+    rule = _parser_in_vietnamese(refused.rule) if lang == "vi" and refused.reason is Reason.XML_MALFORMED else refused.rule
+    fields = {"element": visible(refused.element), "value": visible(refused.value), "rule": visible(rule)}
 
     def part(match: re.Match[str]) -> str:
         told, otherwise = match.group(1), match.group(2) or ""
@@ -568,6 +582,11 @@ def sentence(refused: Refused, lang: Lang = "vi") -> str:
 
     template = _PART.sub(part, SENTENCES[refused.reason][LANGUAGES.index(lang)])
     return _FIELD.sub(lambda match: fields[match.group(1)], template)
+
+
+def _parser_in_vietnamese(rule: str) -> str:
+    place, separator, said = rule.partition(": ")
+    return _PLACE.sub(r"dòng \1, cột \2", place) + separator + _PARSER_WORDS.get(said, said)
 
 
 def with_code(refused: Refused, lang: Lang = "vi") -> str:

@@ -470,6 +470,16 @@ async def test_a_request_of_another_form_is_refused_shortly(road: Road, request_
     assert road.downlink.calls == []
 
 
+async def test_a_body_whose_chunks_break_off_into_rubbish_is_refused(road: Road) -> None:
+    reader, writer = await asyncio.open_connection(HOST, road.listener.port, ssl=road.context(), server_hostname=PARENT_NAME)
+    writer.write(push_head("chunked", "Expect: 100-continue"))
+    assert status(await reader.readuntil(b"\r\n\r\n")) == 100
+    writer.write(b"1\r\nx\r\nzz\r\n")
+    answer = await reader.read()
+    assert (status(answer), reason_in(answer)) == (400, "wire-malformed")
+    writer.close()
+
+
 async def test_a_child_that_does_not_read_its_answer_is_cut_off(opened: Open) -> None:
     road = await opened(request_timeout_s=0.3)
     road.downlink.held += bytes(BODY_CHUNK_MAX)
@@ -629,6 +639,7 @@ LINK_LIMITS = limits_for(64 * 1024, 10)
         http(404, b"Not Found", "text/plain"),
         http(400, b'{"reason":5}'),
         http(400, b"x" * 5000),
+        http(400, gzip.compress(b'{"reason":"expired"}'), "application/json", "Content-Encoding: gzip"),
         http(500, b"Internal"),
         http(502, b'{"reason":"expired"}'),
         http(200, b" " * (LINK_LIMITS.verdict_bytes_max + 1)),
@@ -695,6 +706,10 @@ async def test_more_of_a_body_than_was_asked_for_is_not_taken(road: Road, tmp_pa
         link = road.link(port=port)
         assert await link.get_body(DIGEST, 0, 4) == b"four"
         assert (await deferred(link.get_body(DIGEST, 0, 3))).in_doubt
+        await link.close()
+    async with parent(tmp_path, http(200, b"four", "application/octet-stream", "Content-Encoding: gzip")) as (port, _):
+        link = road.link(port=port)
+        assert (await deferred(link.get_body(DIGEST, 0, 4))).in_doubt
         await link.close()
 
 

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import http_parser, web
 from structlog.testing import capture_logs
 
-from node.adapters.http.listener import Guards, Listener, listen
+from node.adapters.http.listener import TLS_SHUTDOWN_S, Guards, Listener, listen
 from node.adapters.http.tls import link_client_context, link_server_context
 from tests.adapters.pki import ZONE, authority, leaf, put
 
@@ -281,7 +281,9 @@ async def test_closing_cuts_what_does_not_end_within_the_grace(
     asked = asyncio.create_task(said(listener, GET, contexts[1]))
     _, half = await silent(listener)  # in the middle of a handshake
     await entered.wait()
+    began = asyncio.get_running_loop().time()
     await listener.close(0.2)
+    assert asyncio.get_running_loop().time() - began < TLS_SHUTDOWN_S
     assert await asked == b""
     assert listener.connections == 0
     half.close()

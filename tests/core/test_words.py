@@ -6,6 +6,7 @@ import re
 from enum import Enum
 from itertools import product
 from pathlib import Path
+from xml.parsers import expat
 
 import pytest
 from hypothesis import given
@@ -147,15 +148,42 @@ def test_a_receiver_without_connection_is_to_be_written_on_paper_and_the_law_is_
     assert "28/2018" in text and "7.1" in text
 
 
-def test_broken_xml_names_the_place() -> None:
-    text = words.sentence(Refused(Reason.XML_MALFORMED, "dòng 12, cột 5", "mismatched tag"))
-    assert text == "Gói tin sai cú pháp XML ở dòng 12, cột 5: mismatched tag."
+@pytest.mark.parametrize(
+    ("package", "told"),
+    [
+        (b"<a><b></a>", "dòng 1, cột 9: thẻ đóng không khớp thẻ mở"),
+        (b"<a>\n<b", "dòng 2, cột 1: thẻ chưa kết thúc"),
+        (b"<a/>x", "dòng 1, cột 5: có nội dung thừa sau phần tử gốc"),
+        (b"<a>&x;</a>", "dòng 1, cột 4: thực thể chưa khai báo"),
+        (b"hello", "dòng 1, cột 1: sai cú pháp"),
+        (b"<x:a/>", "dòng 1, cột 1: tiền tố chưa khai báo"),
+        (b"<a \xff/>", "dòng 1, cột 4: có ký tự không hợp lệ"),
+        (b"<a><b/>", "dòng 1, cột 8: không có phần tử nào, hoặc tệp bị cắt cụt"),
+    ],
+)
+def test_broken_xml_is_told_with_its_place_in_the_clerks_language(package: bytes, told: str) -> None:
+    parser = expat.ParserCreate(namespace_separator=" ")
+    with pytest.raises(expat.ExpatError) as caught:
+        parser.Parse(package, True)
+    rule = f"line {caught.value.lineno}, column {caught.value.offset + 1}: {expat.ErrorString(caught.value.code)}"
+    refused = Refused(Reason.XML_MALFORMED, rule=rule)
+    assert words.sentence(refused) == f"Gói tin sai cú pháp XML ({told})."
+    assert words.sentence(refused, "en") == f"The package is not well-formed XML ({rule})."
+
+
+def test_what_the_parser_says_beyond_the_table_is_kept() -> None:
+    assert words.sentence(Refused(Reason.XML_MALFORMED, rule="UTF-8")) == "Gói tin sai cú pháp XML (UTF-8)."
 
 
 def test_a_sentence_with_nothing_to_name_is_still_a_sentence() -> None:
     for reason, lang in product(Reason, words.LANGUAGES):
         text = words.sentence(Refused(reason), lang)
         assert not re.search(r"[\[\]{}|]|“”|\(\)|  | [.,;:]", text), text
+
+
+def test_a_part_that_lacks_one_of_its_fields_is_left_out_whole() -> None:
+    assert words.sentence(Refused(Reason.NOT_EDXML, "", "html")) == "Tệp gửi lên không phải gói tin edXML."
+    assert words.sentence(Refused(Reason.NOT_EDXML, "root", "html")) == "Tệp gửi lên không phải gói tin edXML: root là “html”."
 
 
 def test_element_value_and_rule_are_all_shown_where_the_template_names_them() -> None:

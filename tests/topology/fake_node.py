@@ -39,7 +39,8 @@ async def main(config: Path) -> None:
             lambda reader, writer: answer(data, reader, writer), "127.0.0.1", settings[name]["listen_port"]
         )
         run[f"{name}_port"] = server.sockets[0].getsockname()[1]
-    (data / "run.json").write_text(json.dumps(run))
+    (data / "run.json.new").write_text(json.dumps(run))
+    (data / "run.json.new").rename(data / "run.json")
     await stopped.wait()
 
 

@@ -28,7 +28,7 @@ def test_a_file_is_replaced_not_written_into(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["page"]
 
 
-def test_the_same_text_leaves_the_file_as_it_is_but_sets_its_mode(tmp_path: Path) -> None:
+def test_the_same_text_leaves_the_file_as_it_is_but_closes_it_to_others(tmp_path: Path) -> None:
     path = tmp_path / "key"
     write(path, "Khóa", PUBLIC)
     first = path.stat()

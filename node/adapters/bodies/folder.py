@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -43,6 +44,8 @@ class FolderBodies:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bodies")
         for name in ("", "spool", "partial"):
             (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_folder(root.parent)
+        sync_folder(root)  # a folder that a killed process had made is as good as one made now
 
     async def do(self, work: Callable[[], T]) -> T:
         """Run work on the folder's thread. A full disk is `Deferred(DISK_FULL)`; any other error of the disk passes through and
@@ -136,23 +139,29 @@ class FolderBodies:
             held = path.stat().st_size if path.exists() else 0
             if not chunk or offset != held:
                 return held
-            with path.open("ab") as handle:
+            with open(path, "ab", opener=_private) as handle:
                 handle.write(chunk)
             return held + len(chunk)
 
         return await self.do(work)
 
     async def finish(self, neighbour: OrgId, digest: str) -> StoredBody:
-        """All bytes are here: verify, make durable. Raises Refused(BODY_DAMAGED) and drops the part when they do not fit."""
+        """All bytes are here: verify, make durable. Raises Refused(BODY_DAMAGED) and drops the part when they do not fit; drops
+        it too when it cannot be made durable, for a second sync might say yes to what the first has lost (decision 3)."""
         path = self._partial(neighbour, digest)
 
         def work() -> StoredBody | None:
-            with path.open("rb") as handle:
+            with open(path, "a+b", opener=_private) as handle:
+                handle.seek(0)
                 found = hashlib.file_digest(handle, "sha256").hexdigest()
                 if found != digest:
                     path.unlink()
                     return None
-                os.fsync(handle.fileno())
+                try:
+                    os.fsync(handle.fileno())
+                except OSError:
+                    path.unlink()
+                    raise
             size = path.stat().st_size
             return StoredBody(digest, size, file=self.settle_file(path, digest))
 
@@ -162,7 +171,19 @@ class FolderBodies:
         return body
 
     def _partial(self, neighbour: OrgId, digest: str) -> Path:
-        return self._root / "partial" / f"{neighbour or 'hub'}-{digest}"
+        return self._root / "partial" / f"{str(neighbour) or 'hub'}-{digest}"
+
+    async def forget_parts(self, before_ms: int) -> int:
+        """Remove parts that nobody has added to since before_ms (UTC): their document has gone another way or ended. Returns how
+        many were removed."""
+
+        def work() -> int:
+            old = [path for path in self._root.glob("partial/*") if path.stat().st_mtime_ns < before_ms * 1_000_000]
+            for path in old:
+                path.unlink()
+            return len(old)
+
+        return await self.do(work)
 
     async def sweep(self, known: set[str]) -> int:
         """At start: remove spooled files and bodies that no row names (the crash came before their commit). Parts stay: they
@@ -179,6 +200,10 @@ class FolderBodies:
         return await self.do(work)
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 class Spool:
     """One body while it arrives: in memory while small, in a file beyond. `write` then `finish`, or `discard`."""
 
@@ -189,6 +214,7 @@ class Spool:
         self._hash = hashlib.sha256()
         self._buffer = bytearray()
         self._file: BinaryIO | None = None
+        self._spilled = False
         self.size = 0
 
     async def write(self, chunk: bytes) -> None:
@@ -201,11 +227,11 @@ class Spool:
     async def _flush(self) -> None:
         piece = bytes(self._buffer)
         self._buffer.clear()
+        self._spilled = True
 
         def work() -> None:
             if self._file is None:
-                self._file = self._path.open("xb")
-                os.chmod(self._path, 0o600)
+                self._file = os.fdopen(_private(str(self._path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC), "wb")
             self._file.write(piece)
 
         await self._bodies.do(work)
@@ -213,7 +239,7 @@ class Spool:
     async def finish(self) -> StoredBody:
         """The body: data when small, else a durable file."""
         digest = self._hash.hexdigest()
-        if self._file is None and self.size <= self._inline_max:
+        if not self._spilled and self.size <= self._inline_max:
             return StoredBody(digest, self.size, data=bytes(self._buffer))
         await self._flush()
 
@@ -231,12 +257,13 @@ class Spool:
         return StoredBody(digest, self.size, file=file)
 
     async def discard(self) -> None:
-        """Drop what was spooled, also when `finish` was cancelled in the middle; harmless after `finish`."""
+        """Drop what was spooled, also when `write` or `finish` was cancelled in the middle; harmless after `finish`."""
 
         def work() -> None:
             if self._file is not None:
-                self._file.close()
+                with suppress(OSError):  # a full disk, and the bytes are not wanted
+                    self._file.close()
                 self._path.unlink(missing_ok=True)
 
-        if self._file is not None:
+        if self._spilled:
             await self._bodies.do(work)

@@ -187,6 +187,8 @@ class _LinkFace:
             log.warning("answer not read in time", address=request.remote)
             if request.transport is not None:
                 request.transport.abort()
+        except OSError:
+            log.debug("child left before its answer was out", address=request.remote)  # it asks again when it is back
 
     def _refusal(self, peer: OrgId | None, refused: Refused) -> web.Response:
         if peer is not None:

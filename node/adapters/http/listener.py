@@ -46,7 +46,7 @@ class Guards:
 
 class Listener:
     """A running listener. port: the one bound, also where 0 was asked for. refused: connections turned away, by reason.
-    empty: set while no connection is open.
+    empty: set while no connection is open. closing: `close` was called.
 
     `context` may be replaced (new certificates): each new connection takes the one that stands there."""
 
@@ -62,6 +62,7 @@ class Listener:
         self.empty = asyncio.Event()
         self.empty.set()
         self._server: asyncio.Server | None = None
+        self.closing = False
 
     @property
     def connections(self) -> int:
@@ -84,10 +85,10 @@ class Listener:
         server, self._server = self._server, None
         if server is None:
             return
+        self.closing = True
         server.close()
         for handshake in self._handshakes:
             handshake.cancel()
-        self.http.pre_shutdown()
         await self.http.shutdown(grace_s / 2)  # aiohttp spends it twice: to let handlers finish, and to let them notice
         await self._runner.cleanup()
         try:
@@ -223,6 +224,9 @@ class _Connection(asyncio.Protocol):
 
     def _serve(self, transport: asyncio.Transport) -> None:
         self._transport = transport
+        if self._listener.closing:  # accepted in the last turn of the loop: there is no handler any more
+            transport.abort()
+            return
         self._handler = self._listener.http()
         self._handler.connection_made(transport)
         for data in self._early:

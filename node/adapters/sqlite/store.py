@@ -59,13 +59,14 @@ class SqliteStore:
 
         def work(db: Any) -> int:
             db.execute("BEGIN IMMEDIATE")
-            db.execute("INSERT OR IGNORE INTO meta VALUES ('node',?),('epoch','1')", (str(node),))
+            found = {"node": str(node), "epoch": "1", **desk.meta(db)}
+            if found["node"] != str(node):
+                db.execute("ROLLBACK")
+                raise WrongNode(f"{self._path} belongs to node {found['node']!r}, this is {str(node)!r}")
+            db.executemany("INSERT OR IGNORE INTO meta VALUES (?,?)", found.items())
             # What was on the road when the process ended is offered again at once.
             db.execute("UPDATE outbox SET state='waiting' WHERE state='body'")
             db.execute("COMMIT")
-            found = desk.meta(db)
-            if found["node"] != str(node):
-                raise WrongNode(f"{self._path} belongs to node {found['node']!r}, this is {str(node)!r}")
             return int(found["epoch"])
 
         self.epoch = await self._write_connection.run(work)
@@ -270,6 +271,8 @@ class SqliteStore:
         stamp = self.stamp()
 
         def work(tx: Transaction) -> set[OrgId]:
+            if desk.header_of_out(tx.db, item) is None:
+                return set()  # released, or dropped by somebody else, while this was being prepared
             tx.journal(stamp, "dropped", detail=json.dumps({"who": who, "why": why, "item": f"out-{item}"}))
             return road.end(tx, item, home, stamp)
 
@@ -279,6 +282,8 @@ class SqliteStore:
         stamp = self.stamp()
 
         def work(tx: Transaction) -> set[OrgId]:
+            if desk.header_of_box(tx.db, item) is None:
+                return set()
             tx.journal(stamp, "dropped", detail=json.dumps({"who": who, "why": why, "item": f"box-{item}"}))
             return boxes.end(tx, item, home, stamp)
 

@@ -85,6 +85,7 @@ CREATE TABLE outbox (
   UNIQUE (envelope, recipient)
 );
 CREATE INDEX outbox_next ON outbox (neighbour, lane, item) WHERE state <> 'held';
+CREATE INDEX outbox_sender ON outbox (neighbour, lane, sender, item) WHERE state <> 'held';
 CREATE INDEX outbox_order ON outbox (order_key, neighbour, item) WHERE order_key IS NOT NULL;
 CREATE INDEX outbox_expiry ON outbox (expires_ms) WHERE expires_ms > 0;
 CREATE INDEX outbox_due ON outbox (neighbour, state, due_ms);

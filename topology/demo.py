@@ -38,6 +38,7 @@ READY_LINE_BYTES_MAX = 1 << 20
 LARGE_BYTES = 300_000
 """Too large for a batch: such content crosses each link by itself, in chunks."""
 
+SANDBOX = (sys.executable, "-m", "node", "sandbox")
 CHECKOUT = str(Path(__file__).resolve().parent.parent)
 """Where `node` and `topology` lie, for the sandbox's process: installed or not."""
 
@@ -273,9 +274,8 @@ class NotStarted(Exception):
 async def sandbox(folder: Path) -> AsyncIterator[Mapping[str, Any]]:
     """`truc sandbox` as a process of its own for as long as the block lasts; its ready line. Raises `NotStarted`."""
     path = os.pathsep.join(filter(None, (CHECKOUT, os.environ.get("PYTHONPATH"))))
-    command = (sys.executable, "-m", "node", "sandbox", "--dir", str(folder), "--json")
     process = await asyncio.create_subprocess_exec(
-        *command,
+        *(*SANDBOX, "--dir", str(folder), "--json"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         limit=READY_LINE_BYTES_MAX,

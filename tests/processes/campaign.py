@@ -130,7 +130,9 @@ class Directory:
     """Who receives for whom, read from the tree's own topology file: what an office knows before it sends."""
 
     def __init__(self, topology: Path, systems: Sequence[System]) -> None:
-        self._organs = {organ["code"]: organ for organ in tomllib.loads(topology.read_text())["organs"]}
+        tree = tomllib.loads(topology.read_text())
+        self.axis = tree["axis"]["code"]
+        self._organs = {organ["code"]: organ for organ in tree["organs"]}
         self.served = {code: system for system in systems for code in system.codes}
         self.closed = self._with("da-dong")
         self.locked = self._with("tam-khoa")
@@ -471,6 +473,8 @@ class Storm:
             if rng.random() < 0.7:
                 node.resume()
                 return
+        if rng.random() < 0.4:
+            await self._until_a_body_moves(node)
         self._kill(node)
         await asyncio.sleep(rng.uniform(0, 2.0))
         node.start()
@@ -481,6 +485,15 @@ class Storm:
             node.start()
         if rng.random() < 0.6:
             await node.ready()
+
+    async def _until_a_body_moves(self, node: Node) -> None:
+        """The moment when a large body is half there; after a second any moment will do."""
+        bodies = node.data / "bodies"
+        try:
+            await eventually(lambda: any(bodies.glob("partial/*")) or any(bodies.glob("spool/*")), "a body moves", 1.0, 0.003)
+            self._counts["aimed at a body"] += 1
+        except Late:
+            pass
 
     def _kill(self, node: Node) -> None:
         node.kill()
@@ -623,8 +636,13 @@ class Campaign:
             if name is not None and count > 1:
                 yield f"status {name} came home {count} times"
             if name is None:
-                news = next(each for each in self.ledger.news.values() if each.digest == digest)
-                yield f"{news.system}: a status {news.code} from {news.organ} that no office sent (about {news.about})"
+                yield from self._unsent(next(each for each in self.ledger.news.values() if each.digest == digest))
+
+    def _unsent(self, news: News) -> Iterator[str]:
+        """The axis itself says 02, and only about what could not be sent. # architecture, section 7"""
+        refused = {package.document_id for package in self.ledger.packages if len(package.good) < len(package.to)}
+        if news.code != "02" or news.organ != self.directory.axis or news.about not in refused:
+            yield f"{news.system}: a status {news.code} from {news.organ} that no office sent (about {news.about})"
 
     def _told(self) -> Iterator[str]:
         """The sender sees every receiver's end: collected and 06, or why not."""

@@ -23,21 +23,19 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
-import aiohttp
-
-from node.core.package import Business, Party, Priority, Reference
-from node.documents.edxml_writer import DocumentMessage, File, StatusMessage, write_document, write_status
+from node.core.package import Business, Priority, Reference
+from tests.processes.letters import DATE, NO_ANSWER, connector_of, letter, status
 from tests.processes.tree import Late, Node, System, Tree, autopsy, eventually
 from tests.vxp_client import Unreadable, VxpClient, VxpFailed
 
 T = TypeVar("T")
 
-BYTES_MIN, BYTES_MAX = 1_000, 400_000
+BYTES_MIN, FILE_BYTES_MIN, BYTES_MAX = 1_000, 132_000, 400_000
+"""From the second on a body is no row any more but a file that crosses each link by itself."""
 CALL_S = 30.0
 """After this long a client gives a call up and sends it again; the SDK itself would wait for ever."""
 IDLE_S = 0.6
@@ -45,7 +43,6 @@ IDLE_S = 0.6
 QUIET_S = 240.0
 """What may be left to do after the last fault must be done within this time."""
 STATUSES = ("01", "03", "06")
-NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError)
 
 NOT_HERE = "H41.77"
 """Below a prefix of the tree, in no directory."""
@@ -101,28 +98,15 @@ class Package:
 
     def content(self, seed: int) -> bytes:
         """The same bytes at each call; no two packages alike."""
-        rng = random.Random(f"{seed}/{self.number}")
-        bare = self._written(())
-        room = max(0, self.size - len(bare) - 400)
-        attached = (File(name=f"vb {self.number}.pdf", content=rng.randbytes(room * 3 // 4)),) if room else ()
-        return self._written(attached)
-
-    def _written(self, attachments: tuple[File, ...]) -> bytes:
-        return write_document(
-            DocumentMessage(
-                sender=Party(self.sender, f"Bên gửi {self.sender}"),
-                recipients=tuple(Party(to.written, f"Bên nhận {to.code}") for to in self.to),
-                document_id=self.document_id,
-                number=str(self.number),
-                notation="CV-TH",
-                date="2026/11/22",
-                subject=f"V/v diễn tập gửi, nhận số {self.number}",
-                timestamp_ms=1_790_000_000_000,
-                priority=self.priority,
-                business=self.business,
-                business_document_id=self.document_id if self.business is Business.UPDATE else "",
-                attachments=attachments,
-            )
+        return letter(
+            self.sender,
+            *(to.written for to in self.to),
+            number=self.number,
+            size=self.size,
+            document_id=self.document_id,
+            priority=self.priority,
+            business=self.business,
+            seed=seed,
         )
 
 
@@ -205,12 +189,19 @@ def _package(directory: Directory, number: int, a: System, b: System, rng: rando
         a,
         rng.choice(a.codes),
         tuple(to),
-        int(math.exp(rng.uniform(math.log(BYTES_MIN), math.log(BYTES_MAX)))),
+        _size(rng),
         Business.NEW,
         Priority(rng.choice((0, 0, 0, 0, 0, 0, 1, 2, 3, 4))),
         f"{rng.getrandbits(64):016x}-{number}",
         0.0,
     )
+
+
+def _size(rng: random.Random) -> int:
+    """A third are files; the others of every order of magnitude."""
+    if rng.random() < 0.3:
+        return rng.randint(FILE_BYTES_MIN, BYTES_MAX)
+    return int(math.exp(rng.uniform(math.log(BYTES_MIN), math.log(FILE_BYTES_MIN))))
 
 
 def _make_updates(packages: list[Package], rng: random.Random) -> None:
@@ -284,14 +275,14 @@ class Office:
     def __init__(self, system: System, ledger: Ledger, tree: Tree, seed: int, hangups: float) -> None:
         self.system = system
         self._ledger = ledger
-        self._tls = tree.tls()
+        self._tree = tree
         self._seed = seed
         self._rng = random.Random(f"{seed}/{system.id}")
         self._hangups = hangups
         self.busy = True
 
     def client(self) -> VxpClient:
-        return VxpClient(self.system.url, self.system.id, self.system.secret, self._tls, timeout_s=CALL_S)
+        return connector_of(self._tree, self.system, CALL_S)
 
     async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """The same call until it is answered. FAIL is an answer."""
@@ -380,17 +371,9 @@ class Office:
             self._ledger.bad(f"{self.system.id}: {item.doc_id} is for {item.to}, none of ours in package {package.number}")
             return
         unique = package.number % 2 == 0 and self._ledger.document_ids[package.document_id] == 1
-        about = Reference(package.sender, package.notation, "2026/11/22", package.document_id if unique else item.doc_id)
+        about = Reference(package.sender, package.notation, DATE, package.document_id if unique else item.doc_id)
         for code in STATUSES:
-            message = StatusMessage(
-                sender=Party(organ, f"Cơ quan {organ}"),
-                response_for=about,
-                status=code,
-                timestamp_ms=int(datetime.now(UTC).timestamp() * 1000),
-                description=f"{code} cho {item.doc_id}",
-                staff=f"{item.doc_id}/{organ}",
-            )
-            content = write_status(message)
+            content = status(organ, about, code, f"{item.doc_id}/{organ}", int(time.time() * 1000))
             answer = await self.insist(lambda content=content: client.send(content, organ, "status"))  # type: ignore[misc]
             if answer["status"] != "OK":
                 self._ledger.bad(f"{self.system.id}: status {code} for {item.doc_id} is refused: {answer['ErrorDesc']}")
@@ -673,7 +656,7 @@ class Campaign:
     def summary(self) -> dict[str, Any]:
         """Figures of the campaign."""
         packages = self.ledger.packages
-        files = sum(package.size > 131_072 for package in packages)
+        files = sum(package.size >= FILE_BYTES_MIN for package in packages)
         return {
             "seed": self.seed,
             "documents": len(packages),

@@ -32,7 +32,7 @@ from node.adapters.http.admin import admin_app
 from node.adapters.http.link_client import HttpLink
 from node.adapters.http.link_server import link_app
 from node.adapters.http.listener import Guards, Listener, listen
-from node.adapters.http.office_vxp import VxpFace, no_pages
+from node.adapters.http.office_vxp import VxpFace, malformed, no_pages
 from node.adapters.registry import Registry, RegistryError
 from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import open_reader, open_writer
@@ -345,7 +345,10 @@ class Application:
             ("admin", settings.admin, None),
         )
         for name, section, context in doors:
-            listener = await listen(apps[name], section.listen_host, section.listen_port, _guards(settings, name), context)
+            answer = malformed if name == "office" else None
+            listener = await listen(
+                apps[name], section.listen_host, section.listen_port, _guards(settings, name), context, answer
+            )
             self._listeners.append(listener)
             ports[f"{name}_port"] = listener.port
         run_file = settings.node.data_dir / "run.json"

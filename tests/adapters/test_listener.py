@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from aiohttp import http_parser, web
 from structlog.testing import capture_logs
 
 from node.adapters.http.listener import TLS_SHUTDOWN_S, Guards, Listener, listen
+from node.adapters.http.office_vxp import malformed
 from node.adapters.http.tls import link_client_context, link_server_context
 from tests.adapters.pki import ZONE, authority, leaf, put
 
@@ -33,11 +35,14 @@ async def start() -> AsyncIterator[Start]:
     running: list[Listener] = []
 
     async def started(
-        guards: Guards = GUARDS, context: ssl.SSLContext | None = None, handler: Callable[..., object] = hello
+        guards: Guards = GUARDS,
+        context: ssl.SSLContext | None = None,
+        handler: Callable[..., object] = hello,
+        answer: Callable[[int], bytes] | None = None,
     ) -> Listener:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", handler)  # type: ignore[arg-type]
-        running.append(await listen(app, HOST, 0, guards, context))
+        running.append(await listen(app, HOST, 0, guards, context, answer))
         return running[-1]
 
     yield started
@@ -205,6 +210,17 @@ async def test_malformed_or_swollen_heads_are_400_and_the_log_does_not_repeat_th
         answer = await said(listener, request_)
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
     assert not any("aaaa" in str(entry) or "not http" in str(entry) for entry in logs)
+
+
+@pytest.mark.parametrize("head", [b"X: " + b"x" * 9000, b"From: d\x11", b"Content-Length: 5\r\nContent-Length: 6"])
+async def test_what_is_no_request_hears_the_faces_own_words(start: Start, head: bytes) -> None:
+    listener = await start(answer=malformed)
+    heard = await said(listener, b"POST /vxp/sendEdoc HTTP/1.1\r\nHost: here\r\n" + head + b"\r\n\r\n")
+    top, _, body = heard.partition(b"\r\n\r\n")
+    assert b" 400 " in top.splitlines()[0] and b"application/json" in top
+    answer = json.loads(body.decode("ascii"))
+    assert answer["status"] == "FAIL" and answer["ErrorCode"] != "0" and "[request-malformed]" in answer["ErrorDesc"]
+    assert answer["DocId"] == "" and answer["data"] == []
 
 
 async def test_a_wider_header_limit_is_the_listeners_own(start: Start) -> None:

@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 
 from tests.processes.letters import arrived, connector, insist, letter
-from tests.processes.tree import ROOT, Tree, alive, eventually
+from tests.processes.tree import ROOT, Node, Tree, alive, eventually
+from tests.vxp_client import VxpClient
 
 NODE_KEYS = {"name", "dns", "code", "tier", "parent", "pid", "link", "public", "admin", "config", "data", "systems"}
 
@@ -61,8 +62,8 @@ async def test_every_node_names_its_parent_as_reachable(seven: Tree) -> None:
         await eventually(lambda node=node: _well(node), f"{node.code or 'hub'} is well")  # type: ignore[misc]
 
 
-async def _well(node: object) -> bool:
-    status, text = await node.ask("/readyz")  # type: ignore[attr-defined]
+async def _well(node: Node) -> bool:
+    status, text = await node.ask("/readyz")
     return status == 200 and "[-]" not in text and "[!]parent" not in text
 
 
@@ -130,7 +131,7 @@ async def test_a_node_stopped_with_sigterm_finishes_what_it_has_begun_and_exits_
             await eventually(lambda: _all_listed(vpcp, sent), "all twenty are there once")
 
 
-async def _all_listed(client: object, doc_ids: list[str]) -> bool:
-    listed = [line["docId"] for line in await client.received()]  # type: ignore[attr-defined]
+async def _all_listed(client: VxpClient, doc_ids: list[str]) -> bool:
+    listed = [line["docId"] for line in await client.received()]
     assert len(listed) == len(set(listed))
     return set(doc_ids) <= set(listed)

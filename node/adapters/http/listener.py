@@ -11,6 +11,7 @@ import hashlib
 import logging
 import ssl
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,6 +20,8 @@ from aiohttp import http_parser, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 log = structlog.get_logger()
+
+Answer = Callable[[int], bytes]
 
 HEADER_BYTES = 8190
 """aiohttp's own limit for a line and for a field; enough for nodes and browsers."""
@@ -50,8 +53,11 @@ class Listener:
 
     `context` may be replaced (new certificates): each new connection takes the one that stands there."""
 
-    def __init__(self, runner: web.AppRunner, guards: Guards, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, runner: web.AppRunner, guards: Guards, context: ssl.SSLContext | None, answer: Answer | None = None
+    ) -> None:
         self.guards = guards
+        self._answer = answer
         self.context = context
         self.port = 0
         self.refused: Counter[str] = Counter()
@@ -105,6 +111,14 @@ class Listener:
         assert self._runner.server is not None
         return self._runner.server
 
+    def handler(self) -> web.RequestHandler:
+        """aiohttp's side of a new connection."""
+        if self._answer is None:
+            return self.http()
+        handler = _Handler(self.http, loop=asyncio.get_running_loop(), **self.http._kwargs)
+        handler.answer = self._answer
+        return handler
+
     # what a connection tells its listener
 
     def admit(self, connection: _Connection, key: str, most: int) -> bool:
@@ -136,8 +150,19 @@ class Listener:
         task.add_done_callback(self._handshakes.discard)
 
 
-async def listen(app: web.Application, host: str, port: int, guards: Guards, context: ssl.SSLContext | None = None) -> Listener:
-    """Serve `app` on an address, with TLS where a context is given. The context is asked anew for each connection."""
+async def listen(
+    app: web.Application,
+    host: str,
+    port: int,
+    guards: Guards,
+    context: ssl.SSLContext | None = None,
+    answer: Answer | None = None,
+) -> Listener:
+    """Serve `app` on an address, with TLS where a context is given. The context is asked anew for each connection.
+
+    answer: the JSON said to a request that aiohttp's parser refuses, before any application sees it, by HTTP status; without it
+    a short text.
+    """
     runner = web.AppRunner(
         app,
         handler_cancellation=True,
@@ -149,9 +174,25 @@ async def listen(app: web.Application, host: str, port: int, guards: Guards, con
         max_line_size=guards.header_bytes_max,
         max_field_size=guards.header_bytes_max,
     )
-    listener = Listener(runner, guards, context)
+    listener = Listener(runner, guards, context, answer)
     await listener.start(host, port)
     return listener
+
+
+class _Handler(web.RequestHandler):
+    """aiohttp's handler with our words for what never becomes a request."""
+
+    __slots__ = ("answer",)
+    answer: Answer
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The parser's complaint is logged as before; what is answered is ours."""
+        super().handle_error(request, status, exc, message)
+        response = web.Response(status=status, body=self.answer(status), content_type="application/json")
+        response.force_close()
+        return response
 
 
 class _Connection(asyncio.Protocol):
@@ -227,7 +268,7 @@ class _Connection(asyncio.Protocol):
         if self._listener.closing:  # accepted in the last turn of the loop: there is no handler any more
             transport.abort()
             return
-        self._handler = self._listener.http()
+        self._handler = self._listener.handler()
         self._handler.connection_made(transport)
         for data in self._early:
             self._handler.data_received(data)

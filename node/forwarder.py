@@ -184,7 +184,8 @@ class Forwarder:
             return await self._ended(row, settlement)
         if settlement.settled is Settled.BODY:
             neighbour.chains.difference_update(settlement.need)
-            if settlement.need and neighbour.served.issuperset(settlement.need):
+            bodies = {ref.sha256 for ref in row.bodies}.intersection(settlement.need)  # the rest is a certificate, sent along
+            if bodies and neighbour.served.issuperset(bodies):
                 wait_ms = min(BODY_WAIT_MS, SERVED_WAIT_MS << min(row.attempts, 20))
                 return Settlement(settlement.item, Settled.LATER, now_ms + wait_ms, Reason.NOT_NOW)
         return settlement

@@ -138,3 +138,8 @@ def submission(
 
 def to(neighbour: OrgId) -> Forward:
     return Forward(neighbour)
+
+
+def received_by(organ: OrgId, *codes: OrgId) -> tuple[Recipient, ...]:
+    """Recipients for whom another organ receives. # QĐ 28/2018 Điều 21.2"""
+    return tuple(Recipient(code, str(code), organ) for code in codes)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from node.adapters.sqlite.road import DUE_FURTHEST_MS
-from node.core.custody import End, EndOf, Homeward, Settled
+from node.core.custody import End, EndOf, Homeward, Settled, StoredBody
 from node.core.envelope import Lane
 from node.core.errors import Reason
 from node.core.identifier import OrgId
@@ -43,7 +43,7 @@ async def put(at: Opened, *codes: OrgId, neighbour: OrgId = UNIT, **changes: obj
     return int(at.one("SELECT max(item) FROM outbox"))
 
 
-# --- order, decision 9 --------------------------------------------------------------------------------------------------------
+# --- order, decision 9 -----------------------------------------------------------------------------------------------------
 
 
 async def test_new_update_and_replace_of_one_document_go_one_after_the_other(at: Opened) -> None:
@@ -117,7 +117,7 @@ async def test_a_neighbour_sees_its_own_rows_only(at: Opened) -> None:
     assert await at.offer(UNIT, [other]) == []
 
 
-# --- doubt, decision 6 ------------------------------------------------------------------------------------------------------
+# --- doubt, decision 6 -----------------------------------------------------------------------------------------------------
 
 
 async def test_a_row_is_in_doubt_on_disk_before_a_byte_of_it_leaves(at: Opened) -> None:
@@ -204,7 +204,7 @@ async def test_statuses_and_notices_never_expire(at: Opened, kind: str) -> None:
     assert await at.store.expired(NOW_MS + 10_000 * DAY_MS, 10) == []
 
 
-# --- what a verdict does to a row -------------------------------------------------------------------------------------------
+# --- what a verdict does to a row ------------------------------------------------------------------------------------------
 
 _DUE = NOW_MS + 777
 
@@ -244,33 +244,43 @@ async def test_handing_over_moves_the_delivery_of_our_own_package(at: Opened) ->
     assert at.one("SELECT ended_ms FROM envelope") is None, "the origin keeps a package until its final verdict (decision 14)"
 
 
-async def test_a_large_body_is_waited_for_and_a_small_one_offered_again_at_once(at: Opened) -> None:
-    """And what the neighbour asks for, it has not: we no longer believe that it holds it (decision 7)."""
-    large = replace(body("lớn"), data=None, file="aa/large")
+async def put_large(at: Opened, text: str) -> StoredBody:
+    """An envelope for UNIT whose body is a file, asked for."""
+    large = replace(body(text), data=None, file="aa/large")
     await at.store.body_arrived(large, HUB)
     await at.admit(arrival(header(content=large), to(UNIT), inline=False), HUB)
     await at.settle(UNIT, Settled.BODY, await at.offer(UNIT), need=(large.sha256,), due_ms=_DUE)
-    assert at.rows("SELECT state,in_doubt,due_ms FROM outbox") == [("body", 0, _DUE)]
-    await at.store.body_crossed(UNIT, large.sha256)
-    assert len(await at.offer(UNIT)) == 1
-    await at.settle(UNIT, Settled.TAKEN, await at.offer(UNIT))
-    assert await at.store.inline_bodies(UNIT, [large.sha256]) == {}
+    return large
 
+
+async def test_an_envelope_waits_for_its_large_body_until_that_has_crossed(at: Opened) -> None:
+    large = await put_large(at, "lớn")
+    assert at.rows("SELECT state,in_doubt,due_ms FROM outbox") == [("body", 0, _DUE)]
+    assert await at.waiting_for(UNIT) == []
+    await at.store.body_crossed(OTHER_UNIT, large.sha256)
+    assert await at.waiting_for(UNIT) == []
+    await at.store.body_crossed(UNIT, large.sha256)
+    assert len(await at.waiting_for(UNIT)) == 1
+
+
+async def test_an_envelope_is_offered_again_though_nobody_said_that_its_body_crossed(at: Opened) -> None:
+    await put_large(at, "lớn")
+    at.clock.now_ms = _DUE
+    assert len(await at.waiting_for(UNIT)) == 1
+
+
+async def test_a_small_body_crosses_a_link_once_unless_the_neighbour_asks_for_it(at: Opened) -> None:
+    """Decision 7: whoever asks for a body has it not, whatever we believed."""
     small = body("nhỏ")
-    for _ in range(2):
-        await at.admit(arrival(header(content=small), to(UNIT), content=small), HUB)
-        assert list(await at.store.inline_bodies(UNIT, [small.sha256])) == [small.sha256]
-        await at.hand_over(UNIT)
-        assert await at.store.inline_bodies(UNIT, [small.sha256]) == {}, "a body crosses a link once"
-        await at.admit(arrival(header(content=small), to(UNIT), content=small), HUB)
-        await at.settle(UNIT, Settled.BODY, await at.offer(UNIT), need=(small.sha256,), due_ms=_DUE)
-        assert len(await at.waiting_for(UNIT)) == 1
-        assert list(await at.store.inline_bodies(UNIT, [small.sha256])) == [small.sha256]
-        await at.hand_over(UNIT)
-        await at.store.settle(UNIT, [])
-        await at.admit(arrival(header(content=small), to(UNIT), content=small), HUB)
-        await at.settle(UNIT, Settled.BODY, await at.offer(UNIT), need=(small.sha256,), due_ms=_DUE)
-        await at.settle(UNIT, Settled.ENDED, await at.offer(UNIT), home=Homeward(End(Transport.REFUSED, NOW_MS)))
+    await at.admit(arrival(header(content=small), to(UNIT), content=small), HUB)
+    assert await at.store.inline_bodies(UNIT, [small.sha256]) == {small.sha256: small.data}
+    await at.hand_over(UNIT)
+    assert await at.store.inline_bodies(UNIT, [small.sha256]) == {}
+    assert await at.store.inline_bodies(OTHER_UNIT, [small.sha256]) != {}
+    await at.admit(arrival(header(content=small), to(UNIT), content=small), HUB)
+    await at.settle(UNIT, Settled.BODY, await at.offer(UNIT), need=(small.sha256,), due_ms=_DUE)
+    assert len(await at.waiting_for(UNIT)) == 1, "it is offered again at once, with its body"
+    assert await at.store.inline_bodies(UNIT, [small.sha256]) != {}
 
 
 async def test_a_body_is_served_only_to_who_is_offered_an_envelope_that_names_it(at: Opened) -> None:
@@ -285,10 +295,7 @@ async def test_a_body_is_served_only_to_who_is_offered_an_envelope_that_names_it
 
 async def test_what_cannot_cross_because_its_body_is_damaged_is_held(at: Opened) -> None:
     """QĐ 28/2018 Điều 6.1: a damaged copy is never delivered, and a person hears of it."""
-    large = replace(body("hỏng"), data=None, file="aa/damaged")
-    await at.store.body_arrived(large, HUB)
-    await at.admit(arrival(header(content=large), to(UNIT), inline=False), HUB)
-    await at.settle(UNIT, Settled.BODY, await at.offer(UNIT), need=(large.sha256,), due_ms=_DUE)
+    large = await put_large(at, "hỏng")
     assert await at.store.hold_body(OTHER_UNIT, large.sha256, "body-damaged") == 0
     assert await at.store.hold_body(UNIT, large.sha256, "body-damaged") == 1
     assert at.rows("SELECT state,reason FROM outbox") == [("held", "body-damaged")]
@@ -332,7 +339,7 @@ async def test_what_an_operator_holds_while_it_is_on_the_road_stays_held_unless_
     assert at.rows("SELECT item,state,reason FROM outbox") == [(held, "held", "operator: kiểm tra")]
 
 
-# --- when to offer ------------------------------------------------------------------------------------------------------------
+# --- when to offer ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_row_is_offered_when_it_is_due(at: Opened) -> None:
@@ -367,10 +374,10 @@ async def test_a_new_session_makes_everything_due_but_what_is_held(at: Opened) -
 
 
 async def test_what_waited_for_a_body_is_offered_again_after_a_restart(at: Opened) -> None:
-    await put(at)
-    await at.settle(UNIT, Settled.BODY, await at.offer(UNIT), need=("00" * 32,), due_ms=_DUE)
+    await put_large(at, "lớn")
+    assert at.rows("SELECT state FROM outbox") == [("body",)]
     await at.store.prepare(H41)
-    assert at.rows("SELECT DISTINCT state FROM outbox") == [("waiting",)]
+    assert at.rows("SELECT state FROM outbox") == [("waiting",)]
 
 
 async def test_an_offered_row_carries_all_that_its_envelope_needs(at: Opened) -> None:

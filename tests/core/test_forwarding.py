@@ -50,7 +50,7 @@ def cut(
     return cut_batch(lanes, WEIGHTS, turn or Turn(), bytes_max=bytes_max, rows_max=rows_max, envelopes_max=envelopes_max)
 
 
-# --- lanes, decision 9 ------------------------------------------------------------------------------------------------------
+# --- lanes, decision 9 -----------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=20, deadline=None)
@@ -108,7 +108,7 @@ def test_the_urgent_stand_first_in_a_batch() -> None:
     assert [each.lane for each in batch] == list(Lane)
 
 
-# --- senders ----------------------------------------------------------------------------------------------------------------
+# --- senders ---------------------------------------------------------------------------------------------------------------
 
 
 @given(senders=st.lists(st.sampled_from("ABCDE"), min_size=1, max_size=60))
@@ -149,7 +149,7 @@ def test_senders_take_turns_also_from_one_small_batch_to_the_next(rows_max: int)
     assert "".join(gone)[:5] == "ABCAB"
 
 
-# --- bounds -----------------------------------------------------------------------------------------------------------------
+# --- bounds ----------------------------------------------------------------------------------------------------------------
 
 
 @given(
@@ -188,7 +188,7 @@ def test_nothing_to_offer_gives_an_empty_batch() -> None:
     assert cut({Lane.NORMAL: []})[0] == []
 
 
-# --- verdicts: what became of a row -----------------------------------------------------------------------------------------
+# --- verdicts: what became of a row ----------------------------------------------------------------------------------------
 
 
 def offered(item: int = 1, *, id_: str = "e-1", recipient: OrgId = HERE, attempts: int = 0, in_doubt: bool = False) -> Offered:

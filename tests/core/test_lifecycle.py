@@ -57,7 +57,7 @@ def test_whatever_is_reported_a_delivery_ends_once_or_is_found_collected(moves: 
     assert len(ends) <= 1 or ends == [Transport.EXPIRED, Transport.COLLECTED]
 
 
-# --- office statuses --------------------------------------------------------------------------------------------------------
+# --- office statuses -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -422,12 +422,12 @@ def http_status(reason: Reason) -> int:
     return _HTTP_STATUS.get(reason, 400)
 
 
-@web.middleware
 def malformed(status: int) -> bytes:
     """What a request that is no HTTP hears: JSON, since the SDK takes a page for a successful empty list."""
     return answers.encode(answers.fail(Refused(Reason.REQUEST_MALFORMED, "HTTP", str(status)), ()))
 
 
+@web.middleware
 async def no_pages(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
     """For the whole office application: an error is never a page. The SDK takes a page instead of a list for "no mail"."""
     try:

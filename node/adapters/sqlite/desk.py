@@ -158,6 +158,8 @@ def decide_agency(tx: Transaction, item: int, state: str, who: str, why: str, st
 
 def trace(db: sqlite3.Connection, key: str, limit: int) -> list[dict[str, Any]]:
     """Everything the journal holds of a document, by docId, envelope id or DocumentId, in order."""
+    if not key:
+        return []  # many have no DocumentId: they are not all one document
     cursor = db.execute(
         "WITH ids(id,doc_id) AS (SELECT id,doc_id FROM envelope WHERE id=?1 OR doc_id=?1 OR document_id=?1"
         " UNION SELECT id,doc_id FROM submission WHERE id=?1 OR doc_id=?1 OR document_id=?1"

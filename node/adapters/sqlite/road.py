@@ -49,9 +49,9 @@ def _senders(db: sqlite3.Connection, neighbour: str, lane: Lane) -> list[str]:
     """Everybody with a row in this lane; one step in the index each, whatever the number of rows."""
     of_lane = "FROM outbox WHERE neighbour=?1 AND lane=?2 AND state<>'held'"
     cursor = db.execute(
-        f"WITH RECURSIVE s(sender) AS (SELECT min(sender) {of_lane} UNION ALL"
-        f" SELECT (SELECT min(sender) {of_lane} AND sender>s.sender) FROM s WHERE s.sender IS NOT NULL)"
-        " SELECT sender FROM s WHERE sender IS NOT NULL",
+        f"WITH RECURSIVE step(sender) AS (SELECT min(sender) {of_lane} UNION ALL"
+        f" SELECT (SELECT min(sender) {of_lane} AND sender>step.sender) FROM step WHERE step.sender IS NOT NULL)"
+        " SELECT sender FROM step WHERE sender IS NOT NULL",
         (neighbour, int(lane)),
     )
     return [sender for (sender,) in cursor]

@@ -418,11 +418,25 @@ class Intake:
             anew = dict.fromkeys(anew, Refuse(reason))
         # Named over all recipients: a copy for some of them must not give two items of one system the same docId.
         doc_ids = self._doc_ids(header.doc_id, header.recipients)
-        chain = batch.certificates.get(header.key)
+        chain = await self._good_chain(header, batch)
         passed = replace(envelope, hops=(*envelope.hops, Hop(self._code, now_ms, self._clock.bound_ms())))
         arrival = Arrival(passed, judged, anew, doc_ids, _inline(header, batch), chain)
         here = [code for code, decision in (anew if passed_here else judged).items() if isinstance(decision, Deliver)]
         return await self._read_final(arrival, batch, here) if here else arrival
+
+    async def _good_chain(self, header: Header, batch: Batch) -> bytes | None:
+        """The origin's certificates as this neighbour sent them, if they are good; else those we hold. A neighbour that sends bad
+        ones for a key we do not know yet is refused: asking again would bring the same."""
+        chain = batch.certificates.get(header.key)
+        if chain is None:
+            return None
+        try:
+            self._verifier.vouch(header, chain)
+        except Refused:
+            if await self._store.chain(header.key) is None:
+                raise
+            return None
+        return chain
 
     def _route(self, table: Table, header: Header, recipient: Recipient) -> Decision:
         return decide_node(table, recipient.code) if header.kind == KIND_NOTICE else decide(table, recipient.organ)

@@ -22,7 +22,7 @@ from node.core.custody import (
     Submission,
     SubmissionInfo,
 )
-from node.core.envelope import Envelope, Lane
+from node.core.envelope import Envelope, Header, Lane
 from node.core.identifier import OrgId
 from node.core.office import SentLine, Waiting
 from node.core.wire import Batch, EnvelopeVerdicts, PullRequest
@@ -83,7 +83,10 @@ class Signer(Protocol):
 
 
 class Verifier(Protocol):
-    """Checks that a header was signed by the node it names. Raises Refused(ORIGIN_SIGNATURE)."""
+    """Checks that a header was signed by the node it names (`verify`), or only that a chain is good (`vouch`). Both raise
+    Refused(ORIGIN_SIGNATURE)."""
+
+    def vouch(self, header: Header, chain_pem: bytes) -> None: ...
 
     def verify(self, envelope: Envelope, chain_pem: bytes, now_ms: int) -> None: ...
 

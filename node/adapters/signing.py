@@ -102,6 +102,12 @@ class Verifier:
         except InvalidSignature:
             raise _wrong("signature", header.key) from None
 
+    def vouch(self, header: Header, chain_pem: bytes) -> None:
+        """Whether this is a good chain for the key the header names; `Refused(ORIGIN_SIGNATURE)` if not. A relay asks before it
+        keeps a chain, so that nobody can put a bad one in the place of a good one."""
+        if header.key not in self._known:
+            self._learn(header, chain_pem)
+
     def _learn(self, header: Header, chain_pem: bytes) -> _Known:
         known = self._judge_chain(header, _chain(header, chain_pem))
         self._known[header.key] = known

@@ -358,7 +358,6 @@ def _read_envelope(payload: memoryview) -> Envelope:
     remaining, hops, attempts = _read_wrapper(bytes(payload[_PARTS.size : header_at]))
     header_bytes = bytes(payload[header_at:signature_at])
     envelope = open_envelope(header_bytes, bytes(payload[signature_at:]), remaining, hops, attempts)
-    _require_text(envelope)
     return envelope
 
 
@@ -376,16 +375,6 @@ def _read_hop(item: object) -> Hop:
     code, at_ms, bound_ms = item
     instant = Fields({"at": at_ms, "bound": bound_ms}, "wrapper.hops")
     return Hop(read_code(code, "wrapper.hops"), instant.whole("at"), instant.whole("bound"))
-
-
-def _require_text(envelope: Envelope) -> None:
-    """JSON can spell half a surrogate pair; no database and no office can hold it."""
-    header = envelope.header
-    texts = [header.document_id, header.doc_id, header.media, *header.refs, *(each.written for each in header.recipients)]
-    try:
-        "".join(texts).encode()
-    except UnicodeEncodeError:
-        raise _malformed("header", "", "UTF-8") from None
 
 
 # -- verdicts --------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import hashlib
 
 from hypothesis import strategies as st
 
-from node.core.envelope import BodyRef, Envelope, Header, Hop, Recipient, encode_header, open_envelope
+from node.core.envelope import TIME_MAX_MS, BodyRef, Envelope, Header, Hop, Recipient, encode_header, open_envelope
 from node.core.identifier import OrgId
 from node.core.package import Business, Priority
 
@@ -16,7 +16,7 @@ NODES = st.one_of(st.just(OrgId(())), CODES)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 DIGESTS = st.binary(max_size=4).map(lambda seed: hashlib.sha256(seed).hexdigest())
 UUIDS = st.uuids().map(str)
-TIMES = st.integers(0, 1 << 52)
+TIMES = st.integers(0, TIME_MAX_MS)
 RECIPIENTS = st.builds(Recipient, CODES, TEXTS, st.none() | CODES)
 
 HEADERS = st.builds(

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.core.envelope import RECIPIENTS_MAX, Hop, Recipient, encode_header, open_envelope
+from node.core.envelope import RECIPIENTS_MAX, TIME_MAX_MS, Hop, Recipient, encode_header, open_envelope
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
 from node.core.wire import (
@@ -61,7 +61,7 @@ BATCHES = st.builds(
     st.lists(st.binary(min_size=1, max_size=60), max_size=3).map(
         lambda ders: {hashlib.sha256(der).hexdigest(): chain_of(der) for der in ders}
     ),
-    st.integers(0, 1 << 53),
+    st.integers(0, TIME_MAX_MS),
 )
 VERDICT = st.one_of(
     st.just(Verdict(Outcome.TAKEN)),
@@ -74,8 +74,8 @@ VERDICTS = st.lists(SPOKEN, max_size=5, unique_by=lambda each: (each.origin, eac
 PULLS = st.builds(
     PullRequest,
     st.from_regex(r"[0-9A-Za-z-]{1,64}", fullmatch=True),
-    st.integers(0, 1 << 53),
-    st.integers(0, 1 << 53),
+    st.integers(0, TIME_MAX_MS),
+    st.integers(0, TIME_MAX_MS),
     VERDICTS,
     st.integers(0, 1 << 40),
     st.integers(0, 60_000),
@@ -267,7 +267,7 @@ def test_nesting_at_any_depth_is_refused_whoever_runs_out_of_stack_first(depth: 
 def test_half_a_surrogate_pair_in_a_text_is_refused_since_no_database_holds_it() -> None:
     header = encode_header(HEADER).replace("VB-ĐT/2026".encode(), b"\\ud800")
     data = MAGIC + SEQUENCE + envelope_frame(b'{"to":["H54"],"hops":[],"attempts":0}', header, b"s")
-    assert refusal(decode_batch, data).rule == "UTF-8"
+    assert refusal(decode_batch, data).element == "json"
 
 
 def many(count: int, recipients: int = 1) -> Batch:

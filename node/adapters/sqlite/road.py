@@ -168,11 +168,17 @@ def _settle_one(
             db.executemany(
                 "DELETE FROM body_peer WHERE digest=? AND neighbour=?", [(digest, neighbour) for digest in settlement.need]
             )
-            large = _any_file(db, settlement.need)
-            db.execute(
-                "UPDATE outbox SET state=?,in_doubt=0,due_ms=?,reason='' WHERE item=? AND state<>'held'",
-                ("body" if large else "waiting", settlement.due_ms if large else stamp.at_ms, item),
-            )
+            if _any_file(db, settlement.need):
+                db.execute(
+                    "UPDATE outbox SET state='body',in_doubt=0,due_ms=?,reason='' WHERE item=? AND state<>'held'",
+                    (settlement.due_ms, item),
+                )
+            else:  # the next offer carries it; asked for again and again, it waits longer each time
+                db.execute(
+                    "UPDATE outbox SET state='waiting',in_doubt=0,due_ms=?+CASE attempts WHEN 0 THEN 0 ELSE 100<<min(attempts,11) END,"
+                    "attempts=attempts+1,reason='' WHERE item=? AND state<>'held'",
+                    (stamp.at_ms, item),
+                )
         case Settled.HELD:
             hold(tx, item, reason, stamp)
             db.execute("UPDATE outbox SET in_doubt=? WHERE item=?", (int(settlement.was_in_doubt), item))

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import signal
+import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -285,7 +286,18 @@ class Application:
 
     def __init__(self, settings: config.NodeConfig) -> None:
         self._settings = settings
-        self._listeners: list[Listener] = []
+        self._listeners: dict[str, Listener] = {}
+        self._reloads: list[Callable[[], None]] = []
+
+    def reload(self) -> None:
+        """SIGHUP: read directory, trust and TLS files again; connections that are open go on. What cannot be read keeps its last
+        good state, with an error in the log. The signing key and the configuration itself need a restart."""
+        for step in self._reloads:
+            try:
+                step()
+            except (tls.TlsFileError, OSError, ValueError) as error:
+                log.error("not reloaded, the last good state stays", reason=str(error)[:500])
+        log.info("reloaded")
 
     async def serve(self, stop: asyncio.Event) -> None:
         settings = self._settings
@@ -298,7 +310,9 @@ class Application:
             if node.parent is not None:
                 link = HttpLink(settings.link, settings.node.zone, ground.clock)
                 closing.push_async_callback(link.close)
+                self._reloads.append(link.reload)
                 loops += uplink(settings, ground, node, link, chance.token())
+            self._reloads += [ground.surroundings.refresh, self._renew_contexts]
             operator = desk(settings, ground, node, store.size_bytes)
             apps = self._apps(ground, node, operator)
 
@@ -339,27 +353,37 @@ class Application:
     async def _open(self, apps: Mapping[str, web.Application]) -> None:
         settings = self._settings
         ports: dict[str, int] = {}
-        doors = (
-            ("link", settings.link, tls.link_server_context(settings.link.certificate, settings.link.key, settings.link.trust)),
-            ("office", settings.office, tls.office_server_context(settings.office.certificate, settings.office.key)),
-            ("admin", settings.admin, None),
-        )
-        for name, section, context in doors:
+        contexts = self._contexts()
+        sections: dict[str, config.Link | config.Office | config.Admin] = {
+            "link": settings.link,
+            "office": settings.office,
+            "admin": settings.admin,
+        }
+        for name, section in sections.items():
+            host, port, guards = section.listen_host, section.listen_port, _guards(settings, name)
             answer = malformed if name == "office" else None
-            listener = await listen(
-                apps[name], section.listen_host, section.listen_port, _guards(settings, name), context, answer
-            )
-            self._listeners.append(listener)
-            ports[f"{name}_port"] = listener.port
+            self._listeners[name] = await listen(apps[name], host, port, guards, contexts.get(name), answer)
+            ports[f"{name}_port"] = self._listeners[name].port
         run_file = settings.node.data_dir / "run.json"
         temporary = run_file.with_suffix(".tmp")
         temporary.write_text(json.dumps({"pid": os.getpid(), **ports}) + "\n", encoding="ascii")
         temporary.replace(run_file)
 
+    def _contexts(self) -> dict[str, ssl.SSLContext]:
+        link, office = self._settings.link, self._settings.office
+        return {
+            "link": tls.link_server_context(link.certificate, link.key, link.trust),
+            "office": tls.office_server_context(office.certificate, office.key),
+        }
+
+    def _renew_contexts(self) -> None:
+        for name, context in self._contexts().items():
+            self._listeners[name].context = context
+
     async def _close(self) -> None:
         """All at once: a request in progress on one does not hold the others open."""
         (self._settings.node.data_dir / "run.json").unlink(missing_ok=True)
-        await asyncio.gather(*(listener.close(STOP_GRACE_S) for listener in self._listeners))
+        await asyncio.gather(*(listener.close(STOP_GRACE_S) for listener in self._listeners.values()))
 
 
 async def _lay_ground(settings: config.NodeConfig, closing: AsyncExitStack) -> tuple[SqliteStore, Ground]:
@@ -484,4 +508,6 @@ async def _run(settings: config.NodeConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await Application(settings).serve(stop)
+    application = Application(settings)
+    loop.add_signal_handler(signal.SIGHUP, application.reload)
+    await application.serve(stop)

@@ -1,8 +1,7 @@
 """A campaign: every office writes to every other while nodes are killed, and a ledger of its own judges what came of it.
 
-Offices are independent clients that speak the VXP face and nothing else; what they send, were told and received stands in the
-`Ledger`, which no node ever sees. What must hold is judged from there, from the nodes' databases once they have stopped, and
-from their logs.
+What is sent is in `traffic`, who sends and receives in `offices`. What must hold is judged from their ledger, from the nodes'
+databases once they have stopped, and from their logs.
 
     with Tree(folder) as tree:
         campaign = Campaign(tree, Scale(documents=300, kills=30, minutes=10), seed=7)
@@ -13,413 +12,20 @@ from their logs.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import math
 import random
-import re
 import time
-import tomllib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
-from xml.etree import ElementTree
+from typing import Any
 
-from node.core.package import Business, Priority, Reference
-from tests.processes.letters import DATE, NO_ANSWER, connector_of, letter, status
-from tests.processes.tree import Late, Node, System, Tree, autopsy, eventually
-from tests.vxp_client import Unreadable, VxpClient, VxpFailed
+from tests.processes.offices import STATUSES, Ledger, News, Office
+from tests.processes.traffic import FILE_BYTES_MIN, Directory, Package, To, plan
+from tests.processes.tree import Late, Node, Tree, autopsy, eventually
 
-T = TypeVar("T")
-
-BYTES_MIN, FILE_BYTES_MIN, BYTES_MAX = 1_000, 132_000, 400_000
-"""From the second on a body is no row any more but a file that crosses each link by itself."""
-CALL_S = 30.0
-"""After this long a client gives a call up and sends it again; the SDK itself would wait for ever."""
-IDLE_S = 0.6
-"""Between two looks into an empty mailbox."""
 QUIET_S = 240.0
 """What may be left to do after the last fault must be done within this time."""
-STATUSES = ("01", "03", "06")
-
-NOT_HERE = "H41.77"
-"""Below a prefix of the tree, in no directory."""
-
-
-# --- what is sent ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class To:
-    """One Bên nhận of a package. organ: who must receive it; "" where it must be refused, for this reason."""
-
-    written: str
-    code: str
-    organ: str
-    refusal: str = ""
-
-
-@dataclass(slots=True)
-class Package:
-    """One package of the plan and what became of it at the door. at: the share of the storm after which it may leave, 0..1.
-
-    doc_id: what the office was told; ended: it got a final answer (doc_id or refusal). first_s: custody, by the campaign's clock.
-    """
-
-    number: int
-    system: System
-    sender: str
-    to: tuple[To, ...]
-    size: int
-    business: Business
-    priority: Priority
-    document_id: str
-    at: float
-    digest: str = ""
-    doc_id: str = ""
-    refusal: str = ""
-    text: str = ""
-    tries: int = 0
-    ended: bool = False
-
-    @property
-    def notation(self) -> str:
-        return f"{self.number}/CV-TH"
-
-    @property
-    def good(self) -> list[To]:
-        return [to for to in self.to if to.organ]
-
-    @property
-    def organs(self) -> set[str]:
-        return {to.organ for to in self.good}
-
-    def content(self, seed: int) -> bytes:
-        """The same bytes at each call; no two packages alike."""
-        return letter(
-            self.sender,
-            *(to.written for to in self.to),
-            number=self.number,
-            size=self.size,
-            document_id=self.document_id,
-            priority=self.priority,
-            business=self.business,
-            seed=seed,
-        )
-
-
-class Directory:
-    """Who receives for whom, read from the tree's own topology file: what an office knows before it sends."""
-
-    def __init__(self, topology: Path, systems: Sequence[System]) -> None:
-        tree = tomllib.loads(topology.read_text())
-        self.axis = tree["axis"]["code"]
-        self._organs = {organ["code"]: organ for organ in tree["organs"]}
-        self.served = {code: system for system in systems for code in system.codes}
-        self.closed = self._with("da-dong")
-        self.locked = self._with("tam-khoa")
-        waiting = self._with("chua-ket-noi")
-        self.focal = [code for code in waiting if self._receiver_for(code)]
-        self.unconnected = [code for code in waiting if not self._receiver_for(code)]
-
-    def _with(self, connection: str) -> list[str]:
-        return [code for code, organ in self._organs.items() if organ["connection"] == connection]
-
-    def _receiver_for(self, code: str) -> str:
-        for superior in sorted(self.served, key=len, reverse=True):
-            for prefix in self._organs[superior].get("receives_for", ()):
-                if code != superior and (code == prefix or code.startswith(prefix + ".")):
-                    return superior
-        return ""
-
-    def judge(self, code: str, written: str = "") -> To:
-        """What must happen to this code. # QĐ 28/2018 Điều 7.1, 8.2, 21.2"""
-        written = written or code
-        if code in self.served:
-            return To(written, code, code)
-        if code in self.focal:
-            return To(written, code, self._receiver_for(code))
-        for codes, reason in ((self.closed, "closed"), (self.locked, "locked"), (self.unconnected, "not-connected")):
-            if code in codes:
-                return To(written, code, "", f"recipient-{reason}")
-        return To(written, code, "", "recipient-unknown")
-
-    def bad(self, rng: random.Random) -> To:
-        return self.judge(rng.choice([*self.closed, *self.locked, *self.unconnected, NOT_HERE]))
-
-    def old_form(self, code: str) -> str:
-        """The 13-character form of a code that has one, else the code itself. # QCVN 102:2016"""
-        groups = code.split(".")
-        widths = [len(group) for group in groups]
-        if widths[0] != 3 or any(width != 2 for width in widths[1:]) or len(groups) > 4:
-            return code
-        return ".".join([*["000", "00", "00"][: 4 - len(groups)], *reversed(groups[1:]), groups[0]])
-
-
-def plan(directory: Directory, documents: int, rng: random.Random) -> list[Package]:
-    """Every office system to every other, round after round, in a shuffled order; and the cases that are not plain."""
-    systems = list(dict.fromkeys(directory.served.values()))
-    pairs = [(a, b) for a in systems for b in systems if a is not b]
-    packages: list[Package] = []
-    while len(packages) < documents:
-        rng.shuffle(pairs)
-        for number, (a, b) in enumerate(pairs[: documents - len(packages)], len(packages) + 1):
-            packages.append(_package(directory, number, a, b, rng))
-    for package in packages:
-        package.at = 0.95 * package.number / documents
-    _make_updates(packages, rng)
-    return packages
-
-
-def _package(directory: Directory, number: int, a: System, b: System, rng: random.Random) -> Package:
-    code = rng.choice(b.codes)
-    to = [directory.judge(code, directory.old_form(code) if rng.random() < 0.15 else "")]
-    chance = rng.random()
-    if chance < 0.15:  # several Bên nhận, also two of one system, also one its superior receives for
-        others = rng.sample([*directory.served, *directory.focal], rng.randint(1, 5))
-        to += [directory.judge(other) for other in others if other != code]
-    if 0.10 < chance < 0.22:
-        to.insert(rng.randint(0, len(to)), directory.bad(rng))
-    if 0.22 < chance < 0.26:
-        to = [directory.bad(rng)]
-    return Package(
-        number,
-        a,
-        rng.choice(a.codes),
-        tuple(to),
-        _size(rng),
-        Business.NEW,
-        Priority(rng.choice((0, 0, 0, 0, 0, 0, 1, 2, 3, 4))),
-        f"{rng.getrandbits(64):016x}-{number}",
-        0.0,
-    )
-
-
-def _size(rng: random.Random) -> int:
-    """A third are files; the others of every order of magnitude."""
-    if rng.random() < 0.3:
-        return rng.randint(FILE_BYTES_MIN, BYTES_MAX)
-    return int(math.exp(rng.uniform(math.log(BYTES_MIN), math.log(FILE_BYTES_MIN))))
-
-
-def _make_updates(packages: list[Package], rng: random.Random) -> None:
-    """One in ten corrects an earlier package of the same system: same receivers, same DocumentId."""
-    earlier: dict[str, Package] = {}
-    for package in packages:
-        first = earlier.get(package.system.id)
-        if first is not None and rng.random() < 0.1:
-            package.business = Business.UPDATE
-            package.sender, package.to, package.document_id = first.sender, first.to, first.document_id
-        else:
-            earlier[package.system.id] = package
-
-
-# --- what came of it ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Item:
-    """One docId laid before one office system."""
-
-    system: str
-    doc_id: str
-    to: tuple[str, ...]
-    digest: str = ""
-    package: int = 0
-    done: bool = False
-    reported: int = 0
-
-
-@dataclass(slots=True)
-class News:
-    """One status package laid before one office system: code, organ that speaks, the docId it speaks of."""
-
-    system: str
-    doc_id: str
-    digest: str
-    code: str
-    organ: str
-    about: str
-    done: bool = False
-
-
-class Ledger:
-    """All the campaign knows. wrong: what must never happen, as sentences; counts: what happened how often."""
-
-    def __init__(self) -> None:
-        self.packages: list[Package] = []
-        self.document_ids: Counter[str] = Counter()
-        self.by_digest: dict[str, Package] = {}
-        self.items: dict[tuple[str, str], Item] = {}
-        self.news: dict[tuple[str, str], News] = {}
-        self.lines: dict[str, list[dict[str, Any]]] = {}
-        self.statuses_sent: dict[str, str] = {}
-        self.wrong: list[str] = []
-        self.counts: Counter[str] = Counter()
-
-    def bad(self, sentence: str) -> None:
-        self.wrong.append(sentence)
-
-
-# --- offices -----------------------------------------------------------------------------------------------------------
-
-
-class Office:
-    """One office system: hands in its packages in turn, collects, confirms, reports 01, 03, 06, and reads what comes home.
-
-    hangups: the share of calls that the client itself breaks off in the middle, as a crashing connector does.
-    """
-
-    def __init__(self, system: System, ledger: Ledger, tree: Tree, seed: int, hangups: float) -> None:
-        self.system = system
-        self._ledger = ledger
-        self._tree = tree
-        self._seed = seed
-        self._rng = random.Random(f"{seed}/{system.id}")
-        self._hangups = hangups
-        self.busy = True
-
-    def client(self) -> VxpClient:
-        return connector_of(self._tree, self.system, CALL_S)
-
-    async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The same call until it is answered. FAIL is an answer."""
-        while True:
-            hang_up = self._rng.random() < self._hangups
-            try:
-                async with asyncio.timeout(self._rng.uniform(0.001, 0.06) if hang_up else CALL_S):
-                    return await call()
-            except NO_ANSWER:
-                self._ledger.counts["hung up" if hang_up else "unanswered"] += 1
-            except Unreadable as error:
-                self._ledger.bad(f"{self.system.id}: an answer no SDK can read: {error}")
-            await asyncio.sleep(self._rng.uniform(0.02, 0.3))  # a connector's pause before it tries again
-
-    async def send_all(self, progress: Callable[[], float]) -> None:
-        async with self.client() as client:
-            for package in [each for each in self._ledger.packages if each.system is self.system]:
-                await eventually(lambda at=package.at: progress() >= at, "its turn", 3600)  # type: ignore[misc]
-                await self.send(client, package)
-
-    async def send(self, client: VxpClient, package: Package) -> None:
-        content = package.content(self._seed)
-        package.digest = hashlib.sha256(content).hexdigest()
-        self._ledger.by_digest[package.digest] = package
-
-        async def once() -> dict[str, Any]:
-            package.tries += 1
-            return await client.send(content, package.sender)
-
-        answer = await self.insist(once)
-        package.text = answer["ErrorDesc"]
-        if answer["status"] == "OK":
-            package.doc_id = answer["DocId"]
-            if self._rng.random() < 0.1:
-                await self._send_again(package, once)
-        else:
-            package.refusal = "".join(re.findall(r"\[([a-z-]+)\]\s*$", package.text)) or package.text or "?"
-        package.ended = True
-
-    async def _send_again(self, package: Package, once: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-        """A connector that forgot the answer: the same file within 24 h is the same document."""
-        again = await self.insist(once)
-        self._ledger.counts["sent twice"] += 1
-        if again["DocId"] != package.doc_id:
-            self._ledger.bad(f"package {package.number}: DocId {package.doc_id}, and for the same file {again['DocId']}")
-
-    async def collect_all(self) -> None:
-        async with self.client() as client:
-            while True:
-                found = await self.insist(lambda: client.received("edoc"))
-                for line in found:
-                    await self._collect(client, line)
-                self.busy = bool(found)
-                await asyncio.sleep(0 if found else IDLE_S)
-
-    async def _collect(self, client: VxpClient, line: Mapping[str, Any]) -> None:
-        key = (self.system.id, str(line["docId"]))
-        item = self._ledger.items.setdefault(key, Item(*key, tuple(str(line["to"]).split(";"))))
-        if item.done:
-            self._ledger.bad(f"{self.system.id}: {item.doc_id} was confirmed and is offered again")
-            return
-        try:
-            content = await self.insist(lambda: client.get(item.doc_id))
-        except VxpFailed as failed:
-            self._ledger.bad(f"{self.system.id}: listed {item.doc_id} cannot be fetched: {failed}")
-            return
-        item.digest = hashlib.sha256(content).hexdigest()
-        package = self._ledger.by_digest.get(item.digest)
-        if package is None:
-            self._ledger.bad(f"{self.system.id}: {item.doc_id} has bytes that nobody sent")
-            return
-        item.package = package.number
-        await self._done(client, item.doc_id)
-        item.done = True
-        await self._report(client, item, package)
-
-    async def _done(self, client: VxpClient, doc_id: str) -> None:
-        answer = await self.insist(lambda: client.update(doc_id, "done"))
-        if answer["status"] != "OK":
-            self._ledger.bad(f"{self.system.id}: done for {doc_id} is answered {answer['ErrorDesc']}")
-
-    async def _report(self, client: VxpClient, item: Item, package: Package) -> None:
-        """The statuses of the receiving organ, each a package of its own; the document named in one of three ways."""
-        organ = next(iter({to.organ for to in package.good if to.code in item.to} & set(self.system.codes)), "")
-        if not organ:
-            self._ledger.bad(f"{self.system.id}: {item.doc_id} is for {item.to}, none of ours in package {package.number}")
-            return
-        unique = package.number % 2 == 0 and self._ledger.document_ids[package.document_id] == 1
-        about = Reference(package.sender, package.notation, DATE, package.document_id if unique else item.doc_id)
-        for code in STATUSES:
-            content = status(organ, about, code, f"{item.doc_id}/{organ}", int(time.time() * 1000))
-            answer = await self.insist(lambda content=content: client.send(content, organ, "status"))  # type: ignore[misc]
-            if answer["status"] != "OK":
-                self._ledger.bad(f"{self.system.id}: status {code} for {item.doc_id} is refused: {answer['ErrorDesc']}")
-            self._ledger.statuses_sent[hashlib.sha256(content).hexdigest()] = f"{package.number}/{organ}/{code}"
-            item.reported += 1
-
-    async def read_all(self) -> None:
-        """The statuses that come home."""
-        async with self.client() as client:
-            while True:
-                found = await self.insist(lambda: client.received("status"))
-                for line in found:
-                    await self._read(client, str(line["docId"]))
-                await asyncio.sleep(0 if found else IDLE_S)
-
-    async def _read(self, client: VxpClient, doc_id: str) -> None:
-        key = (self.system.id, doc_id)
-        if key in self._ledger.news and self._ledger.news[key].done:
-            self._ledger.bad(f"{self.system.id}: status {doc_id} was confirmed and is offered again")
-            return
-        try:
-            content = await self.insist(lambda: client.get(doc_id))
-        except VxpFailed as failed:
-            self._ledger.bad(f"{self.system.id}: listed status {doc_id} cannot be fetched: {failed}")
-            return
-        news = self._ledger.news.setdefault(key, _news(self.system.id, doc_id, content))
-        await self._done(client, doc_id)
-        news.done = True
-
-    async def sent(self) -> list[dict[str, Any]]:
-        """All lines of the sent list."""
-        async with self.client() as client:
-            return await self.insist(client.sent)
-
-
-def _news(system: str, doc_id: str, content: bytes) -> News:
-    def text(name: str, below: str = "") -> str:
-        found = root.find(f".//{{*}}{below}/{{*}}{name}" if below else f".//{{*}}{name}")
-        return (found.text or "") if found is not None else ""
-
-    root = ElementTree.fromstring(content)
-    digest = hashlib.sha256(content).hexdigest()
-    return News(system, doc_id, digest, text("StatusCode"), text("OrganId", "From"), text("DocumentId", "ResponseFor"))
-
-
-# --- faults ------------------------------------------------------------------------------------------------------------
 
 
 class Storm:
@@ -483,9 +89,6 @@ class Storm:
         self.kills += 1
         self._counts["killed"] += 1
         self._counts[f"killed {node.code or 'hub'}"] += 1
-
-
-# --- the whole ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -584,7 +187,8 @@ class Campaign:
 
     def judge(self) -> list[str]:
         """What broke, as sentences; [] is a clean campaign. Call it when the tree has stopped."""
-        return [*self.ledger.wrong, *self._undone(), *self._at_the_door(), *self._doubled(), *self._told(), *self._inside()]
+        judges = (self._undone, self._at_the_door, self._doubled, self._overtaken, self._told, self._inside)
+        return [*self.ledger.wrong, *(sentence for judge in judges for sentence in judge())]
 
     def _at_the_door(self) -> Iterator[str]:
         """Refused at once and by name; one bad receiver does not stop the others."""
@@ -626,6 +230,17 @@ class Campaign:
         refused = {package.document_id for package in self.ledger.packages if len(package.good) < len(package.to)}
         if news.code != "02" or news.organ != self.directory.axis or news.about not in refused:
             yield f"{news.system}: a status {news.code} from {news.organ} that no office sent (about {news.about})"
+
+    def _overtaken(self) -> Iterator[str]:
+        """What corrects a document comes after it. # architecture, decision 9"""
+        last: dict[tuple[str, str], int] = {}
+        for item in self.ledger.items.values():  # in the order in which they were first seen
+            package = self.ledger.packages[item.package - 1]
+            for code in item.to:
+                before = last.get((package.document_id, code), 0)
+                if before > item.package > 0:
+                    yield f"package {item.package} came to {code} after {before}, which corrects it"
+                last[package.document_id, code] = max(before, item.package)
 
     def _told(self) -> Iterator[str]:
         """The sender sees every receiver's end: collected and 06, or why not."""

@@ -54,6 +54,7 @@ class Neighbour:
     code: OrgId
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     turn: Turn = field(default_factory=Turn)
+    looked_ms: int = 0
     chains: set[str] = field(default_factory=set)
     alone: int = 0
     up: bool = False
@@ -119,6 +120,7 @@ class Forwarder:
 
     async def offer(self, neighbour: Neighbour, bytes_max: int) -> tuple[list[Offered], Batch] | None:
         """Cut the next batch and mark its rows as offered; None when nothing is due."""
+        neighbour.looked_ms = self._clock.utc_ms()
         lanes = await self._store.candidates(neighbour.code, PER_LANE)
         rows, turn = cut_batch(
             lanes,
@@ -152,8 +154,8 @@ class Forwarder:
         return Batch(envelopes, await self._store.inline_bodies(neighbour.code, digests), chains)
 
     async def due_in_s(self, neighbour: Neighbour) -> float | None:
-        """Seconds until a row that waits becomes due; None when none does."""
-        due_ms = await self._store.next_due(neighbour.code)
+        """Seconds until a row that was not due at the last look becomes so (0: it has, meanwhile); None when none does."""
+        due_ms = await self._store.next_due(neighbour.code, neighbour.looked_ms)
         return None if due_ms is None else max(0.0, (due_ms - self._clock.utc_ms()) / 1000)
 
     async def wait(self, neighbour: Neighbour, most_s: float | None) -> None:
@@ -275,10 +277,10 @@ class Forwarder:
             else:
                 await self._unconfirmed(child, offered, anew)
         if anew:
+            await self._store.session_began(child.code)
             child.session = request.session
             child.chains.clear()
             child.served.clear()
-            await self._store.session_began(child.code)
 
     async def _unconfirmed(self, child: Neighbour, offered: Sequence[Offered], anew: bool) -> None:
         """The child asks again without a word on the last batch: its reply, or ours, was lost, and the batch is offered again at

@@ -215,20 +215,26 @@ class Uplink:
         while True:
             sha256, _lane, _size = await self._uploads.next()
             try:
-                await self._upload(sha256)
+                tries = await self._try_upload(sha256, tries)
             except Deferred as failure:
                 failures = await self._pause(failures, failure, lost=failure.reason is not Reason.DISK_FULL)
                 continue
-            except Refused as refusal:
-                tries += 1
-                if tries < BODY_TRIES_MAX and await self._intact(sha256):
-                    continue
-                # Our own copy is damaged, or the parent will not have it: a person must look. # QĐ 28/2018 Điều 6.1
-                held = await self._store.hold_body(self._parent, sha256, refusal.reason.value)
-                self._tally.add("truc_held_total", held, reason=refusal.reason.value)
-                log.error("body cannot cross", neighbour=str(self._parent), reason=refusal.reason.value, body=sha256, count=held)
-            failures = tries = 0
-            self._uploads.done(sha256)
+            failures = 0
+            if not tries:
+                self._uploads.done(sha256)
+
+    async def _try_upload(self, sha256: str, tries: int) -> int:
+        """One try; returns how many have failed by now, 0 when there is nothing left to do."""
+        try:
+            await self._upload(sha256)
+        except Refused as refusal:
+            if tries + 1 < BODY_TRIES_MAX and await self._intact(sha256):
+                return tries + 1
+            # Our own copy is damaged, or the parent will not have it: a person must look. # QĐ 28/2018 Điều 6.1
+            held = await self._store.hold_body(self._parent, sha256, refusal.reason.value)
+            self._tally.add("truc_held_total", held, reason=refusal.reason.value)
+            log.error("body cannot cross", neighbour=str(self._parent), reason=refusal.reason.value, body=sha256, count=held)
+        return 0
 
     async def _upload(self, sha256: str) -> None:
         found = await self._store.body_bytes(sha256)

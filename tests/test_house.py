@@ -127,6 +127,7 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "node.core.custody": "",  # values without behaviour
     "node.core.errors": "",
     "node.core.health": "",
+    "node.core.office": "",
     "node.core.package": "tests/documents/test_edxml.py",
     "node.ports": "",  # protocols
     "node.__main__": "tests/test_cli.py",

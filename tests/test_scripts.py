@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / "scripts"
-COMMANDS = ("setup", "test", "demo", "lock")
+COMMANDS = sorted(path.name for path in SCRIPTS.iterdir() if path.suffix != ".lock")
 PLAIN_PATH = "/usr/bin:/bin"
 
 

@@ -1,7 +1,7 @@
 """A small tree of real nodes in one process: real stores, folders, signatures, duties; only the links are in memory.
 
-What goes wrong on a link is said in advance (`Line.faults`), and nothing waits for the host's clock: the nodes share one clock
-that stands where it is put, and `Tree.until` asks again whenever something was committed or called.
+What goes wrong on a link is said in advance (`Line.faults`). The nodes share one clock that stands where it is put until their
+loops run. `Tree.until` asks again whenever something was committed or called; nothing sleeps and hopes.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -112,6 +113,19 @@ def _holder(code: OrgId) -> Holder:
 # --- a link in memory ------------------------------------------------------------------------------------------------------
 
 
+class Time(Clock):
+    """The clock of a whole tree: it stands where it is put (`now_ms`) until `go`, and from then on keeps pace with the host's."""
+
+    _since: float | None = None
+
+    def go(self) -> None:
+        if self._since is None:
+            self._since = time.monotonic()
+
+    def utc_ms(self) -> int:
+        return self.now_ms + (0 if self._since is None else int(1000 * (time.monotonic() - self._since)))
+
+
 @dataclass
 class Line:
     """A child's link. faults: per call, what happens to the next ones; down: nothing leaves the child.
@@ -126,6 +140,7 @@ class Line:
     down: bool = False
     faults: dict[str, deque[str | Exception]] = field(default_factory=dict)
     calls: list[tuple[str, Any]] = field(default_factory=list)
+    _open: set[asyncio.Task[Any]] = field(default_factory=set)
 
     limits = limits_for(1 << 20, 500)
 
@@ -157,7 +172,7 @@ class Line:
     async def get_body(self, sha256: str, offset: int, length: int) -> bytes:
         return await self._call("get", (offset, length), lambda: self.door.get_body(self.child, sha256, offset, length))
 
-    async def _call(self, name: str, detail: Any, call: Callable[[], Awaitable[T]]) -> T:
+    async def _call(self, name: str, detail: Any, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         await asyncio.sleep(0)  # as every call over a network, this one lets the others go on
         self.calls.append((name, detail))
         waiting = self.faults.get(name)
@@ -178,14 +193,27 @@ class Line:
         finally:
             self.stirred.set()
 
-    async def _served(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _served(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What a real listener and client make of the parent's word."""
+        task = asyncio.create_task(call())
+        self._open.add(task)
         try:
-            return await call()
+            return await task
         except (Refused, Deferred):
             raise
+        except asyncio.CancelledError:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise
+            raise Deferred(0, in_doubt=True) from None  # the line was cut
         except Exception as error:
             raise Deferred(0, in_doubt=True) from error
+        finally:
+            self._open.discard(task)
+
+    def cut(self) -> None:
+        """Every call in progress ends without an answer."""
+        for task in list(self._open):
+            task.cancel()
 
 
 class _Chance(random.Random):
@@ -261,7 +289,8 @@ class Site:
         self.uplink = loops[0].__self__  # type: ignore[attr-defined]
 
     def run(self, *names: str) -> None:
-        """Start the loops towards the parent, or only those named: push, pull, uploads, downloads."""
+        """Start the loops towards the parent, or only those named: push, pull, uploads, downloads. Then time passes."""
+        self.tree.clock.go()
         for name in names or ("push", "pull", "uploads", "downloads"):
             self._tasks.append(asyncio.create_task(getattr(self.uplink, f"run_{name}")()))
 
@@ -335,7 +364,7 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.clock = Clock()
+        self.clock = Time()
         self.stirred = asyncio.Event()
         self.sites: dict[OrgId, Site] = {}
 
@@ -373,6 +402,11 @@ class Tree:
         """A node dies and starts again; its neighbours' calls then meet the new one."""
         site = self[code]
         running = len(site._tasks) > 1
+        lines = [self[other.code].line for other in NODES if other.parent == code and other.code in self.sites]
+        before = [line.down for line in lines]
+        for line in lines:
+            line.down = True
+            line.cut()
         await site.close()
         await site.open()
         node = next(each for each in NODES if each.code == code)
@@ -380,9 +414,8 @@ class Tree:
             site.connect(self.door(node.parent))
             if running:
                 site.run()
-        for other in NODES:
-            if other.parent == code and other.code in self.sites:
-                self[other.code].line.door = self.door(code)
+        for line, down in zip(lines, before, strict=True):
+            line.door, line.down = self.door(code), down
         return site
 
     async def until(self, question: Callable[[], Any], what: str = "") -> Any:
@@ -479,7 +512,7 @@ def document(
     *to: str,
     sender: str = "000.00.00.H41",
     number: str = "12",
-    document_id: str = "000.00.00.H41,2031/03/01,12",
+    document_id: str | None = None,
     priority: Priority = Priority.NORMAL,
     business: Business = Business.NEW,
     content: bytes = b"%PDF-1.7 van ban",
@@ -488,7 +521,7 @@ def document(
         DocumentMessage(
             sender=Party(sender, "Bên gửi"),
             recipients=tuple(Party(code, f"Bên nhận {code}") for code in to),
-            document_id=document_id,
+            document_id=f"{sender},2031/03/01,{number}" if document_id is None else document_id,
             number=number,
             notation="UBND-VX",
             date="2031/03/01",

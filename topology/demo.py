@@ -332,9 +332,12 @@ async def _stay(ready: Mapping[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all as expected, 1 not, 130 stopped before the end."""
-    parser = argparse.ArgumentParser(prog="scripts/demo", description="Bảy nút trên máy này, gói tin đi qua các nút, từng chặng.")
-    parser.add_argument("--stay", action="store_true", help="giữ cây chạy tiếp và in các địa chỉ, đến khi Ctrl-C")
-    parser.add_argument("--dir", type=Path, help="thư mục của cây (mặc định: thư mục tạm, xóa khi xong)")
+    about = "Bảy nút trên máy này, gói tin đi qua các nút, từng chặng."
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=about, add_help=False)
+    options = parser.add_argument_group("tùy chọn")
+    options.add_argument("--stay", action="store_true", help="giữ cây chạy tiếp và in các địa chỉ, đến khi Ctrl-C")
+    options.add_argument("--dir", type=Path, help="thư mục của cây (mặc định: thư mục tạm, xóa khi xong)")
+    options.add_argument("-h", "--help", action="help", help="in phần trợ giúp này")
     given = parser.parse_args(arguments)
     folder = given.dir or Path(tempfile.mkdtemp(prefix="truc-demo-"))
     code = 1

@@ -346,11 +346,12 @@ async def test_a_row_is_offered_when_it_is_due(at: Opened) -> None:
     item = await put(at)
     await at.settle(UNIT, Settled.LATER, await at.offer(UNIT), due_ms=_DUE)
     assert await at.waiting_for(UNIT) == []
-    assert await at.store.next_due(UNIT) == _DUE
-    assert await at.store.next_due(OTHER_UNIT) is None
+    assert await at.store.next_due(UNIT, NOW_MS) == _DUE
+    assert await at.store.next_due(OTHER_UNIT, NOW_MS) is None
     at.clock.now_ms = _DUE
     assert await at.waiting_for(UNIT) == [item]
-    assert await at.store.next_due(UNIT) is None
+    assert await at.store.next_due(UNIT, _DUE - 1) == _DUE, "asked for what was not due at the last look"
+    assert await at.store.next_due(UNIT, _DUE) is None
 
 
 async def test_a_due_time_further_off_than_any_wait_means_now(at: Opened) -> None:

@@ -57,10 +57,10 @@ def _senders(db: sqlite3.Connection, neighbour: str, lane: Lane) -> list[str]:
     return [sender for (sender,) in cursor]
 
 
-def next_due(db: sqlite3.Connection, neighbour: str, now_ms: int) -> int | None:
-    """When the next row that is not yet due becomes so (UTC ms); None when there is none."""
+def next_due(db: sqlite3.Connection, neighbour: str, after_ms: int) -> int | None:
+    """When the next row that was not yet due at after_ms becomes so (UTC ms); None when there is none."""
     (due_ms,) = db.execute(
-        "SELECT min(due_ms) FROM outbox WHERE neighbour=? AND state IN ('waiting','body') AND due_ms>?", (neighbour, now_ms)
+        "SELECT min(due_ms) FROM outbox WHERE neighbour=? AND state IN ('waiting','body') AND due_ms>?", (neighbour, after_ms)
     ).fetchone()
     return due_ms if isinstance(due_ms, int) else None
 

@@ -156,9 +156,8 @@ class SqliteStore:
         now_ms = self._clock.utc_ms()
         return await self._ask(lambda db: road.candidates(db, str(neighbour), now_ms, per_lane))
 
-    async def next_due(self, neighbour: OrgId) -> int | None:
-        now_ms = self._clock.utc_ms()
-        return await self._ask(lambda db: road.next_due(db, str(neighbour), now_ms))
+    async def next_due(self, neighbour: OrgId, after_ms: int) -> int | None:
+        return await self._ask(lambda db: road.next_due(db, str(neighbour), after_ms))
 
     async def offer(self, neighbour: OrgId, items: Sequence[int]) -> list[Offered]:
         return await self._do(lambda tx: road.offer(tx, str(neighbour), items))

@@ -274,4 +274,7 @@ def _asked(fields: str) -> str:
 
 
 def _short(reason: str) -> str:
-    return words.label("reason", reason) if reason in set(Reason) else reason
+    if reason in set(Reason):
+        return words.label("reason", reason)
+    key, _, why = reason.partition(": ")
+    return f"{words.label('hold', key)}: {why}" if why else words.label("hold", key)

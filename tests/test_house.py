@@ -131,8 +131,8 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "node.core.package": "tests/documents/test_edxml.py",
     "node.ports": "",  # protocols
     "node.__main__": "tests/test_cli.py",
-    "node.app": "tests/processes/test_sandbox.py",  # constructors; whole nodes try them
     "node.cli": "tests/test_cli.py",  # one command, tried as its users do
+    **dict.fromkeys(("node.adapters.chance", "node.adapters.clock"), "tests/adapters/test_chance_and_clock.py"),
     "node.adapters.sqlite": "tests/contracts/test_store.py",  # one store, tried as what it owes its caller
     "node.adapters.http.link_client": "tests/adapters/test_link_http.py",  # two ends of one wire
     "node.adapters.http.link_server": "tests/adapters/test_link_http.py",

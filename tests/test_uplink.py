@@ -62,7 +62,23 @@ async def test_a_package_crosses_four_nodes_unchanged_and_its_statuses_come_home
 
     await tree.until(home)
     assert await tree[H54].inbox("thai-binh") == []
-    assert empty(*tree.sites.values())
+    await tree.until(lambda: empty(*tree.sites.values()))
+
+
+async def test_three_identities_are_never_mixed(tree: Tree) -> None:
+    """Decision 1: one envelope id over all hops; a docId for each accepted package; a DocumentId kept as sent, which may come
+    again (a corrected resend reuses it) and is never a reason to think a document known."""
+    tree.run()
+    sent = [
+        await tree[H41].send("ubnd-41", document("H54.02", document_id="000.00.00.H41,2031/03/01,12", number=number))
+        for number in ("12", "12 (đính chính)")
+    ]
+    found = await arrived(tree, 2)
+    assert [line.doc_id for line in found] == [each.doc_id for each in sent]
+    seen = [tree[code].rows("SELECT id,doc_id,document_id FROM envelope ORDER BY seq") for code in (H41, HUB, H54)]
+    assert seen[0] == seen[1] == seen[2]
+    assert {document_id for _, _, document_id in seen[0]} == {"000.00.00.H41,2031/03/01,12"}
+    assert len({name for id_, doc_id, _ in seen[0] for name in (id_, doc_id)}) == 4
 
 
 async def test_every_node_on_the_way_has_its_instant_in_the_hops(tree: Tree) -> None:

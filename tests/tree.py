@@ -250,13 +250,13 @@ class Site:
     signer: Signer
     verifier: Verifier
     tally: Tally
-    store: SqliteStore = field(init=False)
-    bodies: FolderBodies = field(init=False)
-    surroundings: app.Surroundings = field(init=False)
-    duties: app.Duties = field(init=False)
-    ground: app.Ground = field(init=False)
-    uplink: Uplink = field(init=False)
-    line: Line = field(init=False)
+    store: SqliteStore = field(init=False, repr=False)
+    bodies: FolderBodies = field(init=False, repr=False)
+    surroundings: app.Surroundings = field(init=False, repr=False)
+    duties: app.Duties = field(init=False, repr=False)
+    ground: app.Ground = field(init=False, repr=False)
+    uplink: Uplink = field(init=False, repr=False)
+    line: Line = field(init=False, repr=False)
     _connections: list[ThreadConnection] = field(default_factory=list)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _starts: int = 0

@@ -1,0 +1,259 @@
+"""The operator's desk: what it shows of a node, and what a person may do there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node import app
+from node.core.errors import Reason, Refused
+from node.core.tally import METRICS, Kind
+from node.core.wire import EnvelopeVerdicts, Outcome, PullRequest, Verdict
+from node.desk import EXPIRY_WARN_MS, SILENT_MS, Desk
+from tests.tree import H41, H54, HUB, Site, Tree, document, planted, status
+
+
+@pytest.fixture
+async def tree(tmp_path: Path) -> AsyncIterator[Tree]:
+    async with planted(tmp_path) as found:
+        yield found
+
+
+def desk(site: Site) -> Desk:
+    return app.desk(site.settings, site.ground, site.duties, site.store.size_bytes)
+
+
+async def hold(site: Site) -> str:
+    """A document of ubnd-41 is held on its way to the hub; returns its item."""
+    await site.send("ubnd-41", document("H54.02", number="99"))
+    site.line.fault("push", *[Refused(Reason.WIRE_MALFORMED, "batch")] * 10)
+    for _ in range(10):
+        site.tree.clock.now_ms += 300_000
+        await site.uplink._push(0)
+    (row,) = await desk(site).held(0, 10)
+    return str(row["item"])
+
+
+async def codes(site: Site) -> list[str]:
+    return [problem["code"] for problem in (await desk(site).status())["problems"]]
+
+
+# --- how it is ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_quiet_hub_is_well(tree: Tree) -> None:
+    found = await desk(tree[HUB]).status()
+    assert (found["health"], found["parent"], found["held"], found["problems"]) == ("ok", None, 0, [])
+    assert (found["node"], found["code"], found["epoch"]) == ("Trục liên thông văn bản quốc gia", "", 1)
+    assert [(child["code"], child["name"], child["up"]) for child in found["children"]] == [
+        ("H41", "Trục tỉnh Nghệ An", False),
+        ("H54", "Trục tỉnh Thái Bình", False),
+    ]
+
+
+async def test_a_lost_parent_is_a_warning_and_documents_wait(tree: Tree) -> None:
+    """Store and forward: ready all the same. # Decision 8"""
+    site = tree[H41]
+    site.line.down = True
+    await site.send("ubnd-41", document("H54.02"))
+    await site.uplink._push(0)
+    tree.clock.now_ms += 3_700_000
+    found = await desk(site).status()
+    assert found["health"] == "warning"
+    assert [problem["code"] for problem in found["problems"]] == ["parent-down", "outbox-old"]
+    assert all(problem["text"] and problem["command"] for problem in found["problems"])
+    assert found["outbox"] == {"depth": 1, "oldest_age_s": 3700.0}
+    assert found["parent"]["up"] is False
+    checks = {check.name: check.state for check in await desk(site).checks()}
+    assert checks == {"database": "+", "disk": "+", "parent": "!", "held": "+", "systems": "+"}
+
+
+async def test_a_parent_that_answers_and_a_child_that_calls_are_up(tree: Tree) -> None:
+    site = tree[H41]
+    await site.send("ubnd-41", document("H54.02"))
+    await site.uplink._push(0)
+    assert (await desk(site).status())["parent"]["up"] is True
+    (first, _) = (await desk(tree[HUB]).status())["children"]
+    assert (first["code"], first["up"], first["last_seen_ms"]) == ("H41", True, tree.clock.now_ms)
+    tree.clock.now_ms += SILENT_MS
+    (first, _) = (await desk(tree[HUB]).status())["children"]
+    assert not first["up"]
+
+
+async def test_every_trouble_has_a_name_a_text_and_a_command(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tree[H41]
+    await hold(site)
+    await tree[H54].send("thai-binh", status("01", "không ai biết", organ="H41"))
+    tree[H54].run("push")
+    site.run("pull")
+    await tree.until(lambda: site.count("mailbox"))
+    site.tally.add("truc_digest_conflicts_total")
+    (site.folder / "systems.json").write_text("{", encoding="utf-8")
+    site.ground.registry.all()
+    monkeypatch.setattr(site.bodies, "free_ratio", lambda: 0.05)
+    found = await desk(site).status()
+    assert found["health"] == "critical"
+    assert {problem["code"] for problem in found["problems"]} >= {
+        "held-items",
+        "unmatched-statuses",
+        "digest-conflict",
+        "disk-low",
+        "systems-broken",
+    }
+    assert all(problem["text"] and problem["command"] for problem in found["problems"])
+
+
+async def test_certificates_are_missed_before_they_end(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tree[HUB]
+    end_ms = (desk(site)._identity.expiry_ms)["link"]
+    tree.clock.now_ms = end_ms - EXPIRY_WARN_MS
+    assert await codes(site) == []
+    tree.clock.now_ms += 1
+    assert await codes(site) == ["certificate-expiring"]
+    tree.clock.now_ms = end_ms + 1
+    assert await codes(site) == ["certificate-expired"]
+    assert (await desk(site).status())["health"] == "critical"
+
+
+@pytest.mark.parametrize(("free", "state"), [(0.5, "+"), (0.05, "!"), (0.005, "-")])
+async def test_a_disk_without_room_is_not_ready(tree: Tree, monkeypatch: pytest.MonkeyPatch, free: float, state: str) -> None:
+    monkeypatch.setattr(tree[HUB].bodies, "free_ratio", lambda: free)
+    checks = {check.name: check.state for check in await desk(tree[HUB]).checks()}
+    assert checks["disk"] == state
+
+
+async def test_a_node_that_stops_is_not_ready(tree: Tree) -> None:
+    found = desk(tree[HUB])
+    found.stopping = True
+    assert [(check.name, check.state) for check in await found.checks()][-1] == ("stopping", "-")
+
+
+async def test_the_gauges_are_among_what_may_be_shown(tree: Tree) -> None:
+    site = tree[H41]
+    await hold(site)
+    gauges = await desk(site).gauges()
+    for name, rows in gauges.items():
+        assert METRICS[name].kind is Kind.GAUGE
+        for labels in rows:
+            assert tuple(label for label, _ in labels) == METRICS[name].labels, name
+    assert gauges["truc_held_items"] == {(): 1.0}
+    assert gauges["truc_parent_up"] == {(): 0.0}
+    await site.send("ubnd-41", document("H54.02", number="2"))
+    gauges = await desk(site).gauges()
+    assert gauges["truc_outbox_depth"] == {(("neighbour", "hub"), ("lane", "normal")): 1}
+
+
+# --- what a person does ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_held_document_is_shown_with_a_sentence_and_released(tree: Tree) -> None:
+    site = tree[H41]
+    item = await hold(site)
+    (row,) = await desk(site).held(0, 10)
+    assert (row["item"], row["recipient"], row["reason"]) == (item, "H54.02", "wire-malformed")
+    assert row["text"] not in ("", "wire-malformed")
+    assert (await site.sent("ubnd-41"))["H54.02"].send_state == "held"
+    neighbour = site.duties.forwarder.neighbours[HUB]
+    neighbour.wake.clear()
+    assert await desk(site).held_act("release", [item], "chị Hoa", "đã xem") == 1
+    assert neighbour.wake.is_set()
+    assert (await site.sent("ubnd-41"))["H54.02"].send_state == "queued"
+    site.run("push")
+    await tree.until(lambda: site.count("outbox") == 0)
+    assert tree[HUB].count("outbox") == 1
+
+
+async def test_a_dropped_document_ends_with_one_02_that_says_who_decided_and_why(tree: Tree) -> None:
+    """Decision 11: an operator's drop is a node's final refusal, told home. # QĐ 28/2018 Điều 8.2"""
+    site = tree[H41]
+    item = await hold(site)
+    assert await desk(site).held_act("drop", [item, item], "anh Ba", "gửi nhầm") == 1
+    assert (await site.sent("ubnd-41"))["H54.02"].send_state == "refused"
+    (line,) = await site.inbox("ubnd-41", "status")
+    assert "gửi nhầm" in (await site.fetch("ubnd-41", line.doc_id)).decode()
+    assert site.tally.value("truc_drops_total", reason="dropped-by-operator") == 1
+    assert await desk(site).held(0, 10) == []
+
+
+async def test_a_dropped_mailbox_item_is_told_home_across_the_tree(tree: Tree) -> None:
+    tree.run()
+    await tree[H41].send("ubnd-41", document("H54.02"))
+    (line,) = await tree.until(lambda: tree[H54].inbox("thai-binh"))
+    for _ in range(5):
+        await tree[H54].report("thai-binh", line.doc_id, "fail")
+    (row,) = await desk(tree[H54]).held(0, 10)
+    assert row["text"] == "hệ thống của Bên nhận nhiều lần báo lấy về bị lỗi"
+    assert await desk(tree[H54]).held_act("drop", [row["item"]], "anh Ba", "hỏng") == 1
+
+    async def told() -> bool:
+        return (await tree[H41].sent("ubnd-41"))["H54.02"].send_state == "refused"
+
+    await tree.until(told)
+
+
+async def test_a_released_mailbox_item_is_listed_again_and_requests_are_decided(tree: Tree) -> None:
+    site = tree[H41]
+    await site.send("ubnd-41", document("H41.05"))
+    (line,) = await site.inbox("so-y-te")
+    for _ in range(5):
+        await site.report("so-y-te", line.doc_id, "fail")
+    number = await site.duties.mailbox.request_agency(site.system("ubnd-41"), "register", {})
+    other = await site.duties.mailbox.request_agency(site.system("ubnd-41"), "delete", {})
+    items = [row["item"] for row in await desk(site).held(0, 10)]
+    assert len(items) == 3
+    assert await desk(site).held_act("release", [item for item in items if item.startswith("box")], "chị Hoa", "") == 1
+    assert len(await site.inbox("so-y-te")) == 1
+    assert await desk(site).held_act("release", [f"agency-{number}"], "chị Hoa", "") == 1
+    assert await desk(site).held_act("drop", [f"agency-{other}"], "chị Hoa", "") == 1
+    assert await desk(site).held(0, 10) == []
+
+
+async def test_items_that_are_not_there_change_nothing(tree: Tree) -> None:
+    unknown = ["out-999", "box-999", "agency-999", "out-", "out-x", "out-²", "out-١", "pod-1", "", "out--1"]
+    assert await desk(tree[H41]).held_act("release", unknown, "ai đó", "") == 0
+    assert await desk(tree[H41]).held_act("drop", unknown, "ai đó", "") == 0
+    assert tree[H41].count("journal") == 0
+
+
+async def test_the_queue_is_shown_and_acted_on(tree: Tree) -> None:
+    site = tree[H41]
+    for number in "12":
+        await site.send("ubnd-41", document("H54.02", number=number))
+    rows = await desk(site).queue(None, None, 0, 10)
+    assert [(row["neighbour"], row["state"], row["lane"], row["in_doubt"]) for row in rows] == [
+        ("", "waiting", "normal", False)
+    ] * 2
+    assert await desk(site).queue_act("hold", [rows[0]["item"]], None, "chị Hoa", "chờ") == 1
+    shown = await desk(site).queue_item(rows[0]["item"])
+    assert shown is not None
+    assert shown["state"] == "held"
+    (held,) = await desk(site).held(0, 10)
+    assert held["text"] == "người vận hành tạm dừng: chờ"
+    await site.uplink._push(0)
+    assert [row["item"] for row in await desk(site).queue("", None, 0, 10)] == [rows[0]["item"]]
+    assert await desk(site).queue_act("release", [], "", "chị Hoa", "xong") == 1
+    await site.uplink._push(0)
+    assert site.count("outbox") == 0
+
+
+async def test_a_trace_tells_what_happened_to_a_document_here(tree: Tree) -> None:
+    site = tree[H41]
+    taken = await site.send("ubnd-41", document("H54.02"))
+    await site.uplink._push(0)
+    child = await pull(tree, None)
+    await pull(tree, child)
+    assert [row["event"] for row in await desk(site).trace(taken.doc_id)] == ["accepted", "handed-over"]
+    assert [row["event"] for row in await desk(tree[HUB]).trace(taken.doc_id)] == ["taken", "handed-over"]
+
+
+async def pull(tree: Tree, last: Any) -> Any:
+    """H54 pulls by hand; on `last` it says taken."""
+    said = tuple(
+        EnvelopeVerdicts(each.header.origin, each.header.id, dict.fromkeys(each.remaining, Verdict(Outcome.TAKEN)))
+        for each in (last.envelopes if last else ())
+    )
+    sequence = 2 if last else 1
+    return await tree[HUB].duties.forwarder.pull(H54, PullRequest("s", sequence, 1 if last else 0, said, 1 << 30, 0))

@@ -1,0 +1,307 @@
+"""Documents out: an office sees what waits for it, gets it byte for byte, and its word ends the delivery."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.core.errors import Reason, Refused
+from node.core.office import Waiting
+from node.mailbox import WORDS, describe
+from tests.tree import H41, H54, HUB, PATIENCE_S, Site, Tree, document, planted, refused_with, status
+
+
+@pytest.fixture
+async def tree(tmp_path: Path) -> AsyncIterator[Tree]:
+    """One node, whose offices write to each other."""
+    async with planted(tmp_path, H41) as found:
+        yield found
+
+
+async def deliver(tree: Tree, **more: Any) -> Waiting:
+    """A document of the province lies before its department of health."""
+    taken = await tree[H41].send("ubnd-41", document("H41.05", **more))
+    return next(line for line in await tree[H41].inbox("so-y-te") if line.doc_id == taken.doc_id)
+
+
+async def state(tree: Tree) -> str:
+    return (await tree[H41].sent("ubnd-41"))["H41.05"].send_state
+
+
+# --- fetch and done -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [10, 400_000])
+async def test_an_office_gets_the_bytes_that_were_handed_in(tree: Tree, size: int) -> None:
+    """Decision 2. # QĐ 28/2018 Điều 6.1, 10.1"""
+    data = document("H41.05", content=os.urandom(size))
+    taken = await tree[H41].send("ubnd-41", data)
+    assert await tree[H41].fetch("so-y-te", taken.doc_id) == data
+    assert await tree[H41].fetch("so-y-te", taken.doc_id) == data, "as often as it wants"
+
+
+async def test_done_ends_the_delivery_and_the_sender_sees_it(tree: Tree) -> None:
+    """QĐ 28/2018 Điều 6.3, 9.2"""
+    line = await deliver(tree)
+    assert await state(tree) == "in-mailbox"
+    await tree[H41].fetch("so-y-te", line.doc_id)
+    assert await state(tree) == "in-mailbox", "fetched is not yet received: the office may have lost it"
+    await tree[H41].report("so-y-te", line.doc_id, "done")
+    assert await tree[H41].inbox("so-y-te") == []
+    assert await state(tree) == "collected"
+    assert tree[H41].tally.value("truc_deliveries_total", result="collected") == 1
+    assert tree[H41].tally.value("truc_delivery_seconds") == 1
+
+
+async def test_done_twice_is_well_twice_and_one_delivery(tree: Tree) -> None:
+    line = await deliver(tree)
+    await tree[H41].fetch("so-y-te", line.doc_id)
+    for _ in range(2):
+        await tree[H41].report("so-y-te", line.doc_id, "done")
+    assert tree[H41].rows("SELECT count(*) FROM ledger WHERE event='collected'") == [(1,)]
+    assert await tree[H41].fetch("so-y-te", line.doc_id), "and what was collected may be fetched again"
+
+
+async def test_done_before_the_first_fetch_takes_effect_with_it(tree: Tree) -> None:
+    """It is answered well and remembered: the item stays listed until fetched once."""
+    line = await deliver(tree)
+    await tree[H41].report("so-y-te", line.doc_id, "done")
+    assert len(await tree[H41].inbox("so-y-te")) == 1
+    assert await state(tree) == "in-mailbox"
+    await tree[H41].fetch("so-y-te", line.doc_id)
+    assert await tree[H41].inbox("so-y-te") == []
+    assert await state(tree) == "collected"
+
+
+async def test_a_download_that_broke_off_does_not_make_an_early_done_true(tree: Tree) -> None:
+    line = await deliver(tree, content=os.urandom(400_000))
+    await tree[H41].report("so-y-te", line.doc_id, "done")
+    fetched = await tree[H41].duties.mailbox.fetch(tree[H41].system("so-y-te"), line.doc_id)
+    async for _ in fetched.chunks:
+        break
+    await fetched.chunks.aclose()  # type: ignore[attr-defined]
+    assert len(await tree[H41].inbox("so-y-te")) == 1
+
+
+async def test_the_confirmation_crosses_the_tree_and_only_then_the_sender_sees_collected(tmp_path: Path) -> None:
+    async with planted(tmp_path, run=True) as tree:
+        await tree[H41].send("ubnd-41", document("H54.02"))
+        (line,) = await tree.until(lambda: tree[H54].inbox("thai-binh"))
+        assert (await tree[H41].sent("ubnd-41"))["H54.02"].send_state in ("queued", "moving")
+        await tree[H54].fetch("thai-binh", line.doc_id)
+        await tree[H54].report("thai-binh", line.doc_id, "done")
+
+        async def collected() -> bool:
+            sent = (await tree[H41].sent("ubnd-41"))["H54.02"]
+            return (sent.send_state, sent.receiver_doc_id) == ("collected", line.doc_id)
+
+        await tree.until(collected)
+        assert tree[H41].rows("SELECT event FROM ledger ORDER BY seq") == [("sent",), ("known-collected",)]
+
+
+async def test_an_office_that_hangs_up_does_not_keep_its_confirmation_back(tmp_path: Path) -> None:
+    async with planted(tmp_path) as tree:
+        tree.run()
+        await tree[H41].send("ubnd-41", document("H54.02"))
+        site = tree[H54]
+        (line,) = await tree.until(lambda: site.inbox("thai-binh"))
+        await site.fetch("thai-binh", line.doc_id)
+        await site.rest()
+        gate, entered = asyncio.Event(), asyncio.Event()
+        hold(site, gate, entered)
+        call = asyncio.ensure_future(site.report("thai-binh", line.doc_id, "done"))
+        await entered.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        site.duties.forwarder.neighbours[HUB].wake.clear()
+        gate.set()
+        async with asyncio.timeout(PATIENCE_S):
+            await site.duties.forwarder.neighbours[HUB].wake.wait()
+
+
+def hold(site: Site, gate: asyncio.Event, entered: asyncio.Event) -> None:
+    connection = site._connections[0]
+    really = connection.run
+
+    async def run(work: Callable[[sqlite3.Connection], Any]) -> Any:
+        entered.set()
+        await gate.wait()
+        return await really(work)
+
+    connection.run = run  # type: ignore[method-assign]
+
+
+# --- processing and fail --------------------------------------------------------------------------------------------------
+
+
+async def test_processing_is_a_word_on_the_way(tree: Tree) -> None:
+    line = await deliver(tree)
+    await tree[H41].report("so-y-te", line.doc_id, "processing")
+    assert [each.state for each in await tree[H41].inbox("so-y-te")] == ["processing"]
+
+
+async def test_fail_keeps_it_listed_and_five_hold_it_for_a_person(tree: Tree) -> None:
+    line = await deliver(tree)
+    for number in range(5):
+        assert len(await tree[H41].inbox("so-y-te")) == 1, number
+        await tree[H41].report("so-y-te", line.doc_id, "fail")
+    assert await tree[H41].inbox("so-y-te") == []
+    assert tree[H41].tally.value("truc_held_total", reason="office-fail") == 1
+    await tree[H41].report("so-y-te", line.doc_id, "fail")
+    await tree[H41].report("so-y-te", line.doc_id, "processing")
+    assert tree[H41].rows("SELECT state,fails FROM mailbox") == [("held", 5)]
+
+
+@pytest.mark.parametrize("fetch_first", [True, False])
+async def test_the_offices_own_word_that_it_has_it_ends_even_a_held_delivery(tree: Tree, fetch_first: bool) -> None:
+    """Else a person would drop, and the sender hear refused, what the office has."""
+    line = await deliver(tree)
+    for _ in range(5):
+        await tree[H41].report("so-y-te", line.doc_id, "fail")
+    if fetch_first:
+        await tree[H41].fetch("so-y-te", line.doc_id)
+        await tree[H41].report("so-y-te", line.doc_id, "done")
+    else:
+        await tree[H41].report("so-y-te", line.doc_id, "done")
+        assert await state(tree) == "in-mailbox"
+        await tree[H41].fetch("so-y-te", line.doc_id)
+    assert await state(tree) == "collected"
+
+
+async def test_other_words_are_refused_with_the_words_there_are(tree: Tree) -> None:
+    line = await deliver(tree)
+    with pytest.raises(Refused) as caught:
+        await tree[H41].report("so-y-te", line.doc_id, "received")
+    assert refused_with(caught) is Reason.STATUS_WORD_UNKNOWN
+    assert caught.value.rule == " | ".join(WORDS)
+
+
+# --- whose it is ------------------------------------------------------------------------------------------------------------
+
+
+async def test_nobody_sees_or_takes_what_waits_for_another(tree: Tree) -> None:
+    """QĐ 28/2018 Điều 6.1"""
+    line = await deliver(tree)
+    site = tree[H41]
+    for call in (site.fetch("ubnd-41", line.doc_id), site.report("ubnd-41", line.doc_id, "done")):
+        with pytest.raises(Refused) as caught:
+            await call
+        assert refused_with(caught) is Reason.DOC_UNKNOWN
+    assert await site.inbox("ubnd-41") == []
+    assert await state(tree) == "in-mailbox"
+    bare = replace(site.system("ubnd-41"), codes=())
+    mailbox = site.duties.mailbox
+    assert await mailbox.waiting(bare, "edoc") == []
+    assert await mailbox.count(bare, "edoc") == 0
+    assert await mailbox.open_deliveries(bare, [line.doc_id]) == []
+
+
+async def test_what_is_open_is_named_and_counted(tree: Tree) -> None:
+    line, other = await deliver(tree), await deliver(tree, number="2")
+    mailbox, system = tree[H41].duties.mailbox, tree[H41].system("so-y-te")
+    await tree[H41].fetch("so-y-te", line.doc_id)
+    await tree[H41].report("so-y-te", line.doc_id, "done")
+    assert await mailbox.open_deliveries(system, [line.doc_id, "không có", other.doc_id]) == [other.doc_id]
+    assert await mailbox.count(system, "edoc") == 1
+    assert await mailbox.count(system, "status") == 0
+
+
+async def test_lists_have_a_longest_length(tmp_path: Path) -> None:
+    async with planted(tmp_path, H41, options={"office": {"list_max": 2}}) as tree:
+        for number in "123":
+            await deliver_only(tree, number)
+        assert len(await tree[H41].inbox("so-y-te")) == 2
+        sent = await tree[H41].duties.mailbox.sent(tree[H41].system("ubnd-41"), "edoc", None)
+        assert len(sent) == 2
+
+
+async def deliver_only(tree: Tree, number: str) -> None:
+    await tree[H41].send("ubnd-41", document("H41.05", number=number))
+
+
+# --- what is not there any more ---------------------------------------------------------------------------------------------
+
+
+async def test_a_damaged_package_is_never_handed_over(tree: Tree) -> None:
+    """QĐ 28/2018 Điều 6.1: flip a stored byte: detected before delivery, never delivered."""
+    line = await deliver(tree, content=os.urandom(400_000))
+    ((file,),) = tree[H41].rows("SELECT file FROM body")
+    path = tree[H41].folder / "bodies" / file
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(Refused) as caught:
+        await tree[H41].fetch("so-y-te", line.doc_id)
+    assert refused_with(caught) is Reason.BODY_DAMAGED
+    path.unlink()
+    with pytest.raises(Refused):
+        await tree[H41].fetch("so-y-te", line.doc_id)
+    assert tree[H41].rows("SELECT fetched_ms FROM mailbox") == [(None,)]
+
+
+async def test_a_small_package_that_was_damaged_in_the_database_is_never_handed_over(tree: Tree) -> None:
+    line = await deliver(tree)
+    await tree[H41]._connections[0].run(lambda db: db.execute("UPDATE body SET data=zeroblob(length(data))"))
+    with pytest.raises(Refused) as caught:
+        await tree[H41].fetch("so-y-te", line.doc_id)
+    assert refused_with(caught) is Reason.BODY_DAMAGED
+
+
+async def test_what_ended_without_the_office_cannot_be_fetched_any_more(tree: Tree) -> None:
+    """The sender was told that it had expired: nobody works on it afterwards."""
+    line = await deliver(tree)
+    tree.clock.now_ms += 8 * 86_400_000
+    await tree[H41].duties.housekeeper.expire()
+    assert await state(tree) == "expired"
+    with pytest.raises(Refused) as caught:
+        await tree[H41].fetch("so-y-te", line.doc_id)
+    assert (refused_with(caught), caught.value.rule) == (Reason.DOC_UNKNOWN, "ended")
+    await tree[H41].report("so-y-te", line.doc_id, "done")
+    assert await state(tree) == "expired"
+
+
+async def test_content_past_its_retention_is_said_to_be_removed(tree: Tree) -> None:
+    line = await deliver(tree)
+    await tree[H41].fetch("so-y-te", line.doc_id)
+    await tree[H41].report("so-y-te", line.doc_id, "done")
+    tree.clock.now_ms += 31 * 86_400_000
+    await tree[H41].duties.housekeeper.round()
+    with pytest.raises(Refused) as caught:
+        await tree[H41].fetch("so-y-te", line.doc_id)
+    assert refused_with(caught) is Reason.DOC_UNKNOWN
+
+
+# --- statuses and requests --------------------------------------------------------------------------------------------------
+
+
+async def test_statuses_wait_in_a_list_of_their_own(tree: Tree) -> None:
+    line = await deliver(tree)
+    await tree[H41].send("so-y-te", status("01", line.doc_id, sender="H41.05"))
+    (told,) = await tree[H41].inbox("ubnd-41", "status")
+    assert await tree[H41].inbox("ubnd-41") == []
+    assert b"<edXML:StatusCode>01<" in await tree[H41].fetch("ubnd-41", told.doc_id)
+    await tree[H41].report("ubnd-41", told.doc_id, "done")
+    assert await tree[H41].inbox("ubnd-41", "status") == []
+    assert tree[H41].rows("SELECT count(*) FROM ledger WHERE event='status-collected'") == [(1,)]
+    assert await tree[H41].inbox("so-y-te", "status") == [], "a status causes nothing"
+
+
+async def test_a_request_about_an_organ_waits_for_an_operator(tree: Tree) -> None:
+    number = await tree[H41].duties.mailbox.request_agency(tree[H41].system("ubnd-41"), "register", {"code": "H41.99"})
+    assert [row["item"] for row in await tree[H41].store.held(0, 10)] == [f"agency-{number}"]
+    assert tree[H41].tally.value("truc_held_total", reason="agency-request") == 1
+
+
+def test_a_line_of_the_sent_list_says_the_state_and_why() -> None:
+    assert describe("collected", "", "H54.02", "") == "Bên nhận đã lấy về"
+    said = describe("refused", "recipient-closed", "000.00.00.H26", "H54")
+    assert said.endswith("[recipient-closed]")
+    assert "H54" in said
+    assert describe("held", "operator: chờ", "H54.02", "") == describe("held", "", "H54.02", "")

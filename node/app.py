@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import random
+import resource
 import signal
 import ssl
 import sys
@@ -66,6 +67,9 @@ log = structlog.get_logger()
 STOP_GRACE_S = 10.0
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
+FILES_BESIDE = 256
+STRANGERS_MAX = 256
+"""Connections from one address that have not shown a certificate yet."""
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
 
@@ -228,7 +232,9 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     mailbox = Mailbox(store, bodies, clock, origin, tally, forwarder.wake, list_max=office.list_max, fails_max=office.fails_max)
     kept = settings.retention
     keep = Keep(int(kept.handed_over_h * HOUR_MS), int(kept.collected_d * DAY_MS), int(kept.sent_d * DAY_MS))
-    housekeeper = Housekeeper(store, bodies, clock, origin, tally, forwarder.wake, surroundings.refresh, keep, kept.sweep_s)
+    housekeeper = Housekeeper(
+        store, bodies, clock, origin, tally, forwarder.wake, surroundings.refresh, forwarder.find_strays, keep, kept.sweep_s
+    )
     return Duties(code, parent, origin, forwarder, intake, mailbox, housekeeper)
 
 
@@ -312,7 +318,7 @@ class Application:
                 closing.push_async_callback(link.close)
                 self._reloads.append(link.reload)
                 loops += uplink(settings, ground, node, link, chance.token())
-            self._reloads += [ground.surroundings.refresh, self._renew_contexts]
+            self._reloads += [ground.surroundings.refresh, self._renew_contexts, ground.verifier.reload]
             operator = desk(settings, ground, node, store.size_bytes)
             apps = self._apps(ground, node, operator)
 
@@ -378,7 +384,8 @@ class Application:
 
     def _renew_contexts(self) -> None:
         for name, context in self._contexts().items():
-            self._listeners[name].context = context
+            if name in self._listeners:
+                self._listeners[name].context = context
 
     async def _close(self) -> None:
         """All at once: a request in progress on one does not hold the others open."""
@@ -440,7 +447,7 @@ def _guards(settings: config.NodeConfig, name: str) -> Guards:
     if name == "link":
         return Guards(
             link.connections_max,
-            link.connections_max,
+            min(link.connections_max, STRANGERS_MAX),
             link.connections_per_peer_max,
             link.handshake_timeout_s,
             link.idle_timeout_s,
@@ -503,7 +510,19 @@ def _causes(error: BaseException) -> list[BaseException]:
     return [error]
 
 
+def _allow_files(settings: config.NodeConfig) -> None:
+    """Room for every connection the listeners may hold: the usual limit of 1,024 descriptors is less than that."""
+    wanted = settings.link.connections_max + settings.office.connections_max + FILES_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("fewer open files allowed than the listeners may need", allowed=allowed, wanted=wanted)
+
+
 async def _run(settings: config.NodeConfig) -> None:
+    _allow_files(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -263,6 +263,9 @@ class Desk:
         home = await self._origin.homeward(header, [OrgId.canonical(code) for code in codes], end)
         drop = self._store.drop_out if place == "out" else self._store.drop_box
         await drop(item, home, who, why)
+        still = await (self._store.held_out(item) if place == "out" else self._store.held_box(item))
+        if still is not None:
+            return False  # in doubt: the neighbour may have it, and has to answer first (decision 6)
         self._tally.add("truc_drops_total", reason=Reason.DROPPED_BY_OPERATOR.value)
         self._tally.add("truc_deliveries_total", result=Transport.REFUSED.value)
         return True

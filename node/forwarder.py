@@ -16,7 +16,17 @@ import structlog
 from node.core.custody import End, Offered, Settled, Settlement
 from node.core.envelope import Envelope, Hop, Lane, decode_header, header_digest
 from node.core.errors import Deferred, Reason, Refused
-from node.core.forwarding import BODY_WAIT_MS, Patience, Turn, cut_batch, settle, settle_choke, settle_failure, tells_home
+from node.core.forwarding import (
+    BODY_WAIT_MS,
+    Patience,
+    Turn,
+    cut_batch,
+    settle,
+    settle_astray,
+    settle_choke,
+    settle_failure,
+    tells_home,
+)
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.core.tally import Tally
@@ -183,7 +193,7 @@ class Forwarder:
 
     async def _finished(self, neighbour: Neighbour, row: Offered, settlement: Settlement, now_ms: int) -> Settlement:
         if settlement.settled is Settled.ENDED:
-            return await self._ended(row, settlement)
+            return await self._ended(neighbour, row, settlement)
         if settlement.settled is Settled.BODY:
             neighbour.chains.difference_update(settlement.need)
             bodies = {ref.sha256 for ref in row.bodies}.intersection(settlement.need)  # the rest is a certificate, sent along
@@ -192,10 +202,17 @@ class Forwarder:
                 return Settlement(settlement.item, Settled.LATER, now_ms + wait_ms, Reason.NOT_NOW)
         return settlement
 
-    async def _ended(self, row: Offered, settlement: Settlement) -> Settlement:
+    async def _ended(self, neighbour: Neighbour, row: Offered, settlement: Settlement) -> Settlement:
         """The neighbour refused for good: we hold custody, so we alone tell the sender (decision 5)."""
         header = decode_header(row.header)
         reason = settlement.reason or Reason.INTERNAL
+        if reason in (Reason.LOOP, Reason.RECIPIENT_UNKNOWN):
+            elsewhere = self._origin.next_hop(header, row.recipient)
+            if elsewhere is not None and elsewhere != neighbour.code:
+                return Settlement(row.item, Settled.REROUTED, neighbour=elsewhere)
+            if reason is Reason.LOOP:
+                now_ms = self._clock.utc_ms()
+                return settle_astray(row, reason, now_ms=now_ms, patience=self._bounds.patience, rng=self._rng)
         if not tells_home(header.kind) or reason in (Reason.DIGEST_CONFLICT, Reason.ORIGIN_SIGNATURE):
             # A notice or a status never ends without a person; nor does an alarm.
             return Settlement(row.item, Settled.HELD, reason=reason)
@@ -299,7 +316,13 @@ class Forwarder:
         if found is None:
             raise Refused(Reason.BODY_UNKNOWN, "sha256", sha256)
         file, data, size = found
-        piece = data[offset : offset + length] if data is not None else await self._bodies.read(file or "", offset, length)
+        again = offset == 0 and sha256 in child.served  # it had all bytes before: are they still the right ones?
+        if again and file is not None and not await self._bodies.intact(file, sha256):
+            raise await self._damaged(child, sha256)
+        try:
+            piece = data[offset : offset + length] if data is not None else await self._bodies.read(file or "", offset, length)
+        except Refused:
+            raise await self._damaged(child, sha256) from None
         self._tally.add("truc_body_bytes_total", len(piece), direction="out")
         if offset + len(piece) >= size:
             if len(child.served) >= SERVED_MAX:
@@ -309,6 +332,22 @@ class Forwarder:
             await self._store.body_crossed(peer, sha256)
             child.wake.set()
         return piece
+
+    async def _damaged(self, child: Neighbour, sha256: str) -> Refused:
+        """A stored body is no longer what it was: what names it is held for a person, never delivered. # QĐ 28/2018 Điều 6.1"""
+        held = await self._store.hold_body(child.code, sha256, Reason.BODY_DAMAGED.value)
+        self._tally.add("truc_held_total", held, reason=Reason.BODY_DAMAGED.value)
+        log.error("stored body is damaged", neighbour=str(child.code), body=sha256, count=held)
+        return Refused(Reason.BODY_DAMAGED, "sha256", sha256)
+
+    async def find_strays(self) -> None:
+        """Give rows whose neighbour is none of ours (a unit moved, a node was renamed) a way by today's table."""
+        known = list(self.neighbours)
+        for item, header_bytes, recipient in await self._store.astray(known, ROWS_MAX):
+            elsewhere = self._origin.next_hop(decode_header(header_bytes), OrgId.canonical(recipient))
+            if elsewhere in self.neighbours:
+                for code in await self._store.reroute(item, elsewhere):
+                    self.wake(code)
 
     def _child(self, peer: OrgId) -> Neighbour:
         if peer not in self.neighbours:

@@ -6,7 +6,7 @@ Knows `core`, the ports and `origin`. A round never takes the node down: what ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -36,7 +36,7 @@ class Keep:
 
 
 class Housekeeper:
-    """refresh: reads again what changed on disk (directory, systems)."""
+    """refresh: reads again what changed on disk (directory, systems). find_strays: routes anew what lost its neighbour."""
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Housekeeper:
         tally: Tally,
         wake: Callable[[OrgId], None],
         refresh: Callable[[], None],
+        find_strays: Callable[[], Awaitable[None]],
         keep: Keep,
         sweep_s: float,
     ) -> None:
@@ -57,6 +58,7 @@ class Housekeeper:
         self._tally = tally
         self._wake = wake
         self._refresh = refresh
+        self._find_strays = find_strays
         self._keep = keep
         self._sweep_s = sweep_s
 
@@ -71,6 +73,7 @@ class Housekeeper:
     async def round(self) -> None:
         """One turn of everything."""
         self._refresh()
+        await self._find_strays()
         await self.expire()
         if self._clock.synchronised():  # a wrong clock would forget keys and content too early
             await self.forget()

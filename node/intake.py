@@ -163,7 +163,12 @@ class Intake:
         await self._bodies.delete(stored.orphans)
         if stored.repeated:
             self._tally.add("truc_duplicates_total", door="office")
-            return Submitted(stored.doc_id, True, addressed.problems)
+            # What became of the first, not what today's directory would say: nothing was sent now.
+            first = tuple(
+                Problem(each.written, Refused(each.reason, "To/OrganId", each.written, each.successor), each.successor)
+                for each in stored.refused
+            )
+            return Submitted(stored.doc_id, True, first)
         self._tally.add("truc_envelopes_accepted_total", source="office")
         for problem in addressed.problems:
             self._tally.add("truc_refusals_total", door="office", reason=problem.refusal.reason.value)
@@ -219,7 +224,9 @@ class Intake:
             repeat_since_ms=now_ms - self._rules.repeat_ms,
             report=report,
         )
-        return submission, addressed
+        if package.is_status:
+            return submission, addressed
+        return replace(submission, returned=self._origin.door_returns(submission, addressed.problems)), addressed
 
     def _check_room(self, lane: Lane) -> None:
         """Disk runway: bulk stops first, then everything; never a lost row (architecture, section 5)."""
@@ -491,20 +498,20 @@ class Intake:
             raise Refused(Reason.SENDER_OUTSIDE, "from", str(header.sender), str(header.origin))
 
     def _may_tell(self, header: Header, end_of: EndOf) -> bool:
-        """Only the node that serves the receiver may say that it was collected."""
-        if end_of.end.state is not Transport.COLLECTED:
-            return True
+        """Only the node that serves the receiver may say that it was collected; of another end, only nodes on the way to it:
+        those above this node, and those above the receiver's."""
         directory = self._directory()
-        node = directory.node(header.sender)
-        if node is None:
-            return False
-        if any(prefix.covers(end_of.recipient) for prefix in node.prefixes):
-            return True
         try:
             organ = directory.receiver(end_of.recipient, self._today()).organ
         except Refused:
+            organ = end_of.recipient
+        owners = {_owner(directory, end_of.recipient), _owner(directory, organ)}
+        if header.sender in owners:
+            return True
+        if end_of.end.state is Transport.COLLECTED:
             return False
-        return any(prefix.covers(organ) for prefix in node.prefixes)
+        on_the_way = {code for owner in (self._code, *owners) if owner is not None for code in directory.line(owner)}
+        return header.sender in on_the_way
 
     async def _content(self, ref: BodyRef, batch: Batch) -> bytes | None:
         if ref.sha256 in batch.bodies:
@@ -543,11 +550,23 @@ class Intake:
         held = await self._bodies.receive(neighbour, sha256, offset, chunk)
         if held < size:
             return held
-        body = await self._bodies.finish(neighbour, sha256)
-        await self._bodies.delete(await self._store.body_arrived(body, neighbour))
+        await asyncio.shield(self._keep_body(neighbour, sha256))  # cut in between, the file would have no row
         self._tally.add("truc_bodies_total", direction="in")
         self._tally.add("truc_body_bytes_total", size, direction="in")
         return size
+
+    async def _keep_body(self, neighbour: OrgId, sha256: str) -> None:
+        body = await self._bodies.finish(neighbour, sha256)
+        await self._bodies.delete(await self._store.body_arrived(body, neighbour))
+
+
+def _owner(directory: Directory, code: OrgId) -> OrgId | None:
+    """The node that holds the longest prefix of a code."""
+    for prefix in (code, *code.upwards()):
+        for node in directory.nodes:
+            if prefix in node.prefixes:
+                return node.code
+    return None
 
 
 def _inline(header: Header, batch: Batch) -> tuple[StoredBody, ...]:

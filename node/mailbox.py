@@ -14,8 +14,8 @@ import structlog
 
 from node.core import words
 from node.core.custody import BoxItem, End, Homeward
-from node.core.envelope import KIND_STATUS
-from node.core.errors import Reason, Refused
+from node.core.envelope import KIND_STATUS, RECIPIENTS_MAX
+from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.core.office import Fetched, SentLine, System, Waiting
@@ -27,6 +27,7 @@ log = structlog.get_logger()
 
 WORDS = ("processing", "done", "fail")
 """What an office may report of an item (updateStatus)."""
+COLLECT_TRIES = 5
 OPEN = ("initial", "processing", "fail")
 CONFIRMABLE = (*OPEN, "held")
 """A held item waits for a person, yet the office's own word that it has the package ends it well."""
@@ -63,7 +64,9 @@ class Mailbox:
         return await self._store.count(system.codes, kind) if system.codes else 0
 
     async def sent(self, system: System, kind: str, doc_id: str | None) -> Sequence[SentLine]:
-        return await self._store.sent(system.id, kind == KIND_STATUS, doc_id, self._list_max, describe)
+        return await self._store.sent(
+            system.id, kind == KIND_STATUS, doc_id, RECIPIENTS_MAX if doc_id else self._list_max, describe
+        )
 
     async def owns_sent(self, system: System, doc_id: str) -> bool:
         return await self._store.owns_sent(system.id, doc_id)
@@ -132,7 +135,21 @@ class Mailbox:
             await self._store.set_word(item.item, word)
 
     async def _collect(self, item: BoxItem) -> None:
-        """Confirmed: the delivery ends well and its origin hears of it. # QĐ 28/2018 Điều 9.2"""
+        """Confirmed: the delivery ends well and its origin hears of it. # QĐ 28/2018 Điều 9.2
+
+        Another addressed code may join the item while this is being prepared: then it is read again.
+        """
+        for _ in range(COLLECT_TRIES):
+            try:
+                return await self._collected(item)
+            except Deferred as deferred:
+                if deferred.in_doubt or deferred.retry_after_s:
+                    raise
+            found = await self._store.items_of([item.organ], item.doc_id)
+            item = next(each for each in found if each.item == item.item)
+        raise Deferred(1)
+
+    async def _collected(self, item: BoxItem) -> None:
         now_ms = self._clock.utc_ms()
         end = End(Transport.COLLECTED, now_ms, receiver_doc_id=item.doc_id)
         home = await self._origin.homeward(item.header, item.recipients, end)

@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from node.core import instant
-from node.core.custody import End, EndOf, Homeward, LocalEnvelope, StoredBody, SubmissionInfo
+from node.core import instant, words
+from node.core.custody import End, EndOf, Homeward, LocalEnvelope, StoredBody, Submission, SubmissionInfo
 from node.core.directory import Directory
 from node.core.envelope import (
     KIND_NOTICE,
@@ -30,8 +30,9 @@ from node.core.forwarding import tells_home
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.core.notice import MEDIA_NOTICE, describe_end, encode_notice
+from node.core.office import Problem
 from node.core.package import Business, Party, Priority, Reference
-from node.core.routing import Deliver, Forward, Table, decide_node
+from node.core.routing import Deliver, Forward, Table, decide, decide_node
 from node.ports import Clock, Signer, Store
 
 MEDIA_EDXML = "application/edxml+xml"
@@ -111,6 +112,13 @@ class Origin:
         envelope = Envelope(header, encoded, self._signer.sign(encoded), remaining, hops, 0, header_digest(encoded))
         return LocalEnvelope(envelope, routes, (content.body,), self._signer.chain_pem, doc_ids or {})
 
+    def next_hop(self, header: Header, code: OrgId) -> OrgId | None:
+        """Which neighbour is the way to one recipient of header by today's table; None: none is."""
+        table = self._table()
+        organs = {recipient.code: recipient.organ for recipient in header.recipients}
+        decision = decide_node(table, code) if header.kind == KIND_NOTICE else decide(table, organs[code])
+        return decision.neighbour if isinstance(decision, Forward) else None
+
     async def homeward(self, header: Header, recipients: Iterable[OrgId], end: End) -> Homeward:
         """How the origin of header hears that these deliveries ended so: one notice, or its own rows if it is this node."""
         if not tells_home(header.kind):
@@ -139,15 +147,38 @@ class Origin:
                 found[end_of.recipient] = self._return(info, end_of)
         return found
 
+    def door_returns(self, submission: Submission, problems: Sequence[Problem]) -> tuple[LocalEnvelope, ...]:
+        """02 packages for receivers that were refused at the door while others were not: the answer named them, and the sender's
+        register hears of it like of any other end (architecture, section 7)."""
+        header = submission.local.envelope.header
+        info = SubmissionInfo(
+            header.doc_id,
+            submission.system,
+            header.sender,
+            submission.sender_text,
+            submission.sender_name,
+            header.document_id,
+            submission.notation,
+            submission.date,
+            header.kind,
+        )
+        what = words.label("transport", Transport.REFUSED.value)
+        return tuple(
+            self._from_axis(info, f"Bên nhận {problem.written}: {what}. {words.sentence(problem.refusal)}")
+            for problem in problems
+        )
+
     def _return(self, info: SubmissionInfo, end_of: EndOf) -> LocalEnvelope:
+        receiver = self._directory().name(end_of.recipient, instant.day(self._clock.utc_ms()))
+        return self._from_axis(info, describe_end(str(end_of.recipient), receiver, end_of.end))
+
+    def _from_axis(self, info: SubmissionInfo, text: str) -> LocalEnvelope:
         """Never counted as the receiver's refusal: From is the axis, the text says so (architecture, section 7)."""
         directory = self._directory()
         now_ms = self._clock.utc_ms()
         axis = Party(directory.axis_code_text, directory.axis_name, in_charge=directory.axis_name)
         reference = Reference(info.sender_text, info.notation, info.date, info.document_id)
-        receiver = directory.name(end_of.recipient, instant.day(now_ms))
-        text = f"[Trục] {describe_end(str(end_of.recipient), receiver, end_of.end)}"
-        data = self._write_status(axis, reference, "02", text, now_ms)
+        data = self._write_status(axis, reference, "02", f"[Trục] {text}", now_ms)
         content = Content(
             KIND_STATUS,
             OrgId.parse(directory.axis_code_text),

@@ -63,6 +63,11 @@ class Crossings:
         sha256 = min(self._waiting, key=lambda each: self._waiting[each][0])
         return sha256, *self._waiting[sha256]
 
+    def later(self, sha256: str) -> None:
+        """Behind the others of its lane: one that cannot cross now must not keep them from crossing."""
+        if sha256 in self._waiting:
+            self._waiting[sha256] = self._waiting.pop(sha256)
+
     def done(self, sha256: str) -> None:
         self._waiting.pop(sha256, None)
 
@@ -158,6 +163,7 @@ class Uplink:
             sequence += 1
             # Until the parent has answered once, ask without waiting: a link is known to be up at once, not after a long poll.
             wait_ms = self._pace.pull_wait_ms if self.neighbour.up else 0
+            asked_at = asyncio.get_running_loop().time()
             try:
                 batch = await self._link.pull(PullRequest(self._session, sequence, confirmed, verdicts, ROOM_BYTES, wait_ms))
             except Deferred as failure:
@@ -172,6 +178,9 @@ class Uplink:
             failures, verdicts, confirmed = 0, (), 0
             self._answered()
             if not batch.envelopes:
+                # Sent away before the time: another process of this node asks too, or the parent stops. Not in a tight loop.
+                if asyncio.get_running_loop().time() - asked_at < wait_ms / 2000:
+                    await asyncio.sleep(PROBE_MIN_S)
                 continue
             try:
                 verdicts = await self._accept(batch, self._parent)
@@ -217,6 +226,7 @@ class Uplink:
             try:
                 tries = await self._try_upload(sha256, tries)
             except Deferred as failure:
+                self._uploads.later(sha256)
                 failures = await self._pause(failures, failure, lost=failure.reason is not Reason.DISK_FULL)
                 continue
             failures = 0
@@ -267,6 +277,7 @@ class Uplink:
             try:
                 await self._download(sha256, size)
             except Deferred as failure:
+                self._downloads.later(sha256)
                 failures = await self._pause(failures, failure, lost=failure.reason is not Reason.DISK_FULL)
                 continue
             except Refused as refusal:

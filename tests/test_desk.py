@@ -169,13 +169,26 @@ async def test_a_held_document_is_shown_with_a_sentence_and_released(tree: Tree)
 async def test_a_dropped_document_ends_with_one_02_that_says_who_decided_and_why(tree: Tree) -> None:
     """Decision 11: an operator's drop is a node's final refusal, told home. # QĐ 28/2018 Điều 8.2"""
     site = tree[H41]
-    item = await hold(site)
-    assert await desk(site).held_act("drop", [item, item], "anh Ba", "gửi nhầm") == 1
+    await site.send("ubnd-41", document("H54.02"))
+    await desk(site).queue_act("hold", [], "", "anh Ba", "nghi nhầm")
+    (row,) = await desk(site).held(0, 10)
+    assert await desk(site).held_act("drop", [row["item"], row["item"]], "anh Ba", "gửi nhầm") == 1
     assert (await site.sent("ubnd-41"))["H54.02"].send_state == "refused"
     (line,) = await site.inbox("ubnd-41", "status")
     assert "gửi nhầm" in (await site.fetch("ubnd-41", line.doc_id)).decode()
     assert site.tally.value("truc_drops_total", reason="dropped-by-operator") == 1
     assert await desk(site).held(0, 10) == []
+
+
+async def test_what_the_neighbour_may_hold_cannot_be_dropped(tree: Tree) -> None:
+    """Decision 6: a copy in doubt may not be returned until that neighbour has answered for it; releasing it asks again."""
+    site = tree[H41]
+    item = await hold(site)
+    assert site.rows("SELECT state,in_doubt FROM outbox") == [("held", 1)]
+    assert await desk(site).held_act("drop", [item], "anh Ba", "thừa") == 0
+    assert site.count("outbox") == 1
+    assert await site.inbox("ubnd-41", "status") == []
+    assert site.tally.value("truc_drops_total", reason="dropped-by-operator") == 0
 
 
 async def test_a_dropped_mailbox_item_is_told_home_across_the_tree(tree: Tree) -> None:

@@ -111,7 +111,13 @@ HOMES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (TIME, ("node.adapters.clock", "node.cli.system", "topology.local", "topology.office", "topology.demo")),
     (CHANCE, ("node.adapters.chance", "node.cli.system", "topology.render", "topology.ports", "topology.demo")),
     (THREADS, ("node.adapters.bodies.folder",)),
-    (SOCKETS, ("topology.ports",)),
+    (
+        SOCKETS,
+        (
+            "node.adapters.http.keepalive",
+            "topology.ports",
+        ),
+    ),
     (PROCESSES, ("topology.local", "topology.demo")),
 )
 """What is banned everywhere but in its home, under any name it may be imported by."""

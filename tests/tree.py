@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -300,19 +300,21 @@ class Site:
         del self._tasks[1:]
 
     async def close(self) -> None:
-        await self._stop(self._tasks)
-        self._tasks = []
-        for connection in reversed(self._connections):
-            await connection.close()
-        self._connections = []
-        self.bodies.close()
+        tasks, self._tasks = self._tasks, []
+        try:
+            await self._stop(tasks)
+        finally:
+            for connection in reversed(self._connections):
+                await connection.close()
+            self._connections = []
+            self.bodies.close()
 
     async def _stop(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome  # a loop that fell during the test
 
     # what offices do
 

@@ -13,12 +13,17 @@ class HostClock:
 
     def __init__(self, bound_ms: int) -> None:
         self._bound_ms = bound_ms
-        self._last_ms = 0
+        self._last_ns = 0
+        self._seen_ns = 0
 
     def utc_ms(self) -> int:
-        """UTC milliseconds; a host clock that steps back holds it still, so that time never runs backwards in a process."""
-        self._last_ms = max(self._last_ms, time.time_ns() // 1_000_000)
-        return self._last_ms
+        """UTC milliseconds. Time never runs backwards in a process: when the host clock steps back, it goes on at half speed
+        until the host has caught up; were it to stand still, nothing that waits would become due."""
+        seen_ns = time.monotonic_ns()
+        slowly_ns = self._last_ns + (seen_ns - self._seen_ns) // 2 if self._last_ns else 0
+        self._last_ns = max(slowly_ns, time.time_ns())
+        self._seen_ns = seen_ns
+        return self._last_ns // 1_000_000
 
     def bound_ms(self) -> int:
         return self._bound_ms

@@ -88,7 +88,8 @@ class DoorRefusal:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One package an office system hands in. repeat_since_ms: the same file from the same system after this is a repeat."""
+    """One package an office system hands in. repeat_since_ms: the same file from the same system after this is a repeat.
+    returned: 02 packages From the axis for the receivers refused at the door."""
 
     system: str
     file_digest: str
@@ -102,16 +103,19 @@ class Submission:
     refused: tuple[DoorRefusal, ...]
     repeat_since_ms: int
     report: StatusReport | None = None
+    returned: tuple[LocalEnvelope, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What an admission came to: doc_id, whether it was a repeat, files that turned out not to be needed, whom to wake."""
+    """What an admission came to: doc_id, whether it was a repeat, files that turned out not to be needed, whom to wake. refused:
+    of a repeat, the receivers that the first was refused for at the door."""
 
     doc_id: str
     repeated: bool
     orphans: tuple[str, ...]
     neighbours: frozenset[OrgId]
+    refused: tuple[DoorRefusal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +182,7 @@ class Offered:
     bodies: tuple[BodyRef, ...]
     lane: Lane
     in_doubt: bool
+    chokes: int = 0
 
 
 class Settled(StrEnum):
@@ -193,6 +198,8 @@ class Settled(StrEnum):
     CHOKED = "choked"
     """The neighbour calls the batch bad, or never answers for it."""
     BODY = "body"
+    REROUTED = "rerouted"
+    """The neighbour is no longer the way; it does not hold it."""
     HELD = "held"
     ENDED = "ended"
 
@@ -200,7 +207,8 @@ class Settled(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """The outcome of one offered row. due_ms: when to offer again. home: what tells the origin of an end. was_in_doubt: for what
-    was not answered (unsent, choked, held), whether it is in doubt now."""
+    was not answered (unsent, choked, held), whether it is in doubt now. choked: counts towards being held. neighbour: where a
+    rerouted row goes now."""
 
     item: int
     settled: Settled
@@ -209,6 +217,8 @@ class Settlement:
     need: tuple[str, ...] = ()
     home: Homeward | None = None
     was_in_doubt: bool = False
+    choked: bool = False
+    neighbour: OrgId | None = None
 
 
 @dataclass(frozen=True, slots=True)

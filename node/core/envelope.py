@@ -6,6 +6,7 @@ may enter it. Knows `identifier` and `errors`; nothing of the wire, the store or
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import random
@@ -281,6 +282,7 @@ def _body(item: object) -> BodyRef:
     return BodyRef(digest, size)
 
 
+@functools.lru_cache(maxsize=64)
 def decode_header(data: bytes) -> Header:
     """Header bytes to a value, or `Refused(WIRE_MALFORMED | WIRE_TOO_LARGE)`. Unknown keys are kept out: version 1 has these."""
     if len(data) > HEADER_BYTES_MAX:

@@ -110,10 +110,14 @@ def settle(
     for entry in verdicts:
         for code, verdict in entry.verdicts.items():
             spoken[entry.origin, entry.id, code] = verdict
-    return [_one(row, spoken.get((row.origin, row.id, row.recipient)), now_ms, patience, rng) for row in offered]
+    # One draw for all rows of an envelope, so that they go on together (decision 7).
+    waits = {(row.origin, row.id): patience.wait_ms(row.attempts, rng) for row in offered}
+    return [
+        _one(row, spoken.get((row.origin, row.id, row.recipient)), now_ms, patience, waits[row.origin, row.id]) for row in offered
+    ]
 
 
-def _one(row: Offered, verdict: Verdict | None, now_ms: int, patience: Patience, rng: random.Random) -> Settlement:
+def _one(row: Offered, verdict: Verdict | None, now_ms: int, patience: Patience, drawn_ms: int) -> Settlement:
     if verdict is None:
         return Settlement(row.item, Settled.IN_DOUBT, now_ms, Reason.NOT_NOW)
     match verdict.outcome:
@@ -123,12 +127,13 @@ def _one(row: Offered, verdict: Verdict | None, now_ms: int, patience: Patience,
             return Settlement(row.item, Settled.BODY, now_ms + BODY_WAIT_MS, need=verdict.need)
         case Outcome.REFUSED:
             return Settlement(row.item, Settled.ENDED, reason=verdict.reason or Reason.INTERNAL)
-        case Outcome.LATER if verdict.reason is Reason.INTERNAL and row.attempts + 1 >= patience.attempts_max:
+        case Outcome.LATER if verdict.reason is Reason.INTERNAL and row.chokes + 1 >= patience.attempts_max:
             return Settlement(row.item, Settled.HELD, reason=Reason.INTERNAL)  # poison over there: a person decides
         case Outcome.LATER:
             asked_ms = int(verdict.retry_s * 1000)
-            wait_ms = min(patience.max_ms, max(asked_ms, patience.wait_ms(row.attempts, rng) if asked_ms > 1000 else asked_ms))
-            return Settlement(row.item, Settled.LATER, now_ms + wait_ms, verdict.reason or Reason.NOT_NOW)
+            wait_ms = min(patience.max_ms, max(asked_ms, patience.min_ms, drawn_ms if asked_ms > 1000 else 0))
+            reason = verdict.reason or Reason.NOT_NOW
+            return Settlement(row.item, Settled.LATER, now_ms + wait_ms, reason, choked=reason is Reason.INTERNAL)
 
 
 def settle_failure(offered: Sequence[Offered], failure: Deferred, *, now_ms: int) -> list[Settlement]:
@@ -141,9 +146,18 @@ def settle_failure(offered: Sequence[Offered], failure: Deferred, *, now_ms: int
 def settle_choke(row: Offered, reason: Reason, *, now_ms: int, patience: Patience, rng: random.Random) -> Settlement:
     """The neighbour calls a batch of this one row bad, or never answers for it. Its fault or ours: a person decides after enough
     attempts; until then the row stays in doubt."""
-    if row.attempts + 1 >= patience.attempts_max:
+    if row.chokes + 1 >= patience.attempts_max:
         return Settlement(row.item, Settled.HELD, reason=reason, was_in_doubt=True)
-    return Settlement(row.item, Settled.CHOKED, now_ms + patience.wait_ms(row.attempts, rng), reason, was_in_doubt=True)
+    due_ms = now_ms + patience.wait_ms(row.chokes, rng)
+    return Settlement(row.item, Settled.CHOKED, due_ms, reason, was_in_doubt=True, choked=True)
+
+
+def settle_astray(row: Offered, reason: Reason, *, now_ms: int, patience: Patience, rng: random.Random) -> Settlement:
+    """The neighbour sends it back our way although our table names it still: two directories disagree, for a while. The document
+    waits for them to agree; if they do not, a person decides. It never ends by this (decision 11)."""
+    if row.chokes + 1 >= patience.attempts_max:
+        return Settlement(row.item, Settled.HELD, reason=reason)
+    return Settlement(row.item, Settled.LATER, now_ms + patience.wait_ms(row.chokes + 4, rng), reason, choked=True)
 
 
 def tells_home(kind: str) -> bool:

@@ -30,8 +30,8 @@ _MOVES: dict[Transport, frozenset[Transport]] = {
     Transport.IN_MAILBOX: frozenset({Transport.QUEUED, Transport.MOVING, Transport.HELD}) | ENDS,
     Transport.HELD: (_OPEN - {Transport.HELD}) | ENDS,
     Transport.COLLECTED: frozenset(),
-    Transport.REFUSED: frozenset(),
-    # A copy whose outcome was unknown here may turn out to have been collected: the receiver's word wins over our clock.
+    # A copy whose outcome was unknown somewhere may turn out to have been collected: the receiver's word wins.
+    Transport.REFUSED: frozenset({Transport.COLLECTED}),
     Transport.EXPIRED: frozenset({Transport.COLLECTED}),
     Transport.STOPPED: frozenset(),
 }

@@ -47,6 +47,8 @@ from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
 
 MEDIA_TYPE = "application/vnd.truc.batch.v1"
+RECIPIENT_BYTES_MIN = 12
+"""What the shortest recipient takes in a header: ["X","",""], and its comma."""
 MAGIC = b"truc-batch-1\r\n"
 
 SIGNATURE_BYTES_MAX = 200
@@ -156,10 +158,10 @@ class WireLimits:
 def limits_for(batch_bytes_max: int, envelopes_max: int) -> WireLimits:
     """The limits of a link whose batches are cut at `batch_bytes_max`.
 
-    One envelope passes whatever its header's size, with its chain. Recipients: twenty an envelope, and four country-wide ones.
+    One envelope passes whatever its header's size, with its chain. Recipients: as many as headers of that many bytes can name.
     """
     bytes_max = batch_bytes_max + ENVELOPE_BYTES_MAX + CHAIN_BYTES_MAX
-    return WireLimits(bytes_max, envelopes_max, 20 * envelopes_max + 4 * RECIPIENTS_MAX)
+    return WireLimits(bytes_max, envelopes_max, batch_bytes_max // RECIPIENT_BYTES_MIN + RECIPIENTS_MAX)
 
 
 def encode_batch(batch: Batch) -> bytes:

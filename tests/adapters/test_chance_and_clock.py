@@ -43,9 +43,21 @@ def test_the_clock_is_utc_with_the_stated_bound() -> None:
     assert (clock.bound_ms(), clock.synchronised()) == (250, True)
 
 
-def test_the_clock_never_runs_backwards_within_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decision 11 rests on it: what has expired stays expired, and an instant never precedes its cause."""
+def test_the_clock_never_runs_backwards_and_never_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decision 11 rests on it: what has expired stays expired, and what waits becomes due though the host was set back a year."""
+    year_ns = 365 * 86_400 * 1_000_000_000
+    host = {"time_ns": 2 * year_ns, "monotonic_ns": 0}
+    monkeypatch.setattr(time, "time_ns", lambda: host["time_ns"])
+    monkeypatch.setattr(time, "monotonic_ns", lambda: host["monotonic_ns"])
     clock = HostClock(1000)
-    readings = iter([5_000_000_000, 3_000_000_000, 6_000_000_000])
-    monkeypatch.setattr(time, "time_ns", lambda: next(readings))
-    assert [clock.utc_ms() for _ in range(3)] == [5000, 5000, 6000]
+    first = clock.utc_ms()
+    assert first == 2 * year_ns // 1_000_000
+    host["time_ns"] -= year_ns
+    assert clock.utc_ms() == first
+    for _ in range(10):
+        host["time_ns"] += 60_000_000_000
+        host["monotonic_ns"] += 60_000_000_000
+        clock.utc_ms()
+    assert clock.utc_ms() == first + 300_000, "at half speed until the host has caught up"
+    host["time_ns"] = 3 * year_ns
+    assert clock.utc_ms() == 3 * year_ns // 1_000_000, "and with the host again"

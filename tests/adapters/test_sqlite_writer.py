@@ -44,10 +44,12 @@ class Bench:
 
     async def close(self) -> None:
         self.running.cancel()
-        with suppress(asyncio.CancelledError, StoreFailed):
-            await self.running
-        await self.reader.close()
-        await self.connection.close()
+        try:
+            with suppress(asyncio.CancelledError, StoreFailed):
+                await self.running
+        finally:
+            await self.reader.close()
+            await self.connection.close()
 
     async def values(self) -> list[int]:
         return [

@@ -89,8 +89,10 @@ async def opened(path: Path, opener: str = "threads", node: OrgId = H41, group_m
         running = asyncio.create_task(store.run())
         yield Opened(store, clock, tally, path)
     finally:
-        if running is not None:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
-        await store.close()
+        try:
+            if running is not None:
+                running.cancel()
+                with suppress(asyncio.CancelledError):
+                    await running
+        finally:
+            await store.close()

@@ -263,12 +263,13 @@ async def test_a_notice_is_no_envelope_for_anybody_here(at: Opened) -> None:
     assert at.rows("SELECT kind FROM envelope") == [("edoc",)]
 
 
-async def test_what_expired_by_our_clock_and_was_collected_all_the_same_is_collected(at: Opened) -> None:
-    """The receiver's word wins. # QĐ 28/2018 Điều 6.3"""
+@pytest.mark.parametrize("ended", [Transport.EXPIRED, Transport.REFUSED])
+async def test_what_ended_somewhere_on_the_way_and_was_collected_all_the_same_is_collected(at: Opened, ended: Transport) -> None:
+    """The receiver's word wins, and nothing takes it back. # QĐ 28/2018 Điều 6.3"""
     package = submission()
     head = package.local.envelope.header
     await at.store.submit(package)
-    await tell(at, head, End(Transport.EXPIRED, NOW_MS, Reason.EXPIRED))
+    await tell(at, head, End(ended, NOW_MS, Reason.EXPIRED))
     await tell(at, head, End(Transport.COLLECTED, NOW_MS))
     await tell(at, head, End(Transport.REFUSED, NOW_MS))
     assert [line.send_state for line in await sent(at)] == ["collected"]

@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 CALL_S = 30.0
 """After this long a client gives a call up and sends it again; the SDK itself would wait for ever."""
-IDLE_S = 0.6
-"""Between two looks into an empty mailbox."""
+IDLE_S = 0.4
+"""Between two looks into the mailbox."""
 STATUSES = ("01", "03", "06")
 
 
@@ -68,11 +68,11 @@ class Ledger:
         self.news: dict[tuple[str, str], News] = {}
         self.lines: dict[str, list[dict[str, Any]]] = {}
         self.statuses_sent: dict[str, str] = {}
-        self.wrong: list[str] = []
+        self.wrong: dict[str, None] = {}
         self.counts: Counter[str] = Counter()
 
     def bad(self, sentence: str) -> None:
-        self.wrong.append(sentence)
+        self.wrong[sentence] = None
 
 
 class Office:
@@ -88,7 +88,6 @@ class Office:
         self._seed = seed
         self._rng = random.Random(f"{seed}/{system.id}")
         self._hangups = hangups
-        self.busy = True
 
     def client(self) -> VxpClient:
         return connector_of(self._tree, self.system, CALL_S)
@@ -144,8 +143,7 @@ class Office:
                 found = await self.insist(lambda: client.received("edoc"))
                 for line in found:
                     await self._collect(client, line)
-                self.busy = bool(found)
-                await asyncio.sleep(0 if found else IDLE_S)
+                await asyncio.sleep(IDLE_S)
 
     async def _collect(self, client: VxpClient, line: Mapping[str, Any]) -> None:
         key = (self.system.id, str(line["docId"]))
@@ -196,7 +194,7 @@ class Office:
                 found = await self.insist(lambda: client.received("status"))
                 for line in found:
                     await self._read(client, str(line["docId"]))
-                await asyncio.sleep(0 if found else IDLE_S)
+                await asyncio.sleep(IDLE_S)
 
     async def _read(self, client: VxpClient, doc_id: str) -> None:
         key = (self.system.id, doc_id)

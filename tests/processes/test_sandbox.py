@@ -41,7 +41,8 @@ def test_the_ready_line_is_what_connectors_and_judges_read(seven: Tree) -> None:
             "http://127.0.0.1",
         ]
         assert all(node[name].rpartition(":")[2].isdigit() for name in ("link", "public", "admin"))
-        assert alive(node["pid"])
+        assert isinstance(node["pid"], int)
+        assert alive(seven.nodes[node["code"]].pid)
         assert Path(node["config"]).is_file()
         assert Path(node["data"]).is_dir()
         for system in node["systems"]:
@@ -88,7 +89,8 @@ async def test_a_killed_node_stays_down_until_somebody_starts_it_and_then_rejoin
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_end_stops_all_and_exits_well(small: Callable[[], Tree], number: signal.Signals) -> None:
     with small() as tree:
-        pids = [node.pid for node in tree.nodes.values()]
+        pids = [node["pid"] for node in tree.ready["nodes"]]
+        assert all(alive(pid) for pid in pids)
         os.kill(tree.process.pid, number)
         assert tree.process.wait(30) == 0
         assert not any(alive(pid) for pid in pids)

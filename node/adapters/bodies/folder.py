@@ -7,6 +7,7 @@ is never used again, so removing an old copy can never hit a new one. Knows noth
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -23,6 +24,9 @@ T = TypeVar("T")
 
 CHUNK_BYTES = 256 * 1024
 FULL_RETRY_S = 30.0
+SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What the process lacks for the moment; says nothing of the file."""
+SCARCE_RETRY_S = 1.0
 
 
 def sync_folder(folder: Path) -> None:
@@ -53,8 +57,10 @@ class FolderBodies:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except OSError as error:
-            if error.errno in (28, 122):  # ENOSPC, EDQUOT
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise Deferred(FULL_RETRY_S, Reason.DISK_FULL) from error
+            if error.errno in SCARCE:
+                raise Deferred(SCARCE_RETRY_S, Reason.NOT_NOW) from error
             raise
 
     def close(self) -> None:
@@ -90,7 +96,9 @@ class FolderBodies:
                 with (self._root / file).open("rb") as handle:
                     handle.seek(offset)
                     return handle.read(length)
-            except FileNotFoundError:  # one lost file is the fault of one document, not of the node
+            except OSError as error:  # one lost file, one bad sector: the fault of one document, not of the node
+                if error.errno in SCARCE:
+                    raise
                 return None
 
         found = await self.do(work)
@@ -115,7 +123,9 @@ class FolderBodies:
             try:
                 with (self._root / file).open("rb") as handle:
                     return hashlib.file_digest(handle, "sha256").hexdigest() == digest
-            except FileNotFoundError:
+            except OSError as error:
+                if error.errno in SCARCE:
+                    raise
                 return False
 
         return await self.do(work)

@@ -31,6 +31,7 @@ import structlog
 from aiohttp import hdrs
 
 from node import config
+from node.adapters.http.keepalive import keep_alive
 from node.adapters.http.tls import judge, link_client_context, peer_chain, registered
 from node.core.envelope import Fields, strict_json
 from node.core.errors import Deferred, Reason, Refused
@@ -272,6 +273,7 @@ class _Connector(aiohttp.TCPConnector):
         except Refused as refused:
             connection.close()
             raise _NotOurParent(refused) from None
+        keep_alive(connection.transport)
         return connection
 
 

@@ -19,6 +19,8 @@ import structlog
 from aiohttp import http_parser, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from node.adapters.http.keepalive import keep_alive
+
 log = structlog.get_logger()
 
 Answer = Callable[[int], bytes]
@@ -214,6 +216,7 @@ class _Connection(asyncio.Protocol):
             return
         self._key = key
         self._transport = transport
+        keep_alive(transport)
         if self._listener.context is None:
             self._serve(transport)
         else:

@@ -35,7 +35,7 @@ def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
     never was a delivery (the caller was told at once) and does not make it new.
     """
     row = tx.db.execute(
-        "SELECT s.doc_id, s.id FROM submission s WHERE s.system=? AND s.file_digest=? AND s.taken_ms>? AND s.kind=? AND NOT EXISTS"
+        "SELECT s.doc_id, s.id, s.envelope FROM submission s WHERE s.system=? AND s.file_digest=? AND s.taken_ms>? AND s.kind=? AND NOT EXISTS"
         " (SELECT 1 FROM delivery d WHERE d.envelope=s.envelope AND d.at_door=0 AND d.state IN ('refused','expired','stopped'))"
         " ORDER BY s.taken_ms DESC LIMIT 1",
         (submission.system, submission.file_digest, submission.repeat_since_ms, submission.local.envelope.header.kind),
@@ -43,7 +43,7 @@ def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
     if row is not None:
         tx.journal(stamp, "repeated", envelope=row[1], detail=submission.system)
         files = tuple(body.file for body in submission.local.bodies if body.file is not None)
-        return Stored(row[0], True, files, frozenset())
+        return Stored(row[0], True, files, frozenset(), _door_refusals(tx, row[2]))
     header = submission.local.envelope.header
     seq, orphans, neighbours = rows.put_local(tx, submission.local, stamp)
     _put_submission(tx, seq, submission, stamp)
@@ -59,10 +59,19 @@ def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
             tx, stamp, "status-sent" if header.kind == KIND_STATUS else "sent", header, str(header.sender), str(recipient.code)
         )
     _put_door_refusals(tx, seq, header, submission.refused, stamp)
+    for returned in submission.returned:
+        rows.put_local(tx, returned, stamp)
     if submission.report is not None:
         flag = match_status(tx, submission.report, header, stamp)
         tx.db.execute("UPDATE mailbox SET flag=? WHERE envelope=?", (flag or "", seq))
     return Stored(header.doc_id, False, tuple(orphans), frozenset(neighbours))
+
+
+def _door_refusals(tx: Transaction, seq: int) -> tuple[DoorRefusal, ...]:
+    cursor = tx.db.execute(
+        "SELECT recipient,written,reason,successor FROM delivery WHERE envelope=? AND at_door=1 ORDER BY recipient", (seq,)
+    )
+    return tuple(DoorRefusal(recipient, written, Reason(reason), successor) for recipient, written, reason, successor in cursor)
 
 
 def _put_submission(tx: Transaction, seq: int, submission: Submission, stamp: Stamp) -> None:
@@ -157,6 +166,11 @@ def admit(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: Stamp) -> 
     duplicates = 0
     for code in envelope.remaining:
         known, back = _known(tx, header, code, neighbour)
+        if known and not back and _on_the_way_to(tx, header, code, neighbour):
+            # Our own offer to it was not answered yet, and here it presents the same: it must not forget the document before we
+            # have heard that it was handed over, or nobody would hold it.
+            verdicts[code] = Verdict(Outcome.LATER, reason=Reason.NOT_NOW, retry_s=1.0)
+            continue
         if known and not back:
             duplicates += 1
             verdicts[code] = TAKEN
@@ -206,6 +220,14 @@ def _known(tx: Transaction, header: Header, code: OrgId, neighbour: OrgId) -> tu
     if row is None:
         return False, False
     return True, row[0] is not None and row[0] == str(neighbour)
+
+
+def _on_the_way_to(tx: Transaction, header: Header, code: OrgId, neighbour: OrgId) -> bool:
+    row = tx.db.execute(
+        "SELECT 1 FROM envelope e JOIN outbox o ON o.envelope=e.seq AND o.recipient=? WHERE e.origin=? AND e.id=? AND o.neighbour=?",
+        (str(code), str(header.origin), header.id, str(neighbour)),
+    ).fetchone()
+    return row is not None
 
 
 def _missing(tx: Transaction, arrival: Arrival, neighbour: OrgId) -> tuple[str, ...]:

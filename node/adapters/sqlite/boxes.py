@@ -14,6 +14,7 @@ from node.adapters.sqlite import rows
 from node.adapters.sqlite.writer import Stamp, Transaction
 from node.core.custody import BoxItem, Homeward, SubmissionInfo
 from node.core.envelope import KIND_DOCUMENT, KIND_STATUS, decode_header
+from node.core.errors import Deferred
 from node.core.identifier import OrgId
 from node.core.office import SentLine, Waiting
 from node.ports import Describe
@@ -101,6 +102,12 @@ def fetched(tx: Transaction, item: int, stamp: Stamp) -> bool:
     return row is not None
 
 
+def _same(recipients: str, home: Homeward) -> None:
+    """One more addressed code may have joined the item since home was made: then nothing changes, and the caller reads again."""
+    if home.ends and {str(end_of.recipient) for end_of in home.ends} != set(json.loads(recipients)):
+        raise Deferred(0)
+
+
 def collect(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[OrgId]:
     """The office confirms: the delivery ends well. Returns whom to wake. A second confirmation changes nothing."""
     row = tx.db.execute(
@@ -111,6 +118,7 @@ def collect(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[Org
         return set()
     seq, recipients, _state, header_bytes = row
     header = decode_header(bytes(header_bytes))
+    _same(recipients, home)
     tx.db.execute("UPDATE mailbox SET state='done',updated_ms=? WHERE item=?", (stamp.at_ms, item))
     event = "status-collected" if header.kind == KIND_STATUS else "collected"
     for code in json.loads(recipients):
@@ -157,6 +165,7 @@ def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[OrgId]:
         return set()
     seq, recipients, _state, header_bytes = row
     header = decode_header(bytes(header_bytes))
+    _same(recipients, home)
     tx.db.execute("UPDATE mailbox SET state='ended',updated_ms=? WHERE item=?", (stamp.at_ms, item))
     reason = home.end.reason.value if home.end.reason is not None else ""
     for code in json.loads(recipients):

@@ -24,8 +24,8 @@ def forget(
     db = tx.db
     now = stamp.at_ms
     gone = db.execute(
-        "SELECT e.seq FROM envelope e WHERE e.ended_ms IS NOT NULL AND e.ended_ms<? AND"
-        " (NOT EXISTS (SELECT 1 FROM mailbox m WHERE m.envelope=e.seq) OR e.ended_ms<?) LIMIT ?",
+        "SELECT seq FROM envelope WHERE boxed=0 AND ended_ms IS NOT NULL AND ended_ms<? UNION ALL"
+        " SELECT seq FROM envelope WHERE boxed=1 AND ended_ms IS NOT NULL AND ended_ms<? LIMIT ?",
         (now - handed_over_ms, now - max(handed_over_ms, collected_ms), limit),
     ).fetchall()
     for (seq,) in gone:

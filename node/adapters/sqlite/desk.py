@@ -95,7 +95,7 @@ def act_queue(tx: Transaction, action: str, items: Sequence[int], neighbour: str
 
 def _due_now(tx: Transaction, item: int, stamp: Stamp) -> None:
     row = tx.db.execute("SELECT envelope,recipient,state FROM outbox WHERE item=?", (item,)).fetchone()
-    tx.db.execute("UPDATE outbox SET state='waiting',due_ms=?,attempts=0,reason='' WHERE item=?", (stamp.at_ms, item))
+    tx.db.execute("UPDATE outbox SET state='waiting',due_ms=?,attempts=0,chokes=0,reason='' WHERE item=?", (stamp.at_ms, item))
     if row[2] == "held":
         rows.move_delivery(tx, row[0], row[1], Transport.QUEUED, stamp, {"reason": ""})
 

@@ -68,36 +68,46 @@ def next_due(db: sqlite3.Connection, neighbour: str, after_ms: int) -> int | Non
 def offer(tx: Transaction, neighbour: str, items: Sequence[int]) -> list[Offered]:
     """Mark rows as offered, durably, before a byte of them leaves (decision 6). Rows that meanwhile ended or are held fall out."""
     found = []
+    envelopes: dict[int, tuple[OrgId, str, bytes, bytes, str, str, tuple[BodyRef, ...]]] = {}
     for item in items:
         row = tx.db.execute(
-            "SELECT o.recipient,o.attempts,o.lane,o.in_doubt,e.origin,e.id,e.header,e.signature,e.certificate,coalesce(o.hops,e.hops),e.seq FROM outbox o"
-            " JOIN envelope e ON e.seq=o.envelope WHERE o.item=? AND o.neighbour=? AND o.state<>'held'",
+            "SELECT recipient,attempts,lane,in_doubt,chokes,hops,envelope FROM outbox WHERE item=? AND neighbour=? AND state<>'held'",
             (item, neighbour),
         ).fetchone()
         if row is None:
             continue
-        recipient, attempts, lane, in_doubt, origin, id_, header, signature, certificate, hops, seq = row
-        bodies = tx.db.execute(
-            "SELECT b.digest,b.size FROM envelope_body e JOIN body b ON b.digest=e.digest WHERE e.envelope=?", (seq,)
-        ).fetchall()
+        recipient, attempts, lane, in_doubt, chokes, own_hops, seq = row
+        if seq not in envelopes:  # once for all its recipients: a country-wide header is large
+            envelopes[seq] = _offered_envelope(tx.db, seq)
+        origin, id_, header, signature, certificate, hops, bodies = envelopes[seq]
         found.append(
             Offered(
                 item,
                 OrgId.canonical(recipient),
-                OrgId.canonical(origin),
+                origin,
                 id_,
-                bytes(header),
-                bytes(signature),
+                header,
+                signature,
                 certificate,
-                rows.hops_value(hops),
+                rows.hops_value(own_hops or hops),
                 attempts,
-                tuple(BodyRef(digest, size) for digest, size in bodies),
+                bodies,
                 Lane(lane),
                 bool(in_doubt),
+                chokes,
             )
         )
     tx.db.executemany("UPDATE outbox SET in_doubt=1,state='waiting' WHERE item=?", [(row.item,) for row in found])
     return found
+
+
+def _offered_envelope(db: sqlite3.Connection, seq: int) -> tuple[OrgId, str, bytes, bytes, str, str, tuple[BodyRef, ...]]:
+    origin, id_, header, signature, certificate, hops = db.execute(
+        "SELECT origin,id,header,signature,certificate,hops FROM envelope WHERE seq=?", (seq,)
+    ).fetchone()
+    bodies = db.execute("SELECT b.digest,b.size FROM envelope_body e JOIN body b ON b.digest=e.digest WHERE e.envelope=?", (seq,))
+    refs = tuple(BodyRef(digest, size) for digest, size in bodies)
+    return OrgId.canonical(origin), id_, bytes(header), bytes(signature), certificate, hops, refs
 
 
 def inline_bodies(db: sqlite3.Connection, neighbour: str, digests: Iterable[str]) -> dict[str, bytes]:
@@ -154,16 +164,19 @@ def _settle_one(
             rows.close_if_done(tx, seq, stamp)
         case Settled.LATER:
             db.execute(
-                "UPDATE outbox SET in_doubt=0,attempts=attempts+1,due_ms=?,reason=? WHERE item=? AND state<>'held'",
-                (settlement.due_ms, reason, item),
+                "UPDATE outbox SET in_doubt=0,attempts=attempts+1,chokes=chokes+?,due_ms=?,reason=? WHERE item=? AND state<>'held'",
+                (int(settlement.choked), settlement.due_ms, reason, item),
             )
         case Settled.IN_DOUBT:
             db.execute("UPDATE outbox SET in_doubt=1,due_ms=?,reason=? WHERE item=?", (settlement.due_ms, reason, item))
         case Settled.UNSENT | Settled.CHOKED:
             db.execute(
-                "UPDATE outbox SET in_doubt=?,attempts=attempts+?,due_ms=?,reason=? WHERE item=? AND state<>'held'",
-                (int(settlement.was_in_doubt), int(settlement.settled is Settled.CHOKED), settlement.due_ms, reason, item),
+                "UPDATE outbox SET in_doubt=?1,attempts=attempts+?2,chokes=chokes+?2,due_ms=?3,reason=?4 WHERE item=?5 AND state<>'held'",
+                (int(settlement.was_in_doubt), int(settlement.choked), settlement.due_ms, reason, item),
             )
+        case Settled.REROUTED:
+            assert settlement.neighbour is not None
+            return reroute(tx, item, settlement.neighbour, stamp)
         case Settled.BODY:
             db.executemany(
                 "DELETE FROM body_peer WHERE digest=? AND neighbour=?", [(digest, neighbour) for digest in settlement.need]
@@ -190,6 +203,33 @@ def _settle_one(
 
 def _any_file(db: sqlite3.Connection, digests: Sequence[str]) -> bool:
     return any(db.execute("SELECT 1 FROM body WHERE digest=? AND file IS NOT NULL", (digest,)).fetchone() for digest in digests)
+
+
+def reroute(tx: Transaction, item: int, neighbour: OrgId, stamp: Stamp) -> set[OrgId]:
+    """Another neighbour is the way now (a unit moved, a directory caught up). Only for a row that nobody else may hold."""
+    row = tx.db.execute(
+        "SELECT e.id,o.recipient FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=? AND o.state<>'held'", (item,)
+    ).fetchone()
+    if row is None:
+        return set()
+    tx.db.execute(
+        "UPDATE outbox SET neighbour=?,state='waiting',in_doubt=0,due_ms=?,reason='' WHERE item=?",
+        (str(neighbour), stamp.at_ms, item),
+    )
+    tx.journal(stamp, "queued", envelope=row[0], recipient=row[1], neighbour=str(neighbour))
+    return {neighbour}
+
+
+def astray(db: sqlite3.Connection, known: Sequence[str], limit: int) -> list[tuple[int, bytes, str]]:
+    """(item, header, recipient) of rows for a neighbour this node does not have (any more), but for copies in doubt."""
+    marks = ",".join("?" * len(known))
+    cursor = db.execute(
+        "SELECT o.item,e.header,o.recipient FROM outbox o JOIN envelope e ON e.seq=o.envelope"
+        f" WHERE o.neighbour IN (SELECT DISTINCT neighbour FROM outbox WHERE neighbour NOT IN ({marks})) AND o.in_doubt=0"
+        " AND o.state<>'held' LIMIT ?",
+        (*known, limit),
+    )
+    return [(item, bytes(header), recipient) for item, header, recipient in cursor]
 
 
 def hold(tx: Transaction, item: int, reason: str, stamp: Stamp) -> bool:
@@ -240,7 +280,7 @@ def body_crossed(tx: Transaction, neighbour: str, digest: str, now_ms: int) -> N
 def hold_body(tx: Transaction, neighbour: str, digest: str, reason: str, stamp: Stamp) -> int:
     """Put aside what cannot cross because its body cannot; returns how many rows. A damaged copy is never delivered."""
     items = tx.db.execute(
-        "SELECT o.item FROM outbox o JOIN envelope_body e ON e.envelope=o.envelope WHERE o.neighbour=? AND e.digest=? AND o.state='body'",
+        "SELECT o.item FROM outbox o JOIN envelope_body e ON e.envelope=o.envelope WHERE o.neighbour=? AND e.digest=? AND o.state<>'held'",
         (neighbour, digest),
     ).fetchall()
     return sum(hold(tx, item, reason, stamp) for (item,) in items)
@@ -284,6 +324,10 @@ def expired(db: sqlite3.Connection, before_ms: int, limit: int) -> list[Expired]
 
 def _expired(place: str, item: int, header: bytes, codes: Sequence[str]) -> Expired:
     return Expired(place, item, decode_header(bytes(header)), tuple(OrgId.canonical(code) for code in codes))
+
+
+def in_doubt(db: sqlite3.Connection, item: int) -> bool:
+    return db.execute("SELECT 1 FROM outbox WHERE item=? AND in_doubt=1", (item,)).fetchone() is not None
 
 
 def still_expired(tx: Transaction, item: int) -> bool:

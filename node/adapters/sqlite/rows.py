@@ -181,6 +181,7 @@ def put_mailbox(
         codes = dict.fromkeys((*json.loads(row[1]), str(recipient)))
         tx.db.execute("UPDATE mailbox SET recipients=? WHERE item=?", (json.dumps(list(codes)), row[0]))
         return
+    tx.db.execute("UPDATE envelope SET boxed=1 WHERE seq=?", (seq,))
     tx.db.execute(
         "INSERT INTO mailbox (envelope,organ,recipients,kind,doc_id,lane,state,flag,since_ms,updated_ms,expires_ms)"
         " VALUES (?,?,?,?,?,?,'initial',?,?,?,?)",

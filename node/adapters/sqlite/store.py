@@ -178,6 +178,14 @@ class SqliteStore:
         now_ms = self._clock.utc_ms()
         await self._do(lambda tx: road.body_crossed(tx, str(neighbour), digest, now_ms))
 
+    async def astray(self, known: Sequence[OrgId], limit: int) -> list[tuple[int, bytes, str]]:
+        codes = [str(code) for code in known]
+        return await self._ask(lambda db: road.astray(db, codes, limit))
+
+    async def reroute(self, item: int, neighbour: OrgId) -> frozenset[OrgId]:
+        stamp = self.stamp()
+        return frozenset(await self._do(lambda tx: road.reroute(tx, item, neighbour, stamp)))
+
     async def hold_body(self, neighbour: OrgId, digest: str, reason: str) -> int:
         stamp = self.stamp()
         return await self._do(lambda tx: road.hold_body(tx, str(neighbour), digest, reason, stamp))
@@ -270,8 +278,8 @@ class SqliteStore:
         stamp = self.stamp()
 
         def work(tx: Transaction) -> set[OrgId]:
-            if desk.header_of_out(tx.db, item) is None:
-                return set()  # released, or dropped by somebody else, while this was being prepared
+            if desk.header_of_out(tx.db, item) is None or road.in_doubt(tx.db, item):
+                return set()  # in doubt (decision 6), released, or dropped by somebody else, while this was being prepared
             tx.journal(stamp, "dropped", detail=json.dumps({"who": who, "why": why, "item": f"out-{item}"}))
             return road.end(tx, item, home, stamp)
 

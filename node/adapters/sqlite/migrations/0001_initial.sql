@@ -24,12 +24,13 @@ CREATE TABLE envelope (
   came_from      TEXT,               -- the neighbour it came from; NULL: made here
   taken_ms       INTEGER NOT NULL,
   ended_ms       INTEGER,            -- nothing of it is left to do here since then
+  boxed          INTEGER NOT NULL DEFAULT 0, -- an office here has it: kept longer
   UNIQUE (origin, id)
 );
 CREATE INDEX envelope_id ON envelope (id);
 CREATE INDEX envelope_doc ON envelope (doc_id);
 CREATE INDEX envelope_document ON envelope (document_id);
-CREATE INDEX envelope_ended ON envelope (ended_ms) WHERE ended_ms IS NOT NULL;
+CREATE INDEX envelope_ended ON envelope (boxed, ended_ms) WHERE ended_ms IS NOT NULL;
 
 -- Bodies by digest: inline, or a file below the body folder.
 CREATE TABLE body (
@@ -78,6 +79,7 @@ CREATE TABLE outbox (
   in_doubt   INTEGER NOT NULL DEFAULT 0,
   due_ms     INTEGER NOT NULL,
   attempts   INTEGER NOT NULL DEFAULT 0,
+  chokes     INTEGER NOT NULL DEFAULT 0, -- attempts that count towards being held
   reason     TEXT NOT NULL DEFAULT '',
   since_ms   INTEGER NOT NULL,
   expires_ms INTEGER NOT NULL,       -- the lifetime and its bound; 0: never

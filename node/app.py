@@ -35,6 +35,7 @@ from node.adapters.http.link_client import HttpLink
 from node.adapters.http.link_server import link_app
 from node.adapters.http.listener import Guards, Listener, listen
 from node.adapters.http.office_vxp import VxpFace, malformed, no_pages
+from node.adapters.lock import FolderInUse, FolderLock
 from node.adapters.registry import Registry, RegistryError
 from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import open_reader, open_writer
@@ -47,7 +48,7 @@ from node.core.forwarding import Patience
 from node.core.identifier import OrgId
 from node.core.office import System
 from node.core.package import Party, Reference
-from node.core.routing import Refuse, Table, table_for
+from node.core.routing import Table, table_for
 from node.core.tally import Tally
 from node.core.wire import Batch, EnvelopeVerdicts
 from node.desk import Desk, Identity
@@ -114,16 +115,12 @@ class Surroundings:
             log.error("directory not usable, keeping the last good one", reason=str(error)[:500])
 
     def _tabled(self, directory: Directory) -> Table:
-        """Served here: the organs of the registered systems, and every connected organ whose prefix ends at this node, so that a
-        document waits in the mailbox even before a system is registered for it."""
+        """Served here: of the organs of the registered systems and of all connected ones those whose longest prefix is this
+        node's. So a document waits in the mailbox before a system is registered, and no registration draws another's mail."""
         bare = table_for(directory, self._code, frozenset())
         connected = (entry.code for entry in directory.agencies(self._day) if entry.connected_on(self._day))
-        mine = frozenset(
-            code
-            for code in connected
-            if isinstance(bare.longest(code), Refuse) and any(prefix.covers(code) for prefix in bare.own)
-        )
-        return Table(bare.code, bare.own, mine | self._served, bare.children, bare.parent, bare.away)
+        mine = frozenset(code for code in (*connected, *self._served) if bare.owns(code))
+        return Table(bare.code, bare.own, mine, bare.children, bare.parent, bare.away)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
@@ -310,6 +307,7 @@ class Application:
         data = settings.node.data_dir
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with AsyncExitStack() as closing:
+            closing.callback(FolderLock(data).release)
             store, ground = await _lay_ground(settings, closing)
             node = duties(settings, ground)
             loops: list[Loop] = [node.housekeeper.run]
@@ -493,6 +491,9 @@ def main(path: Path) -> int:
     except (RegistryError, DirectoryFileError, tls.TlsFileError, WrongNode) as error:
         log.error("bad configuration", reason=str(error))
         return EXIT_CONFIG
+    except FolderInUse as error:
+        log.error("this node is running already", reason=str(error))
+        return EXIT_FAILED
     except Exception as error:
         for cause in _causes(error):
             if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:

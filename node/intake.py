@@ -36,6 +36,7 @@ from node.core.envelope import (
 )
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
+from node.core.joining import joined_by, meant, plain_date, plain_notation
 from node.core.lifecycle import Transport
 from node.core.notice import NOTICE_BYTES_MAX, decode_notice
 from node.core.office import Claim, Problem, Submitted, System
@@ -216,8 +217,8 @@ class Intake:
             message_type="status" if package.is_status else claim.message_type,
             sender_text=package.sender.code,
             sender_name=package.sender.name,
-            notation=package.number_notation,
-            date=package.date,
+            notation=plain_notation(package.number_notation),
+            date=plain_date(package.date),
             title=(package.description if package.is_status else package.subject)[:TITLE_MAX],
             local=local,
             refused=addressed.refused,
@@ -241,6 +242,8 @@ class Intake:
         sender = directory.resolve(party.code)
         if sender not in system.codes:
             raise Refused(Reason.SENDER_NOT_ALLOWED, "From/OrganId", party.code, ", ".join(str(code) for code in system.codes))
+        if not self._table().owns(sender):
+            raise Refused(Reason.SENDER_OUTSIDE, "From/OrganId", party.code)
         if directory.entry(sender, self._today()) is None:
             raise Refused(Reason.SENDER_UNKNOWN, "From/OrganId", party.code)
         return sender
@@ -290,18 +293,20 @@ class Intake:
         """Whom a status is for: by the document it names as this node knows it, else by ResponseFor/OrganId, else (one vendor
         swaps the two fields) by ResponseFor/Code."""
         reference = package.response_for[0]
-        if package.status == "13":  # the sender speaks: to everybody who was sent the document
-            known = await self._store.receivers(reporter, reference.document_id)
+        directory = self._directory()
+        if package.status == "13":
+            known = meant(directory, reference, await self._store.receivers(reporter, *joined_by(reference)))
         else:
             known = await self._store.addressee(reporter, reference.document_id)
         if known:
             return [(str(code), reference.organ or str(code)) for code in known]
-        directory = self._directory()
         for text in (reference.organ, reference.code):
             try:
                 code = directory.resolve(text)
             except Refused:
                 continue
+            if package.status == "13" and code == reporter:
+                continue  # a sender cannot take a document back from itself
             if directory.history(code) or text == reference.organ:
                 return [(str(code), text)]
         raise Refused(Reason.STATUS_TARGET_UNKNOWN, "ResponseFor/OrganId", reference.organ or reference.document_id)
@@ -317,9 +322,7 @@ class Intake:
             package.description[:2000],
             instant.parse_old(package.timestamp) or 0,
             here[0],
-            reference.document_id,
-            reference.code,
-            reference.date,
+            *joined_by(reference),
         )
 
     def _doc_ids(self, doc_id: str, recipients: Sequence[Recipient]) -> dict[OrgId, str]:
@@ -505,7 +508,7 @@ class Intake:
             organ = directory.receiver(end_of.recipient, self._today()).organ
         except Refused:
             organ = end_of.recipient
-        owners = {_owner(directory, end_of.recipient), _owner(directory, organ)}
+        owners = {directory.owner(end_of.recipient), directory.owner(organ)}
         if header.sender in owners:
             return True
         if end_of.end.state is Transport.COLLECTED:
@@ -558,15 +561,6 @@ class Intake:
     async def _keep_body(self, neighbour: OrgId, sha256: str) -> None:
         body = await self._bodies.finish(neighbour, sha256)
         await self._bodies.delete(await self._store.body_arrived(body, neighbour))
-
-
-def _owner(directory: Directory, code: OrgId) -> OrgId | None:
-    """The node that holds the longest prefix of a code."""
-    for prefix in (code, *code.upwards()):
-        for node in directory.nodes:
-            if prefix in node.prefixes:
-                return node.code
-    return None
 
 
 def _inline(header: Header, batch: Batch) -> tuple[StoredBody, ...]:

@@ -174,4 +174,6 @@ def describe(state: str, reason: str, written: str, successor: str) -> str:
     what = words.label("transport", state)
     if not reason or reason not in set(Reason):
         return what
-    return f"{what}. {words.with_code(Refused(Reason(reason), 'To/OrganId', written, successor))}"
+    if reason.startswith(("recipient-", "code-")):  # these speak of the receiver's code
+        return f"{what}. {words.with_code(Refused(Reason(reason), 'To/OrganId', written, successor))}"
+    return f"{what}: {words.label('reason', reason)} [{reason}]"

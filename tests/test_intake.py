@@ -97,7 +97,9 @@ async def test_a_package_is_n_deliveries_and_a_bad_receiver_does_not_stop_the_ot
     assert "H54" in lines["H26"].send_text
     assert "giấy" in lines["H54.08"].send_text
     assert site.count("outbox") == 2
-    assert site.count("envelope") == 1
+    refused = sum(line.send_state == "refused" for line in lines.values())
+    assert site.count("envelope") == 1 + refused  # each refused receiver is also told by a 02 From the axis
+    assert len(await site.inbox("ubnd-41", "status")) == refused
     assert site.tally.value("truc_refusals_total", door="office", reason="recipient-closed") == 1
 
 

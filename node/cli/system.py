@@ -22,6 +22,7 @@ from node.core.errors import Refused
 from node.core.identifier import OrgId
 from node.core.instant import day
 from node.core.office import System
+from node.core.routing import table_for
 from node.core.words import sentence
 
 SECRET_BYTES = 32
@@ -83,8 +84,9 @@ def add(system_id: str, codes: Sequence[str], networks: Sequence[str], all_or_no
         _refuse_taken(fresh, systems)
         return (*systems, fresh)
 
+    warnings = _warnings(config, directory, organs)  # may refuse
     _update(config.node.systems, change)
-    for warning in _warnings(config, directory, organs):
+    for warning in warnings:
         say(f"Lưu ý: {warning[0]}", f"Note: {warning[1]}")
     if not networks:
         say(
@@ -215,8 +217,9 @@ def _warnings(config: NodeConfig, directory: Directory | None, organs: Iterable[
                     f"{organ} is not in today's directory: nobody can send to it",
                 )
             )
-        if node is None or not any(prefix.covers(organ) for prefix in node.prefixes):
-            warnings.append((f"mã {organ} không thuộc phạm vi của nút này", f"{organ} is not covered by this node"))
+        if node is not None and not table_for(directory, node.code, frozenset()).owns(organ):
+            what = (f"mã {organ} không thuộc phạm vi của nút này", f"{organ} does not belong to this node")
+            raise Stop(Code.FAILED, what, ("đăng ký tại nút phụ trách mã đó", "register it at the node that covers it"))
     return warnings
 
 

@@ -63,15 +63,11 @@ class Stop(click.ClickException):
 
     def __init__(self, code: Code, what: Texts, todo: Texts | None = None) -> None:
         self.exit_code = int(code)  # type: ignore[misc]
-        self._what = what
-        self._todo = todo
-        super().__init__(what[0])
-
-    def format_message(self) -> str:
-        lines = [f"{t('Lỗi', 'Error')}: {t(*self._what)}"]
-        if self._todo:
-            lines.append(f"{t('Cần làm', 'To do')}: {t(*self._todo)}")
-        return "\n".join(lines)
+        # Composed now: when it is shown the command's language is forgotten already.
+        lines = [f"{t('Lỗi', 'Error')}: {t(*what)}"]
+        if todo:
+            lines.append(f"{t('Cần làm', 'To do')}: {t(*todo)}")
+        super().__init__("\n".join(lines))
 
     def show(self, file: Any = None) -> None:
         click.echo(self.format_message(), file=file, err=file is None)

@@ -217,6 +217,14 @@ class Directory:
         """Every prefix that somebody receives for, with the entries that say so, oldest first."""
         return self._receivers.items()
 
+    def owner(self, code: OrgId) -> OrgId | None:
+        """The node that holds the longest prefix of a code; None: nobody does."""
+        for prefix in code.upwards():
+            for node in self.nodes:
+                if prefix in node.prefixes:
+                    return node.code
+        return None
+
     def line(self, code: OrgId) -> tuple[OrgId, ...]:
         """A node's code, its parent's and so on up to the hub; it stops at an unknown parent and at the second visit."""
         codes: dict[OrgId, None] = {}

@@ -76,6 +76,10 @@ class Table:
                 by_prefix.setdefault(prefix.path, Forward(self.parent))
         object.__setattr__(self, "_by_prefix", by_prefix)
 
+    def owns(self, code: OrgId) -> bool:
+        """Whether the longest prefix of the code is this very node's."""
+        return any(prefix.covers(code) for prefix in self.own) and isinstance(self.longest(code), Refuse)
+
     def longest(self, code: OrgId) -> Decision:
         """What the longest prefix of the code says; a code under no prefix goes to the parent, and no further than the hub."""
         path = code.path

@@ -371,6 +371,7 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
     "event": {  # lines of the history of a document at a node
         "accepted": ("nút tiếp nhận từ hệ thống của Bên gửi", "accepted from the sender's system"),
         "taken": ("nút nhận bàn giao từ nút liền kề", "taken over from a neighbour"),
+        "queued": ("xếp lại vào hàng chờ chuyển, theo đường khác", "queued again, another way"),
         "handed-over": ("đã bàn giao cho nút liền kề", "handed over to a neighbour"),
         "in-mailbox": ("đã về nút của Bên nhận, chờ lấy", "in the recipient's mailbox"),
         "fetched": ("hệ thống của Bên nhận tải về", "fetched by the recipient's system"),

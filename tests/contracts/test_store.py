@@ -181,12 +181,23 @@ async def test_what_was_handed_to_another_neighbour_does_not_come_back(at: Opene
 
 
 async def test_what_is_not_yet_confirmed_by_the_neighbour_does_not_come_back(at: Opened) -> None:
-    """Its copy is in doubt here: answering taken leaves custody where it is, with the one row that says so."""
+    """Its copy is in doubt here: it must not forget the document before we know that it was handed over, nor we keep two."""
     head = header()
     await at.admit(arrival(head, DOWN), HUB)
     await at.offer(UNIT)
-    assert (await at.admit(arrival(head, UP, anew=UP), UNIT)).duplicates == 1
+    admitted = await at.admit(arrival(head, UP, anew=UP), UNIT)
+    assert [verdict.outcome for verdict in admitted.verdicts.values()] == [Outcome.LATER]
     assert at.rows("SELECT neighbour,in_doubt FROM outbox") == [("H41.07", 1)]
+
+
+async def test_two_nodes_that_offer_each_other_the_same_copy_do_not_wait_for_each_other_for_ever(at: Opened) -> None:
+    """We took it from the hub, our answer was lost, and a moved prefix sends it back there: to the hub's repeat we say taken, so
+    that it can take it back from us (decision 4)."""
+    head = header()
+    await at.admit(arrival(head, UP), HUB)
+    await at.offer(HUB)
+    assert (await at.admit(arrival(head, DOWN), HUB)).verdicts == {OFFICE: TAKEN}
+    assert at.rows("SELECT neighbour FROM outbox") == [("",)]
 
 
 async def test_one_of_two_recipients_may_come_back_alone(at: Opened) -> None:

@@ -398,9 +398,12 @@ async def test_a_13_goes_to_everybody_who_was_sent_the_document(at: Opened) -> N
     refused = [DoorRefusal("H26", "H26", Reason.RECIPIENT_CLOSED, "")]
     package = submission(OFFICE, OTHER_OFFICE, document_id="12", refused=refused)
     await at.store.submit(package)
-    assert await at.store.receivers(UNIT, "12") == [OFFICE, OTHER_OFFICE]
-    assert await at.store.receivers(UNIT, package.local.envelope.header.doc_id) == [OFFICE, OTHER_OFFICE]
-    assert await at.store.receivers(FOCAL, "12") == await at.store.receivers(UNIT, "") == []
+    both = [OFFICE, OTHER_OFFICE]
+    assert await at.store.receivers(UNIT, "12", "", "") == both
+    assert await at.store.receivers(UNIT, package.local.envelope.header.doc_id, "", "") == both
+    assert await at.store.receivers(UNIT, "", package.notation, package.date) == both
+    assert await at.store.receivers(UNIT, "khác", package.notation, package.date) == both
+    assert await at.store.receivers(FOCAL, "12", "", "") == await at.store.receivers(UNIT, "", "", "") == []
 
 
 async def test_a_request_of_an_office_waits_for_a_person(at: Opened) -> None:

@@ -44,7 +44,8 @@ class Storm:
 
     async def blow(self) -> None:
         while self.kills < self._wanted:
-            struck = self._rng.sample(list(self._tree.nodes.values()), self._rng.choice((1, 1, 2)))
+            nodes = list(self._tree.nodes.values())
+            struck = self._rng.sample(nodes, len(nodes) if self._rng.random() < 0.05 else self._rng.choice((1, 1, 2)))
             async with asyncio.TaskGroup() as group:
                 for node in struck:
                     group.create_task(self._strike(node, random.Random(self._rng.random())))

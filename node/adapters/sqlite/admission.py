@@ -223,8 +223,11 @@ def _known(tx: Transaction, header: Header, code: OrgId, neighbour: OrgId) -> tu
 
 
 def _on_the_way_to(tx: Transaction, header: Header, code: OrgId, neighbour: OrgId) -> bool:
+    """Whether we are handing this very key to the neighbour. Not if we had it from there: then we are giving it back, have its
+    custody, and say so; else the two of us would wait for each other's word."""
     row = tx.db.execute(
-        "SELECT 1 FROM envelope e JOIN outbox o ON o.envelope=e.seq AND o.recipient=? WHERE e.origin=? AND e.id=? AND o.neighbour=?",
+        "SELECT 1 FROM envelope e JOIN outbox o ON o.envelope=e.seq AND o.recipient=?1 WHERE e.origin=?2 AND e.id=?3"
+        " AND o.neighbour=?4 AND (e.came_from IS NULL OR e.came_from<>?4)",
         (str(code), str(header.origin), header.id, str(neighbour)),
     ).fetchone()
     return row is not None

@@ -172,7 +172,7 @@ def _settle_one(
         case Settled.UNSENT | Settled.CHOKED:
             db.execute(
                 "UPDATE outbox SET in_doubt=?1,attempts=attempts+?2,chokes=chokes+?2,due_ms=?3,reason=?4 WHERE item=?5 AND state<>'held'",
-                (int(settlement.was_in_doubt), int(settlement.choked), settlement.due_ms, reason, item),
+                (int(settlement.was_in_doubt), int(settlement.settled is Settled.CHOKED), settlement.due_ms, reason, item),
             )
         case Settled.REROUTED:
             assert settlement.neighbour is not None
@@ -224,9 +224,10 @@ def astray(db: sqlite3.Connection, known: Sequence[str], limit: int) -> list[tup
     """(item, header, recipient) of rows for a neighbour this node does not have (any more), but for copies in doubt."""
     marks = ",".join("?" * len(known))
     cursor = db.execute(
-        "SELECT o.item,e.header,o.recipient FROM outbox o JOIN envelope e ON e.seq=o.envelope"
-        f" WHERE o.neighbour IN (SELECT DISTINCT neighbour FROM outbox WHERE neighbour NOT IN ({marks})) AND o.in_doubt=0"
-        " AND o.state<>'held' LIMIT ?",
+        "WITH RECURSIVE each(code) AS (SELECT min(neighbour) FROM outbox UNION ALL"  # from one neighbour to the next, by index
+        " SELECT (SELECT min(neighbour) FROM outbox WHERE neighbour>each.code) FROM each WHERE each.code IS NOT NULL)"
+        " SELECT o.item,e.header,o.recipient FROM outbox o JOIN envelope e ON e.seq=o.envelope"
+        f" WHERE o.neighbour IN (SELECT code FROM each WHERE code NOT IN ({marks})) AND o.in_doubt=0 AND o.state<>'held' LIMIT ?",
         (*known, limit),
     )
     return [(item, bytes(header), recipient) for item, header, recipient in cursor]

@@ -30,8 +30,10 @@ def match_status(tx: Transaction, report: StatusReport, header: Header, stamp: S
     tx.journal(stamp, "status", envelope=envelope, recipient=recipient, reason=report.code, detail=flag.value)
     if flag is not StatusFlag.OUT_OF_ORDER:
         tx.db.execute(
-            "UPDATE delivery SET office_status=?, office_text=?, office_ms=?, updated_ms=? WHERE envelope=? AND recipient=?",
-            (report.code, report.text, report.at_ms or stamp.at_ms, stamp.at_ms, seq, recipient),
+            # A focal point speaks for all the codes it received the document for. # QĐ 28/2018 Điều 21.2
+            "UPDATE delivery SET office_status=?, office_text=?, office_ms=?, updated_ms=?"
+            " WHERE envelope=? AND at_door=0 AND (recipient=? OR organ=?)",
+            (report.code, report.text, report.at_ms or stamp.at_ms, stamp.at_ms, seq, recipient, str(report.reporter)),
         )
     return flag
 
@@ -86,14 +88,18 @@ def addressee(db: sqlite3.Connection, reporter: str, document_id: str) -> list[s
     return [found[1]] if found else []
 
 
-def receivers(db: sqlite3.Connection, sender: str, document_id: str) -> list[str]:
-    """The receivers of the newest document that sender has sent under document_id (a docId or a DocumentId)."""
-    if not document_id:
-        return []
-    row = db.execute(
-        "SELECT json_group_array(d.recipient) FROM delivery d WHERE d.at_door=0 AND d.envelope="
-        "(SELECT envelope FROM submission WHERE sender=?1 AND (doc_id=?2 OR document_id=?2) AND kind<>'status' ORDER BY taken_ms DESC LIMIT 1)",
-        (sender, document_id),
-    ).fetchone()
-    codes: list[str] = json.loads(row[0])
-    return codes
+def receivers(db: sqlite3.Connection, sender: str, document_id: str, notation: str, date: str) -> list[str]:
+    """The receivers of the newest document that sender has sent under document_id (a docId or a DocumentId), or, where that
+    finds none, under number/notation and date."""
+    by_id = "sender=?1 AND (doc_id=?2 OR document_id=?2) AND ?2<>''", (sender, document_id)
+    by_notation = "sender=?1 AND notation=?2 AND date=?3 AND ?2<>'' AND ?3<>''", (sender, notation, date)
+    for where, values in (by_id, by_notation):
+        row = db.execute(
+            "SELECT json_group_array(d.recipient) FROM delivery d WHERE d.at_door=0 AND d.envelope="
+            f"(SELECT envelope FROM submission WHERE {where} AND kind<>'status' ORDER BY taken_ms DESC LIMIT 1)",
+            values,
+        ).fetchone()
+        codes: list[str] = json.loads(row[0])
+        if codes:
+            return codes
+    return []

@@ -135,8 +135,9 @@ class SqliteStore:
     async def addressee(self, reporter: OrgId, document_id: str) -> list[OrgId]:
         return [OrgId.canonical(code) for code in await self._ask(lambda db: status.addressee(db, str(reporter), document_id))]
 
-    async def receivers(self, sender: OrgId, document_id: str) -> list[OrgId]:
-        return [OrgId.canonical(code) for code in await self._ask(lambda db: status.receivers(db, str(sender), document_id))]
+    async def receivers(self, sender: OrgId, document_id: str, notation: str, date: str) -> list[OrgId]:
+        found = await self._ask(lambda db: status.receivers(db, str(sender), document_id, notation, date))
+        return [OrgId.canonical(code) for code in found]
 
     async def chain(self, digest: str) -> bytes | None:
         return (await self._ask(lambda db: road.chains(db, [digest]))).get(digest)

@@ -114,20 +114,35 @@ async def test_a_chain_that_is_asked_for_is_sent_again(tree: Tree) -> None:
     assert list(again.certificates) == [envelope.header.key]
 
 
-async def test_a_waiting_pull_is_answered_by_the_next_document(tree: Tree) -> None:
+async def test_a_waiting_pull_is_answered_by_the_next_document(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     child = Child(tree[HUB])
+    begun = waiting_begins(tree, monkeypatch)
     waiting = asyncio.ensure_future(child.pull(wait_ms=60_000))
-    await asyncio.sleep(0)
+    await begun.wait()
     await send(tree)
     async with asyncio.timeout(PATIENCE_S):
         assert len((await waiting).envelopes) == 1
 
 
-async def test_a_newer_pull_ends_an_older_one(tree: Tree) -> None:
+def waiting_begins(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set when a pull begins to wait for something to come."""
+    forwarder, begun = tree[HUB].duties.forwarder, asyncio.Event()
+    really = forwarder.wait
+
+    async def wait(*values: Any) -> None:
+        begun.set()
+        await really(*values)
+
+    monkeypatch.setattr(forwarder, "wait", wait)
+    return begun
+
+
+async def test_a_newer_pull_ends_an_older_one(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most two idle connections per child: the older one is answered at once, with nothing."""
     older, newer = Child(tree[HUB]), Child(tree[HUB])
+    begun = waiting_begins(tree, monkeypatch)
     first = asyncio.ensure_future(older.pull(wait_ms=60_000))
-    await asyncio.sleep(0)
+    await begun.wait()
     second = asyncio.ensure_future(newer.pull(wait_ms=60_000))
     async with asyncio.timeout(PATIENCE_S):
         assert (await first).envelopes == ()
@@ -136,10 +151,13 @@ async def test_a_newer_pull_ends_an_older_one(tree: Tree) -> None:
         assert len((await second).envelopes) == 1
 
 
-async def test_a_node_that_stops_answers_waiting_pulls_and_sends_new_ones_away(tree: Tree) -> None:
+async def test_a_node_that_stops_answers_waiting_pulls_and_sends_new_ones_away(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     child = Child(tree[HUB])
+    begun = waiting_begins(tree, monkeypatch)
     waiting = asyncio.ensure_future(child.pull(wait_ms=60_000))
-    await asyncio.sleep(0)
+    await begun.wait()
     tree[HUB].duties.forwarder.release()
     async with asyncio.timeout(PATIENCE_S):
         assert (await waiting).envelopes == ()

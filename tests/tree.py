@@ -436,8 +436,10 @@ class Tree:
             raise AssertionError(f"did not come to pass: {what or question}") from None
 
     async def close(self) -> None:
-        for site in self.sites.values():
-            await site.close()
+        outcomes = [await asyncio.gather(site.close(), return_exceptions=True) for site in self.sites.values()]
+        for (outcome,) in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
 
 @asynccontextmanager

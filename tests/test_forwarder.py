@@ -350,6 +350,69 @@ async def test_a_document_from_below_that_is_refused_sends_one_notice_home(tmp_p
         assert (await tree[H41].sent("ubnd-41"))["H54.02"].send_state == "refused"
 
 
+def move(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the hub's table names H41 for all that was under H54."""
+    table = tree[HUB].surroundings.table()
+    everything = tuple(prefix for child in table.children for prefix in child.prefixes)
+    children = tuple(replace(child, prefixes=everything if child.code == H41 else ()) for child in table.children)
+    moved = replace(table, children=children)
+    monkeypatch.setattr(tree[HUB].duties.origin, "_table", lambda: moved)
+
+
+@pytest.mark.parametrize("reason", [Reason.LOOP, Reason.RECIPIENT_UNKNOWN])
+async def test_what_the_old_way_refuses_goes_the_way_the_table_names_now(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, reason: Reason
+) -> None:
+    """A unit moved while its document was on the road: no end, no notice, another neighbour (decision 11)."""
+    child = Child(tree[HUB])
+    await send(tree)
+    await child.pull()
+    move(tree, monkeypatch)
+    await child.pull(Verdict(Outcome.REFUSED, reason=reason))
+    assert outbox(tree[HUB], "neighbour", "state", "in_doubt") == [("H41", "waiting", 0)]
+    assert await tree[HUB].inbox("vpcp", "status") == []
+    assert tree[HUB].duties.forwarder.neighbours[H41].wake.is_set()
+
+
+async def test_two_directories_that_disagree_delay_a_document_and_never_end_it(tree: Tree) -> None:
+    """Decision 11: held for a person at last; the sender is not told of an end."""
+    child = Child(tree[HUB])
+    await send(tree)
+    for _ in range(40):
+        await child.pull(Verdict(Outcome.REFUSED, reason=Reason.LOOP))
+        if outbox(tree[HUB], "state") == [("held",)]:
+            break
+        tree.clock.now_ms += 300_000
+    assert outbox(tree[HUB], "state", "reason", "in_doubt") == [("held", "loop", 0)]
+    assert await tree[HUB].inbox("vpcp", "status") == []
+    assert (await tree[HUB].sent("vpcp"))["H54.02"].send_state == "held"
+
+
+async def test_rows_for_a_neighbour_that_is_none_of_ours_any_more_find_another_way(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tree[HUB]
+    await send(tree, number="1")
+    await Child(site).pull()  # in doubt: only H54 itself can answer for it (decision 6)
+    await send(tree, number="2")
+    await send(tree, number="3")
+    ((last,),) = site.rows("SELECT max(item) FROM outbox")
+    await site.store.act_queue("hold", [last], None, "chị Hoa", "")
+    move(tree, monkeypatch)
+    monkeypatch.delitem(site.duties.forwarder.neighbours, H54)
+    await site.duties.housekeeper.round()
+    assert outbox(site, "neighbour", "state", "in_doubt") == [("H54", "waiting", 1), ("H41", "waiting", 0), ("H54", "held", 0)]
+    assert site.duties.forwarder.neighbours[H41].wake.is_set()
+
+
+async def test_rows_without_any_way_stay_where_they_can_be_seen(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tree[HUB]
+    await send(tree)
+    monkeypatch.delitem(site.duties.forwarder.neighbours, H54)
+    await site.duties.housekeeper.round()
+    assert outbox(site, "neighbour", "state") == [("H54", "waiting")]
+
+
 async def test_a_busy_neighbour_is_offered_the_row_again_when_it_said(tree: Tree) -> None:
     child = Child(tree[HUB])
     await send(tree)

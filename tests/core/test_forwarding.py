@@ -21,6 +21,7 @@ from node.core.forwarding import (
     cut_batch,
     in_turn,
     settle,
+    settle_astray,
     settle_choke,
     settle_failure,
     tells_home,
@@ -293,6 +294,35 @@ def test_what_the_neighbour_cannot_digest_is_held_for_a_person_after_enough_atte
 
 def test_a_neighbour_that_is_only_busy_may_say_later_for_ever() -> None:
     assert judged(Verdict(Outcome.LATER, reason=Reason.DISK_FULL, retry_s=30), attempts=999).settled is Settled.LATER
+
+
+def test_waiting_for_a_busy_neighbour_is_not_choking() -> None:
+    """A disk that was full for a week must not make a person decide about the first hiccup after it."""
+    assert not judged(Verdict(Outcome.LATER, reason=Reason.DISK_FULL, retry_s=30), attempts=500).choked
+    found = judged(Verdict(Outcome.LATER, reason=Reason.INTERNAL, retry_s=30), attempts=500)
+    assert (found.settled, found.choked) == (Settled.LATER, True)
+
+
+def test_the_rows_of_one_envelope_wait_for_the_same_time() -> None:
+    """Decision 7: they go on together, as one envelope."""
+    codes = [OrgId.canonical(f"H54.{number}") for number in range(10, 20)]
+    rows = [offered(number, recipient=code, attempts=9) for number, code in enumerate(codes)]
+    said = [EnvelopeVerdicts(ORIGIN, "e-1", dict.fromkeys(codes, Verdict(Outcome.LATER, retry_s=2)))]
+    found = settle(rows, said, now_ms=NOW_MS, patience=PATIENCE, rng=random.Random(5))
+    assert len({each.due_ms for each in found}) == 1
+
+
+def test_a_document_that_two_directories_send_to_and_fro_waits_for_them_to_agree_and_never_ends_by_that() -> None:
+    """Decision 11: a helper that is not up to date ends nothing."""
+    for chokes in range(PATIENCE.attempts_max):
+        row = offered(chokes=chokes)
+        found = settle_astray(row, Reason.LOOP, now_ms=NOW_MS, patience=PATIENCE, rng=random.Random(chokes))
+        assert (found.reason, found.was_in_doubt) == (Reason.LOOP, False)
+        if chokes + 1 < PATIENCE.attempts_max:
+            assert (found.settled, found.choked) == (Settled.LATER, True)
+            assert PATIENCE.min_ms <= found.due_ms - NOW_MS <= PATIENCE.max_ms
+        else:
+            assert found.settled is Settled.HELD
 
 
 @pytest.mark.parametrize("before", [False, True])

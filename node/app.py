@@ -19,16 +19,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 from aiohttp import web
 
 from node import config, ports
 from node.adapters import chance, logs, metrics
+from node.adapters.bodies.files import HostFiles
 from node.adapters.bodies.folder import FolderBodies
 from node.adapters.clock import HostClock
-from node.adapters.directory_file import DirectoryFileError
-from node.adapters.directory_file import load as load_directory
+from node.adapters.directory_file import DirectoryFile, DirectoryFileError
 from node.adapters.http import tls
 from node.adapters.http.admin import admin_app
 from node.adapters.http.link_client import HttpLink
@@ -75,21 +76,41 @@ EXIT_FAILED = 1
 EXIT_CONFIG = 78
 
 
+class DirectorySource(Protocol):
+    """Where the directory comes from. stamp: changes when it does."""
+
+    def stamp(self) -> tuple[int, ...]: ...
+
+    def load(self) -> Directory: ...
+
+
+class Systems(Protocol):
+    """The registered office systems. problem: why the ones last given are not in use, "" when they are."""
+
+    problem: str
+
+    def get(self, system_id: str) -> System | None: ...
+
+    def all(self) -> Sequence[System]: ...
+
+    def served(self) -> frozenset[OrgId]: ...
+
+
 class Surroundings:
     """What a node knows of the world from files that may change under it: the directory, the systems, and its routing table.
 
     A directory file that turns bad keeps the last good one in use, with an error in the log (decision 13).
     """
 
-    def __init__(self, code: OrgId, path: Path, registry: Registry, clock: Clock) -> None:
+    def __init__(self, code: OrgId, source: DirectorySource, registry: Systems, clock: Clock) -> None:
         self._code = code
-        self._path = path
+        self._source = source
         self._registry = registry
         self._clock = clock
-        self._stamp = _stamp(path)
+        self._stamp = source.stamp()
         self._served: frozenset[OrgId] = frozenset()
         self._day = instant.day(clock.utc_ms())
-        self.directory = load_directory(path)
+        self.directory = source.load()
         self._table = self._tabled(self.directory)
 
     def table(self) -> Table:
@@ -102,12 +123,12 @@ class Surroundings:
 
     def refresh(self) -> None:
         """Read the directory again if its file has changed."""
-        stamp = _stamp(self._path)
+        stamp = self._source.stamp()
         if stamp == self._stamp:
             return
         self._stamp = stamp
         try:
-            directory = load_directory(self._path)
+            directory = self._source.load()
             self._table = self._tabled(directory)  # before anybody sees it: it may not name this node
             self.directory = directory
             log.info("directory read again", version=self.directory.version)
@@ -123,18 +144,10 @@ class Surroundings:
         return Table(bare.code, bare.own, mine, bare.children, bare.parent, bare.away)
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    try:
-        facts = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (facts.st_mtime_ns, facts.st_size, facts.st_ino)
-
-
 class OfficeDoor:
     """What the office faces are handed: intake, mailbox and directory as one thing."""
 
-    def __init__(self, registry: Registry, intake: Intake, mailbox: Mailbox, surroundings: Surroundings) -> None:
+    def __init__(self, registry: Systems, intake: Intake, mailbox: Mailbox, surroundings: Surroundings) -> None:
         self._registry = registry
         self._surroundings = surroundings
         self.waiting = mailbox.waiting
@@ -180,7 +193,7 @@ class Ground:
     verifier: ports.Verifier
     rng: random.Random
     tally: Tally
-    registry: Registry
+    registry: Systems
     surroundings: Surroundings
 
 
@@ -258,8 +271,23 @@ def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link
     return [up.run_push, up.run_pull, up.run_uploads, up.run_downloads]
 
 
-def desk(settings: config.NodeConfig, ground: Ground, node: Duties, store_bytes: Callable[[], int]) -> Desk:
-    """The operator's side."""
+def office_app(settings: config.NodeConfig, ground: Ground, node: Duties) -> web.Application:
+    """The application behind the office listener: every face, on one door."""
+    office = web.Application(middlewares=[no_pages], client_max_size=settings.office.package_bytes_max + 2)
+    door = OfficeDoor(ground.registry, node.intake, node.mailbox, ground.surroundings)
+
+    def told(operation: str, result: str) -> None:
+        if result in set(Reason):
+            ground.tally.add("truc_refusals_total", door="office", reason=result)
+
+    VxpFace(door, ground.clock, settings.office, tell=told).register(office)
+    return office
+
+
+def desk(
+    settings: config.NodeConfig, ground: Ground, node: Duties, store_bytes: Callable[[], int], expiry_ms: Mapping[str, int]
+) -> Desk:
+    """The operator's side. expiry_ms: end of validity (UTC) of the certificate of each listener."""
     identity = Identity(
         settings.node.name,
         node.code,
@@ -267,7 +295,7 @@ def desk(settings: config.NodeConfig, ground: Ground, node: Duties, store_bytes:
         version(),
         settings.link.parent_url,
         ground.clock.utc_ms(),
-        {"link": _expiry(settings.link.certificate), "office": _expiry(settings.office.certificate)},
+        expiry_ms,
     )
     return Desk(
         identity,
@@ -317,7 +345,8 @@ class Application:
                 self._reloads.append(link.reload)
                 loops += uplink(settings, ground, node, link, chance.token())
             self._reloads += [ground.surroundings.refresh, self._renew_contexts, ground.verifier.reload]
-            operator = desk(settings, ground, node, store.size_bytes)
+            expiry_ms = {"link": _expiry(settings.link.certificate), "office": _expiry(settings.office.certificate)}
+            operator = desk(settings, ground, node, store.size_bytes, expiry_ms)
             apps = self._apps(ground, node, operator)
 
             async def close_doors() -> None:
@@ -331,14 +360,6 @@ class Application:
         settings, tally = self._settings, ground.tally
         children = ((OrgId.canonical(child.code), child.pins) for child in settings.link.children)
         peers = tls.judge(tls.registered(children, settings.node.zone), ground.clock)
-        office = web.Application(middlewares=[no_pages], client_max_size=settings.office.package_bytes_max + 2)
-        door = OfficeDoor(ground.registry, node.intake, node.mailbox, ground.surroundings)
-
-        def told(operation: str, result: str) -> None:
-            if result in set(Reason):
-                tally.add("truc_refusals_total", door="office", reason=result)
-
-        VxpFace(door, ground.clock, settings.office, tell=told).register(office)
         return {
             "link": link_app(
                 settings.link,
@@ -346,7 +367,7 @@ class Application:
                 peers,
                 lambda reason: tally.add("truc_refusals_total", door="link", reason=reason.value),
             ),
-            "office": office,
+            "office": office_app(settings, ground, node),
             "admin": admin_app(
                 operator,
                 lambda: metrics.exposition(tally, operator.gauges),
@@ -392,14 +413,14 @@ class Application:
 
 
 async def _lay_ground(settings: config.NodeConfig, closing: AsyncExitStack) -> tuple[SqliteStore, Ground]:
-    """Open the files. Whatever was spooled and never committed is swept away before anything is served."""
+    """Open the files."""
     code = OrgId.canonical(settings.node.code)
     data = settings.node.data_dir
     clock = HostClock(settings.clock.bound_ms)
     tally = Tally()
     registry = Registry(settings.node.systems, tally)
-    surroundings = Surroundings(code, settings.node.directory, registry, clock)
-    bodies = FolderBodies(data / "bodies", settings.store.inline_bytes_max, chance.token)
+    surroundings = Surroundings(code, DirectoryFile(settings.node.directory), registry, clock)
+    bodies = FolderBodies(HostFiles(data / "bodies"), settings.store.inline_bytes_max, chance.token)
     closing.callback(bodies.close)
     path = data / "node.db"
     writer = await open_writer(path, settings.store.wal_pages_max)
@@ -407,11 +428,16 @@ async def _lay_ground(settings: config.NodeConfig, closing: AsyncExitStack) -> t
     reader = await open_reader(path)
     closing.push_async_callback(reader.close)
     store = SqliteStore(writer, reader, clock, tally, settings.store.group_max, path)
-    await store.prepare(code)
-    await bodies.sweep(await store.known_files())
+    await prepare(code, store, bodies)
     signer = Signer(settings.link.certificate, settings.link.key)
     verifier = Verifier(settings.link.trust, settings.node.zone)
     return store, Ground(clock, store, bodies, signer, verifier, chance.generator(), tally, registry, surroundings)
+
+
+async def prepare(code: OrgId, store: SqliteStore, bodies: FolderBodies) -> None:
+    """Bring the database up to date and sweep away whatever was spooled and never committed, before anything is served."""
+    await store.prepare(code)
+    await bodies.sweep(await store.known_files())
 
 
 def _status_writer(sender: Party, reference: Reference, status: str, text: str, at_ms: int) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 
 from node import app
 from node.adapters import registry
-from node.adapters.directory_file import dump
+from node.adapters.directory_file import DirectoryFile, dump
 from node.core.directory import Directory
 from node.core.errors import Reason
 from node.core.office import System
@@ -32,7 +32,7 @@ class World:
         registry.save(self.systems_file, SYSTEMS[H41])
         self.clock = Clock()
         self.registry = registry.Registry(self.systems_file)
-        self.around = app.Surroundings(H41, self.directory_file, self.registry, self.clock)
+        self.around = app.Surroundings(H41, DirectoryFile(self.directory_file), self.registry, self.clock)
 
     def write(self, directory: Directory | str) -> None:
         """A new file each time, as an editor or `truc` would leave it."""

@@ -23,7 +23,7 @@ async def tree(tmp_path: Path) -> AsyncIterator[Tree]:
 
 
 def desk(site: Site) -> Desk:
-    return app.desk(site.settings, site.ground, site.duties, site.store.size_bytes)
+    return app.desk(site.settings, site.ground, site.duties, site.store.size_bytes, {})
 
 
 async def hold(site: Site) -> str:

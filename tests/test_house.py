@@ -47,6 +47,12 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.cli": ("node.cli", "node.core", "node.config", "node.adapters.registry", "node.adapters.directory_file"),
     "node.__main__": ("node.cli",),
     "topology": ("topology", "node.core", "node.config", "node.documents"),
+    "topology.sim": ("topology", "node.core", "node.config", "node.documents", "node.ports", "node.adapters"),
+    "topology.sim.world": (
+        *("topology", "node.core", "node.config", "node.ports", "node.adapters"),
+        *("node.app", "node.desk", "node.gateway"),
+    ),
+    "topology.sim.mutants": ("topology", "node.core", "node.adapters", "node.origin", *DUTIES),  # the code it spoils
 }
 """Longest match decides. A technology of `node.adapters` (a file or a folder) may also know itself."""
 
@@ -57,14 +63,15 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "aiohttp": ("node.adapters.http", "node.app", "topology"),
     "multidict": ("node.adapters.http",),
     "aiosqlite": ("node.adapters.sqlite.connection",),
-    "sqlite3": ("node.adapters.sqlite", "node.cli.version"),
+    "apsw": ("topology.sim.database",),
+    "sqlite3": ("node.adapters.sqlite", "node.cli.version", "topology.sim.database", "topology.sim.mutants"),
     "click": ("node.cli",),
-    "cryptography": ("node.adapters", "node.app", "node.cli.init", "topology.certificates"),
+    "cryptography": ("node.adapters", "node.app", "node.cli.init", "topology.certificates", "topology.sim.keys"),
     "prometheus_client": ("node.adapters.metrics",),
     "pydantic_core": ("node.config",),
     "pydantic": ("node.config", "node.adapters", "node.cli.init", "topology.load"),
     "rich": ("node.cli", "topology.chronicle"),
-    "structlog": ("node.adapters", "node.app", "node.gateway", "node.uplink", *DUTIES),
+    "structlog": ("node.adapters", "node.app", "node.gateway", "node.uplink", "topology.sim.run", *DUTIES),
 }
 """Where each library may be imported: docs/dependencies.md says why it is there at all. Others have no home here."""
 
@@ -108,9 +115,9 @@ SOCKETS = ("socket", "socketserver", "selectors", "select")
 PROCESSES = ("subprocess", "os.fork", "os.system", "asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell")
 
 HOMES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (TIME, ("node.adapters.clock", "node.cli.system", "topology.local", "topology.office", "topology.demo")),
+    (TIME, ("node.adapters.clock", "node.cli.system", "topology.local", "topology.office", "topology.demo", "topology.sim.worker")),
     (CHANCE, ("node.adapters.chance", "node.cli.system", "topology.render", "topology.ports", "topology.demo")),
-    (THREADS, ("node.adapters.bodies.folder",)),
+    (THREADS, ("node.adapters.bodies.files",)),
     (
         SOCKETS,
         (
@@ -118,7 +125,7 @@ HOMES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
             "topology.ports",
         ),
     ),
-    (PROCESSES, ("topology.local", "topology.demo")),
+    (PROCESSES, ("topology.local", "topology.demo", "topology.sim.campaign")),
 )
 """What is banned everywhere but in its home, under any name it may be imported by."""
 
@@ -126,7 +133,7 @@ TASK_MAKERS = frozenset({"create_task", "ensure_future", "TaskGroup", "run_in_ex
 TASK_HOMES = (
     "node.gateway",
     "node.adapters.http.listener",  # a TLS handshake, bounded in time and number, before there is a request
-    "node.adapters.bodies.folder",  # the one thread for files
+    "node.adapters.bodies.files",  # the one thread for files
 )
 
 TESTED_ELSEWHERE: Mapping[str, str] = {

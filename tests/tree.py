@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 
 from node import app, config
 from node.adapters import registry
+from node.adapters.bodies.files import HostFiles
 from node.adapters.bodies.folder import FolderBodies
-from node.adapters.directory_file import dump
+from node.adapters.directory_file import DirectoryFile, dump
 from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import ThreadConnection, open_reader, open_writer
 from node.adapters.sqlite.store import SqliteStore
@@ -266,9 +267,9 @@ class Site:
         rng = _Chance(f"{self.code}/{self._starts}")
         path = self.folder / "node.db"
         systems = registry.Registry(self.folder / "systems.json", self.tally)
-        self.surroundings = app.Surroundings(self.code, self.folder / "directory.json", systems, self.tree.clock)
+        self.surroundings = app.Surroundings(self.code, DirectoryFile(self.folder / "directory.json"), systems, self.tree.clock)
         self.bodies = FolderBodies(
-            self.folder / "bodies", self.settings.store.inline_bytes_max, lambda: f"{rng.getrandbits(64):016x}"
+            HostFiles(self.folder / "bodies"), self.settings.store.inline_bytes_max, lambda: f"{rng.getrandbits(64):016x}"
         )
         writer, reader = await open_writer(path, 4000), await open_reader(path)
         self._connections = [writer, reader]

@@ -18,8 +18,9 @@ import hashlib
 import hmac
 import io
 import json
+import socket
 import ssl as tls
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -87,7 +88,8 @@ class VxpClient:
     """One service object per header list, as the SDK keeps them: documents and directory.
 
     url: the endpoint, joined to the operation as it stands. retry: requests in all when a connection closes without an answer.
-    dotnet: whole hex and no bytes added, as other builders do. A service object takes its timestamp once: `renew` makes new ones.
+    dotnet: whole hex and no bytes added, as other builders do. dial: makes the sockets it connects with. A service object takes
+    its timestamp once: `renew` makes new ones.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class VxpClient:
         retry: int = 2,
         timeout_s: float = 90.0,
         now: datetime | None = None,
+        dial: Callable[..., socket.socket] | None = None,
     ) -> None:
         self.url = url
         self.system_id = system_id
@@ -109,6 +112,7 @@ class VxpClient:
         self._dotnet = dotnet
         self._retry = retry
         self._timeout_s = timeout_s
+        self._dial = dial
         self._session: aiohttp.ClientSession | None = None
         self._fields: dict[List, dict[str, str]] = {}
         self._timestamp = ""
@@ -121,7 +125,7 @@ class VxpClient:
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=self._timeout_s)
-        connector = aiohttp.TCPConnector(limit=10, ssl=self._ssl)
+        connector = aiohttp.TCPConnector(limit=10, ssl=self._ssl, socket_factory=self._dial)
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, skip_auto_headers=("Accept",))
         return self
 

@@ -1,15 +1,10 @@
 """The people of a rehearsal: office systems that hand packages in and collect them, and an operator who asks nodes questions.
 
-Knows the wire of the VXP face (fields as signed headers) and of the admin listener, and nothing of the node behind them. Every
-call is signed afresh; the habits of the vendor's SDK, left-over headers among them, are played by the tests' own client.
+Knows the operations of the VXP face (their wire is in `vxp`) and the admin listener, and nothing of the node behind them.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,12 +13,12 @@ from typing import Any
 import aiohttp
 
 from node.core.instant import VIETNAM
+from topology import vxp
 
-PREFIX = "XroadVnpt-"
+Answer = vxp.Answer
+
 CALL_S = 90.0
 """What one call may take."""
-
-Answer = Mapping[str, Any]
 
 
 class CallFailed(Exception):
@@ -41,20 +36,19 @@ class Office:
 
     async def send(self, package: bytes, kind: str = "edoc") -> Answer:
         """Hand a package in; the whole answer, OK or FAIL. kind: edoc or status."""
-        fields = {"servicetype": "eDoc", "messagetype": kind, "hash-file": hashlib.sha256(package).hexdigest()}
-        return await self._call("sendEdoc", fields, package, "application/octet-stream")
+        return await self._call("sendEdoc", vxp.package_fields(package, kind), package, vxp.FILE_TYPE)
 
     async def waiting(self, kind: str = "edoc") -> list[Answer]:
         """What lies ready to be collected."""
-        return await self._list("getReceivedEdocList", {"servicetype": "eDoc", "messagetype": kind})
+        return await self._list("getReceivedEdocList", vxp.list_fields(kind))
 
     async def sent(self, doc_id: str) -> list[Answer]:
         """A line for each receiver of one package."""
-        return await self._list("getSentEdocList", {"servicetype": "eDoc", "messagetype": "edoc", "docId": doc_id})
+        return await self._list("getSentEdocList", vxp.list_fields("edoc", doc_id))
 
     async def fetch(self, doc_id: str) -> bytes:
         """The package's bytes. Raises `CallFailed`."""
-        return base64.b64decode(_succeeded(await self._call("getEdoc", {"docId": doc_id}))["data"], validate=True)
+        return vxp.package_in(_succeeded(await self._call("getEdoc", {"docId": doc_id})))
 
     async def settle(self, doc_id: str, word: str = "done") -> None:
         """Tell the node: done, processing or fail. Raises `CallFailed`."""
@@ -65,22 +59,15 @@ class Office:
         return items
 
     async def _call(
-        self, operation: str, fields: Mapping[str, str], body: bytes = b"{}", content_type: str = "application/json"
+        self, operation: str, fields: Mapping[str, str], body: bytes = vxp.EMPTY, content_type: str = vxp.JSON_TYPE
     ) -> Answer:
-        now = datetime.now(VIETNAM)
-        values = {"systemid": self.system_id, **fields}
-        values |= {"timestamp": f"{now:%d%m%YT%H%M%S}+{now.microsecond // 1000:04}", "Content-Type": content_type}
-        text = json.dumps({PREFIX + name: value for name, value in values.items()}, separators=(",", ":"))
-        headers = {PREFIX + name: value for name, value in values.items()} | {"Content-Type": content_type}
-        headers[PREFIX + "sign-header"] = text
-        headers[PREFIX + "hash-header"] = hmac.new(self._secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+        headers = vxp.headers(self.system_id, self._secret, fields, datetime.now(VIETNAM), content_type)
         timeout = aiohttp.ClientTimeout(total=CALL_S)
         try:
             async with self._session.post(f"{self._url}/{operation}", data=body, headers=headers, timeout=timeout) as response:
-                answer: Answer = json.loads(await response.read())
+                return vxp.read_answer(await response.read())
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise CallFailed(f"{operation}: {error or type(error).__name__}") from error
-        return answer
 
 
 class Rehearsal:

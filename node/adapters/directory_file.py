@@ -48,6 +48,25 @@ def load(path: Path) -> Directory:
     return directory
 
 
+class DirectoryFile:
+    """A directory file that may change under the node."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def stamp(self) -> tuple[int, ...]:
+        """What changes when the file does; zeros where there is none."""
+        try:
+            facts = self._path.stat()
+        except OSError:
+            return (0, 0, 0)
+        return (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+
+    def load(self) -> Directory:
+        """As `load`, which see."""
+        return load(self._path)
+
+
 def dump(directory: Directory) -> str:
     """The text of a directory file; loading it gives an equal directory."""
     head = {

@@ -1,6 +1,7 @@
 """The origin node's signature over an envelope's header: made here when a document sets out, verified where it arrives.
 
-ECDSA on P-256 with SHA-256 over the exact header bytes. The signer's chain travels beside the envelope; it must end in the
+ECDSA on P-256 with SHA-256 over the exact header bytes, made without chance (RFC 6979): a weak generator cannot give the key
+away, and a rehearsal repeats byte for byte. The signer's chain travels beside the envelope; it must end in the
 tree's root, name constraints included, and name the origin the header claims. Dates are judged at the instant the header
 was made, since a certificate may end while a document is on the road. Knows `core` and the files it is given; nothing of
 the store or of HTTP.
@@ -34,29 +35,34 @@ EXPIRED_MAX_MS = 400 * 86_400_000
 """A key that ended longer ago signs nothing that could still be on the road, whatever instant the header claims."""
 
 _ALGORITHM = ec.ECDSA(SHA256())
+_SIGNING = ec.ECDSA(SHA256(), deterministic_signing=True)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+Pem = Path | bytes
+"""A file, or its content where there is none: a rehearsal keeps its keys in memory."""
 
 
 class Signer:
     """This node's key. key_id: SHA-256 (hex) of the leaf's DER; chain_pem: leaf first; dns_name: what the leaf says we are."""
 
-    def __init__(self, certificate: Path, key: Path) -> None:
+    def __init__(self, certificate: Pem, key: Pem) -> None:
         """Raises `TlsFileError` where a file is missing, open to others, or not a P-256 key with its certificate."""
         chain = _certificates(certificate)
         self._key = _private_key(key)
         if self._key.public_key() != chain[0].public_key():
-            raise TlsFileError(certificate, f"the first certificate does not belong to the key {key}")
+            raise TlsFileError(_named(certificate), f"the first certificate does not belong to the key {_named(key)}")
         leaf = chain[0].public_bytes(Encoding.DER)
         self.key_id = hashlib.sha256(leaf).hexdigest()
         self.chain_pem = b"".join(each.public_bytes(Encoding.PEM) for each in chain)
         try:
             self.dns_name = peer_name(leaf)
         except Refused as refused:
-            raise TlsFileError(certificate, f"names {refused.value or 'nothing'}; a node has exactly one dNSName") from refused
+            raise TlsFileError(_named(certificate), f"names {refused.value or 'nothing'}; a node has exactly one dNSName") from refused
 
     def sign(self, header_bytes: bytes) -> bytes:
-        """The signature in DER, at most 72 bytes; another one at each call."""
-        return self._key.sign(header_bytes, _ALGORITHM)
+        """The signature in DER, at most 72 bytes; the same for the same header."""
+        return self._key.sign(header_bytes, _SIGNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ class _Known:
 class Verifier:
     """Judges the signatures of all nodes of one tree. trust: PEM with its root(s); zone: the tree's DNS zone."""
 
-    def __init__(self, trust: Path, zone: str) -> None:
+    def __init__(self, trust: Pem, zone: str) -> None:
         self._trust = trust
         self._zone = zone
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -173,18 +179,24 @@ def _judge_dates(header: Header, known: _Known, now_ms: int) -> None:
         raise _wrong("validity", str(known.to_ms), f"≥ {now_ms - EXPIRED_MAX_MS} ms")
 
 
-def _certificates(path: Path) -> list[x509.Certificate]:
+def _certificates(pem: Pem) -> list[x509.Certificate]:
+    path = _named(pem)
     try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
+        return x509.load_pem_x509_certificates(pem if isinstance(pem, bytes) else pem.read_bytes())
     except OSError as error:
         raise TlsFileError(path, f"cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise TlsFileError(path, "holds no PEM certificates") from error
 
 
-def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+def _named(pem: Pem) -> Path:
+    return Path("PEM") if isinstance(pem, bytes) else pem
+
+
+def _private_key(pem: Pem) -> ec.EllipticCurvePrivateKey:
+    path = _named(pem)
     try:
-        key = load_pem_private_key(read_private(path), password=None)
+        key = load_pem_private_key(pem if isinstance(pem, bytes) else read_private(pem), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise TlsFileError(path, "holds no private key in PEM that opens without a password") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):

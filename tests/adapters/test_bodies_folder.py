@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from node.adapters.bodies.files import HostFiles
 from node.adapters.bodies.folder import CHUNK_BYTES, FolderBodies
 from node.core.custody import StoredBody
 from node.core.errors import Deferred, Reason, Refused
@@ -38,7 +39,7 @@ async def bodies(tmp_path: Path) -> AsyncIterator[FolderBodies]:
 
 def lay(tmp_path: Path) -> FolderBodies:
     numbers = itertools.count()
-    return FolderBodies(tmp_path / "bodies", INLINE_MAX, lambda: f"token{next(numbers)}-{os.getpid()}-{id(numbers)}")
+    return FolderBodies(HostFiles(tmp_path / "bodies"), INLINE_MAX, lambda: f"token{next(numbers)}-{os.getpid()}-{id(numbers)}")
 
 
 async def spool(bodies: FolderBodies, data: bytes, piece: int = 70_000) -> StoredBody:

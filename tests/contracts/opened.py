@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
@@ -18,29 +19,61 @@ from node.core.identifier import OrgId
 from node.core.tally import Tally
 from tests.adapters.pki import Clock
 from tests.making import H41
+from topology.sim.database import open_connection
+from topology.sim.disk import Disk
+from topology.sim.record import Record
+
+Look = Callable[[], Path]
+"""Where SQLite finds the database from outside, as it is now."""
 
 
-async def threads(path: Path) -> tuple[Connection, Connection]:
+async def threads(path: Path) -> tuple[Connection, Connection, Look]:
     """The production class: aiosqlite's threads."""
-    return await open_writer(path, 4000), await open_reader(path)
+    return await open_writer(path, 4000), await open_reader(path), lambda: path
 
 
-OPENERS: dict[str, Callable[[Path], Awaitable[tuple[Connection, Connection]]]] = {"threads": threads}
+async def rehearsed(path: Path) -> tuple[Connection, Connection, Look]:
+    """The rehearsal's class: SQLite on a simulated disk. A look from outside is a look at a copy."""
+    disk = Disk("node", random.Random(7), Record(asyncio.get_running_loop().time))
+    connection = await open_connection(disk, path.name, 4000)
+
+    def look() -> Path:
+        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+            path.with_name(name).unlink(missing_ok=True)
+        for name in disk.paths():
+            path.with_name(name).write_bytes(disk.content(name))
+        return path
+
+    return connection, connection, look
+
+
+OPENERS: dict[str, Callable[[Path], Awaitable[tuple[Connection, Connection, Look]]]] = {
+    "threads": threads,
+    "rehearsed": rehearsed,
+}
 """Another connection class joins the contract with one line here."""
 
 
 @dataclass
 class Opened:
-    """A store of node H41 whose writer runs, and a way to look at its file as SQLite sees it from outside."""
+    """A store of node H41 whose writer runs, and a way to look at its file as SQLite sees it from outside.
+
+    look: the path of that file as it is now; reading only, it may be a copy.
+    """
 
     store: SqliteStore
     clock: Clock
     tally: Tally
-    path: Path
+    look: Look
+    writer: Connection
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as db:
+        with closing(sqlite3.connect(f"file:{self.look()}?mode=ro", uri=True)) as db:
             return db.execute(query, values).fetchall()
+
+    async def tamper(self, statement: str, *values: object) -> None:
+        """Change a row behind the store's back."""
+        await self.writer.run(lambda db: db.execute(statement, values))
 
     def one(self, query: str, *values: object) -> Any:
         ((value,),) = self.rows(query, *values)
@@ -81,13 +114,13 @@ class Opened:
 @asynccontextmanager
 async def opened(path: Path, opener: str = "threads", node: OrgId = H41, group_max: int = 512) -> AsyncIterator[Opened]:
     clock, tally = Clock(), Tally()
-    writer, reader = await OPENERS[opener](path)
+    writer, reader, look = await OPENERS[opener](path)
     store = SqliteStore(writer, reader, clock, tally, group_max, path)
     running = None
     try:
         await store.prepare(node)
         running = asyncio.create_task(store.run())
-        yield Opened(store, clock, tally, path)
+        yield Opened(store, clock, tally, look, writer)
     finally:
         try:
             if running is not None:

@@ -206,16 +206,14 @@ async def test_the_journal_is_a_chain(at: Opened) -> None:
 @pytest.mark.parametrize("column", ["at_ms", "event", "envelope", "recipient", "neighbour", "reason", "detail", "hash"])
 async def test_a_row_that_was_altered_is_found(at: Opened, column: str) -> None:
     await some_days_work(at)
-    with closing(sqlite3.connect(at.path)) as db, db:
-        value = b"\1" * 32 if column == "hash" else 1 if column == "at_ms" else "khác"
-        db.execute(f"UPDATE journal SET {column}=? WHERE seq=3", (value,))
+    value = b"\1" * 32 if column == "hash" else 1 if column == "at_ms" else "khác"
+    await at.tamper(f"UPDATE journal SET {column}=? WHERE seq=3", value)
     assert await at.store.verify_chain() == 3
 
 
 async def test_a_row_that_was_taken_out_is_found(at: Opened) -> None:
     await some_days_work(at)
-    with closing(sqlite3.connect(at.path)) as db, db:
-        db.execute("DELETE FROM journal WHERE seq=2")
+    await at.tamper("DELETE FROM journal WHERE seq=2")
     assert await at.store.verify_chain() == 3
 
 
@@ -392,7 +390,7 @@ SCAN = re.compile(r"SCAN (\w+)( USING .*)?$")
 
 async def test_no_query_that_runs_often_reads_a_whole_table(at: Opened) -> None:
     """Unbounded growth of a table must not slow the road: the tables hold months of documents."""
-    found = plans(at.path)
+    found = plans(at.look())
     assert len(found) > 60
     scans = {
         statement: step

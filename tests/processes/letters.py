@@ -77,7 +77,8 @@ def connector(tree: Tree, code: str, timeout_s: float = 60.0) -> VxpClient:
 
 
 def connector_of(tree: Tree, system: System, timeout_s: float = 60.0) -> VxpClient:
-    return VxpClient(system.url, system.id, system.secret, tree.tls(), timeout_s=timeout_s)
+    dial = tree.nodes[system.node].dial
+    return VxpClient(system.url, system.id, system.secret, tree.tls(), timeout_s=timeout_s, dial=dial)
 
 
 async def insist(call: Callable[[], Awaitable[T]], within_s: float = 60.0) -> T:

@@ -1,6 +1,7 @@
 """A sandbox seen from outside: its ready line, its processes by their ids, its databases when it has stopped.
 
-Starts `truc sandbox` as a user would, kills and pauses nodes by pid, starts them again by `python -m node run --config PATH`.
+Starts `truc sandbox` as a user would, kills and pauses nodes by pid, starts them again by `python -m node run --config PATH`,
+on request in surroundings (a tracer, a network, a clock) that are prepared elsewhere.
 Knows nothing of what travels through the tree. Imports nothing of the nodes but the check of the journal's chain.
 """
 
@@ -12,13 +13,14 @@ import json
 import os
 import select
 import signal
+import socket
 import sqlite3
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -100,7 +102,11 @@ class System:
 
 @dataclass(slots=True)
 class Node:
-    """One node. pid: the process that runs it, or ran it last."""
+    """One node. pid: the process that runs it, or ran it last.
+
+    around: a command that becomes the node it is given to run, so that the process keeps its id (`ip netns exec`, `strace -D`).
+    environment: added to ours. dial: makes the sockets on which the node is reached, where plain ones do not.
+    """
 
     code: str
     name: str
@@ -111,11 +117,15 @@ class Node:
     admin: str
     systems: tuple[System, ...]
     pid: int
+    around: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    dial: Callable[..., socket.socket] | None = None
     _own: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def kill(self) -> None:
-        """SIGKILL; returns when the process is gone."""
-        os.kill(self.pid, signal.SIGKILL)
+        """SIGKILL; returns when the process is gone, or at once when it was gone already."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
         deadline = time.monotonic() + STOP_S
         while self.alive():
             if time.monotonic() > deadline:
@@ -133,8 +143,9 @@ class Node:
         """As an operator does by hand. The log goes on where it was."""
         with (self.config.parent / "node.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "node", "run", "--config", str(self.config)],
+                [*self.around, sys.executable, "-m", "node", "run", "--config", str(self.config)],
                 cwd=ROOT,
+                env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -142,6 +153,10 @@ class Node:
             )
         self._own.append(process)
         self.pid = process.pid
+
+    def exit_code(self) -> int | None:
+        """Of the process that was started last; None while it runs."""
+        return self._own[-1].poll() if self._own else None
 
     def alive(self) -> bool:
         for process in self._own:
@@ -163,7 +178,7 @@ class Node:
         """GET on the admin listener; (0, "") while nobody answers."""
         try:
             async with asyncio.timeout(2):
-                reader, writer = await asyncio.open_connection(*_address(self.admin))
+                reader, writer = await self._connect()
                 try:
                     writer.write(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
                     answer = (await reader.read()).decode(errors="replace")
@@ -173,6 +188,17 @@ class Node:
             return 0, ""
         head, _, body = answer.partition("\r\n\r\n")
         return int(head.split()[1]) if head.startswith("HTTP/") else 0, body
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.dial is None:
+            return await asyncio.open_connection(*_address(self.admin))
+        sock = self.dial()
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, _address(self.admin))
+            return await asyncio.open_connection(sock=sock)
+        except BaseException:
+            sock.close()
+            raise
 
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows of the node's database, read only: also while it runs."""
@@ -200,7 +226,8 @@ def _address(url: str) -> tuple[str, int]:
 
 
 class Tree:
-    """A running sandbox. `stop` ends it as its user would; `with` makes sure of it."""
+    """A running sandbox. `stop` ends it as its user would; `with` makes sure of it. undo: what was prepared under its nodes
+    (mounts, networks) and is taken away once none of them runs any more."""
 
     def __init__(self, folder: Path, topology: Path | None = None) -> None:
         self.folder = folder
@@ -208,6 +235,7 @@ class Tree:
         self.ready: dict[str, Any] = {}
         self.nodes: dict[str, Node] = {}
         self.line = ""
+        self.undo = ExitStack()
 
     def __enter__(self) -> Self:
         arguments = [sys.executable, "-m", "node", "sandbox", "--dir", str(self.folder), "--json"]
@@ -234,7 +262,8 @@ class Tree:
         return line
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        with self.undo:
+            self.stop()
 
     def stop(self) -> int:
         """SIGTERM to the sandbox; its exit code. What is paused is woken first."""

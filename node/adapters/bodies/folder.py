@@ -1,21 +1,19 @@
 """Bodies in a folder: spooled while they arrive, durable before anybody names them, content-addressed.
 
-File work runs on one thread of its own; the event loop never waits for the disk. A file's name is its digest and a token that
-is never used again, so removing an old copy can never hit a new one. Knows nothing of rows: the writer decides what is needed.
+A file's name is its digest and a token that is never used again, so removing an old copy can never hit a new one. Knows nothing
+of rows: the writer decides what is needed; nor of the machine, whose files are handed in.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
-import os
+import re
 from collections.abc import AsyncIterator, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
-from typing import BinaryIO, TypeVar
+from contextlib import closing, suppress
+from typing import TypeVar
 
+from node.adapters.bodies.files import Files, OpenFile
 from node.core.custody import StoredBody
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
@@ -27,35 +25,28 @@ FULL_RETRY_S = 30.0
 SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What the process lacks for the moment; says nothing of the file."""
 SCARCE_RETRY_S = 1.0
-
-
-def sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+SHELF = re.compile(r"[0-9a-f]{2}")
+"""A folder of finished bodies: the first two digits of their digests."""
 
 
 class FolderBodies:
-    """root: made with mode 0700 where missing. inline_max: bodies up to this many bytes are handed back as data, for the row.
-    token: a fresh name part at each call."""
+    """files: of the folder, which is made where missing; closed with this. inline_max: bodies up to this many bytes are handed
+    back as data, for the row. token: a fresh name part at each call."""
 
-    def __init__(self, root: Path, inline_max: int, token: Callable[[], str]) -> None:
-        self._root = root
+    def __init__(self, files: Files, inline_max: int, token: Callable[[], str]) -> None:
+        self.files = files
         self._inline_max = inline_max
         self._token = token
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bodies")
-        for name in ("", "spool", "partial"):
-            (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        sync_folder(root.parent)
-        sync_folder(root)  # a folder that a killed process had made is as good as one made now
+        files.make_root()
+        for name in ("spool", "partial"):
+            files.make_folder(name)
+        files.sync_folder("")  # a folder that a killed process had made is as good as one made now
 
     async def do(self, work: Callable[[], T]) -> T:
-        """Run work on the folder's thread. A full disk is `Deferred(DISK_FULL)`; any other error of the disk passes through and
-        ends the process (decision 3)."""
+        """Run work where files may be waited for. A full disk is `Deferred(DISK_FULL)`; any other error of the disk passes
+        through and ends the process (decision 3)."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await self.files.do(work)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise Deferred(FULL_RETRY_S, Reason.DISK_FULL) from error
@@ -64,28 +55,24 @@ class FolderBodies:
             raise
 
     def close(self) -> None:
-        self._thread.shutdown(wait=True)
+        self.files.close()
 
     def spool(self) -> Spool:
-        return Spool(self, self._root / "spool" / self._token(), self._inline_max)
+        return Spool(self, f"spool/{self._token()}", self._inline_max)
 
     def free_ratio(self) -> float:
         """Free share of the file system, 0..1, as an ordinary user sees it."""
-        stat = os.statvfs(self._root)
-        return stat.f_bavail / stat.f_blocks if stat.f_blocks else 1.0
+        return self.files.free_ratio()
 
-    def path(self, name: str) -> Path:
-        return self._root / name
-
-    def settle_file(self, temporary: Path, digest: str) -> str:
-        """On the thread: make a fully written file durable under its final name; returns the name relative to the root."""
-        folder = self._root / digest[:2]
-        if not folder.exists():
-            folder.mkdir(mode=0o700)
-            sync_folder(self._root)
-        name = f"{digest[:2]}/{digest}.{self._token()}"
-        os.rename(temporary, self._root / name)
-        sync_folder(folder)
+    def settle_file(self, temporary: str, digest: str) -> str:
+        """In `do`: make a fully written file durable under its final name; returns that name."""
+        folder = digest[:2]
+        if not self.files.exists(folder):
+            self.files.make_folder(folder)
+            self.files.sync_folder("")
+        name = f"{folder}/{digest}.{self._token()}"
+        self.files.rename(temporary, name)
+        self.files.sync_folder(folder)
         return name
 
     async def read(self, file: str, offset: int, length: int) -> bytes:
@@ -93,9 +80,8 @@ class FolderBodies:
 
         def work() -> bytes | None:
             try:
-                with (self._root / file).open("rb") as handle:
-                    handle.seek(offset)
-                    return handle.read(length)
+                with closing(self.files.open(file)) as handle:
+                    return handle.read(offset, length)
             except OSError as error:  # one lost file, one bad sector: the fault of one document, not of the node
                 if error.errno in SCARCE:
                     raise
@@ -121,8 +107,8 @@ class FolderBodies:
 
         def work() -> bool:
             try:
-                with (self._root / file).open("rb") as handle:
-                    return hashlib.file_digest(handle, "sha256").hexdigest() == digest
+                with closing(self.files.open(file)) as handle:
+                    return _sha256(handle) == digest
             except OSError as error:
                 if error.errno in SCARCE:
                     raise
@@ -135,7 +121,7 @@ class FolderBodies:
 
         def work() -> None:
             for name in names:
-                (self._root / name).unlink(missing_ok=True)
+                self.files.unlink(name, missing_ok=True)
 
         if names:
             await self.do(work)
@@ -143,13 +129,13 @@ class FolderBodies:
     async def receive(self, neighbour: OrgId, digest: str, offset: int, chunk: bytes) -> int:
         """Append a chunk of a body that a neighbour is sending; returns how many bytes are held. A chunk that does not begin
         where the part ends changes nothing: the sender goes on from the answer."""
-        path = self._partial(neighbour, digest)
+        part = _part(neighbour, digest)
 
         def work() -> int:
-            held = path.stat().st_size if path.exists() else 0
+            held = self.files.size(part) if self.files.exists(part) else 0
             if not chunk or offset != held:
                 return held
-            with open(path, "ab", opener=_private) as handle:
+            with closing(self.files.append(part)) as handle:
                 handle.write(chunk)
             return held + len(chunk)
 
@@ -158,39 +144,35 @@ class FolderBodies:
     async def finish(self, neighbour: OrgId, digest: str) -> StoredBody:
         """All bytes are here: verify, make durable. Raises Refused(BODY_DAMAGED) and drops the part when they do not fit; drops
         it too when it cannot be made durable, for a second sync might say yes to what the first has lost (decision 3)."""
-        path = self._partial(neighbour, digest)
+        part = _part(neighbour, digest)
 
         def work() -> StoredBody | None:
-            with open(path, "a+b", opener=_private) as handle:
-                handle.seek(0)
-                found = hashlib.file_digest(handle, "sha256").hexdigest()
-                if found != digest:
-                    path.unlink()
+            with closing(self.files.append(part)) as handle:
+                if _sha256(handle) != digest:
+                    self.files.unlink(part)
                     return None
                 try:
-                    os.fsync(handle.fileno())
+                    handle.sync()
                 except OSError:
-                    path.unlink()
+                    self.files.unlink(part)
                     raise
-            size = path.stat().st_size
-            return StoredBody(digest, size, file=self.settle_file(path, digest))
+            size = self.files.size(part)
+            return StoredBody(digest, size, file=self.settle_file(part, digest))
 
         body = await self.do(work)
         if body is None:
             raise Refused(Reason.BODY_DAMAGED, "sha256", digest)
         return body
 
-    def _partial(self, neighbour: OrgId, digest: str) -> Path:
-        return self._root / "partial" / f"{str(neighbour) or 'hub'}-{digest}"
-
     async def forget_parts(self, before_ms: int) -> int:
         """Remove parts that nobody has added to since before_ms (UTC): their document has gone another way or ended. Returns how
         many were removed."""
 
         def work() -> int:
-            old = [path for path in self._root.glob("partial/*") if path.stat().st_mtime_ns < before_ms * 1_000_000]
-            for path in old:
-                path.unlink()
+            parts = [f"partial/{name}" for name in self.files.names("partial")]
+            old = [part for part in parts if self.files.modified_ms(part) < before_ms]
+            for part in old:
+                self.files.unlink(part)
             return len(old)
 
         return await self.do(work)
@@ -201,29 +183,38 @@ class FolderBodies:
 
         def work() -> int:
             removed = 0
-            for path in [*self._root.glob("spool/*"), *self._root.glob("[0-9a-f][0-9a-f]/*")]:
-                if str(path.relative_to(self._root)) not in known:
-                    path.unlink()
-                    removed += 1
+            for folder in ["spool", *filter(SHELF.fullmatch, self.files.names(""))]:
+                for file in [f"{folder}/{name}" for name in self.files.names(folder)]:
+                    if file not in known:
+                        self.files.unlink(file)
+                        removed += 1
             return removed
 
         return await self.do(work)
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _part(neighbour: OrgId, digest: str) -> str:
+    return f"partial/{str(neighbour) or 'hub'}-{digest}"
+
+
+def _sha256(handle: OpenFile) -> str:
+    found, offset = hashlib.sha256(), 0
+    while piece := handle.read(offset, CHUNK_BYTES):
+        found.update(piece)
+        offset += len(piece)
+    return found.hexdigest()
 
 
 class Spool:
     """One body while it arrives: in memory while small, in a file beyond. `write` then `finish`, or `discard`."""
 
-    def __init__(self, bodies: FolderBodies, path: Path, inline_max: int) -> None:
+    def __init__(self, bodies: FolderBodies, name: str, inline_max: int) -> None:
         self._bodies = bodies
-        self._path = path
+        self._name = name
         self._inline_max = inline_max
         self._hash = hashlib.sha256()
         self._buffer = bytearray()
-        self._file: BinaryIO | None = None
+        self._file: OpenFile | None = None
         self._spilled = False
         self.size = 0
 
@@ -241,7 +232,7 @@ class Spool:
 
         def work() -> None:
             if self._file is None:
-                self._file = os.fdopen(_private(str(self._path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC), "wb")
+                self._file = self._bodies.files.create(self._name)
             self._file.write(piece)
 
         await self._bodies.do(work)
@@ -255,12 +246,10 @@ class Spool:
 
         def work() -> str:
             assert self._file is not None
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._file.sync()
             self._file.close()
-            name = self._bodies.settle_file(self._path, digest)
-            self._path = self._bodies.path(name)  # so that `discard` finds it if nobody waits for the name any more
-            return name
+            self._name = self._bodies.settle_file(self._name, digest)  # for `discard`, if nobody waits for the name any more
+            return self._name
 
         file = await self._bodies.do(work)
         self._file = None
@@ -273,7 +262,7 @@ class Spool:
             if self._file is not None:
                 with suppress(OSError):  # a full disk, and the bytes are not wanted
                     self._file.close()
-                self._path.unlink(missing_ok=True)
+                self._bodies.files.unlink(self._name, missing_ok=True)
 
         if self._spilled:
             await self._bodies.do(work)

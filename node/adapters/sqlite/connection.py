@@ -41,7 +41,10 @@ class ThreadConnection:
         await self._db.close()
 
 
-def _settings(wal_pages_max: int) -> Callable[[sqlite3.Connection], None]:
+def settings(wal_pages_max: int) -> Callable[[sqlite3.Connection], None]:
+    """What the writing connection is told when it opens, in production as in the rehearsal. wal_pages_max: pages in the WAL after
+    which a commit folds it back into the database."""
+
     def apply(db: sqlite3.Connection) -> None:
         db.execute("PRAGMA journal_mode=WAL")
         # An acknowledged document survives a power cut only with FULL: NORMAL loses commits (measured, see docs/adr/0003).
@@ -59,7 +62,7 @@ async def open_writer(path: Path, wal_pages_max: int) -> ThreadConnection:
     """The one connection that may write. Transactions are begun and ended by `writer.py` alone."""
     path.touch(mode=0o600, exist_ok=True)  # noqa: ASYNC240 – once, before anything is served
     connection = ThreadConnection(await aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S))
-    await connection.run(_settings(wal_pages_max))
+    await connection.run(settings(wal_pages_max))
     return connection
 
 

@@ -1,0 +1,198 @@
+"""The bench a run stands on: the world with its offices around it, and the questions a judge asks of both.
+
+Joins what knows nothing of each other: offices call through the network to a node's real office application, and the ledger is
+compared with what the nodes' tables say. Knows no fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from node.core.instant import VIETNAM
+from topology.model import OfficeSystem, Tree
+from topology.sim import checkers
+from topology.sim.clocks import EPOCH_MS
+from topology.sim.database import SimConnection
+from topology.sim.door import NoAnswer, NotReached, VxpCalls
+from topology.sim.ledger import Ledger, Violation
+from topology.sim.lines import Lost, Unreached
+from topology.sim.loop import Life, SimLoop
+from topology.sim.offices import SimOffice
+from topology.sim.profile import Profile
+from topology.sim.record import Record
+from topology.sim.traffic import Addresses, plan
+from topology.sim.world import Machine, World, secret
+
+EPOCH = datetime.fromtimestamp(EPOCH_MS / 1000, VIETNAM)
+CALL_S = 300.0
+"""The longest an office's program waits for an answer, whatever its own patience says."""
+HELD_MAX = 10_000
+OPERATOR = "người vận hành diễn tập"
+PATHS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "path/duplicate on a link": ("truc_duplicates_total", {"door": "link"}),
+    "path/duplicate at a door": ("truc_duplicates_total", {"door": "office"}),
+    "path/come-back": ("truc_comebacks_total", {}),
+    "path/digest conflict": ("truc_digest_conflicts_total", {}),
+    "path/member tried alone": ("truc_commit_retries_total", {}),
+}
+"""Ways out of faults that a node's own counters show."""
+
+
+class Bench:
+    """One run's world, offices and ledger."""
+
+    def __init__(self, tree: Tree, profile: Profile, seed: int, loop: SimLoop, record: Record) -> None:
+        self.seed = seed
+        self.loop = loop
+        self.record = record
+        self.profile = profile
+        self.world = World(tree, profile.options, seed, loop, record)
+        self.world.on_recovered = self._recovered
+        self.addresses = Addresses(tree)
+        self.ledger = Ledger(plan(tree, profile.traffic, seed, self.addresses), tree.axis_code)
+        self.offices: dict[str, SimOffice] = {}
+        self.lives: dict[str, Life] = {}
+
+    # going on
+
+    async def boot(self, within_s: float) -> None:
+        """Switch everything on and wait until every node serves."""
+        for machine in self.world.machines.values():
+            machine.start()
+        await self._until_up(within_s)
+
+    async def _until_up(self, within_s: float) -> None:
+        deadline = self.loop.time() + within_s
+        while not all(machine.run for machine in self.world.machines.values()):
+            await asyncio.sleep(0.1)
+            if self.loop.time() > deadline:
+                down = [machine.name for machine in self.world.machines.values() if not machine.run]
+                self.world.wrong(f"{', '.join(down)} did not come up in {within_s} s")
+                return
+
+    def open_offices(self) -> None:
+        """From now on offices send and collect."""
+        for machine, system in self.world.systems():
+            life = self.lives[system.id] = Life(self.loop, f"office:{system.id}")
+            calls = VxpCalls(self._line(machine, system, life), system.id, secret(system.id), self._now)
+            office = SimOffice(
+                system, calls, self.ledger, self.profile.habits, self.seed, self._utc_ms, began_s=self.loop.time()
+            )
+            self.offices[system.id] = office
+            life.start(office.run(), name=system.id)
+
+    def _line(self, machine: Machine, system: OfficeSystem, life: Life) -> Any:
+        """Carries a request of an office to its node, and the answer back."""
+        name = f"office:{system.id}"
+
+        async def exchange(request: bytes) -> bytes:
+            async def serve() -> bytes:
+                run = machine.run
+                if run is None:
+                    return b""
+                try:
+                    return await run.door.call(request)
+                except NotReached:  # the listener is closing
+                    return b""
+
+            async def torn(share: float) -> None:
+                if machine.run is not None:
+                    await machine.run.door.call(request, cut_after=int(len(request) * share))
+
+            try:
+                return await self.world.network.exchange(
+                    name, machine.name, life, len(request), serve, CALL_S, torn=torn, spoil=_spoil
+                )
+            except Unreached:
+                raise NotReached from None
+            except Lost as lost:
+                raise NoAnswer(str(lost)) from None
+
+        return exchange
+
+    def _utc_ms(self) -> int:
+        return EPOCH_MS + int(self.loop.time() * 1000)
+
+    def _now(self) -> datetime:
+        return EPOCH + timedelta(seconds=self.loop.time())
+
+    # coming to an end
+
+    def hurry(self) -> None:
+        """Offices do what they have left without waiting for its time."""
+        for office in self.offices.values():
+            office.hurry()
+
+    async def done(self) -> bool:
+        """Whether nobody has anything left to do but what is held for a person."""
+        if not all(machine.run for machine in self.world.machines.values()):
+            return False
+        if not all(office.idle for office in self.offices.values()):
+            return False
+        for machine in self.world.machines.values():
+            ((waiting,),) = await machine.query("SELECT count(*) FROM outbox WHERE state<>'held'")
+            ((open_,),) = await machine.query("SELECT count(*) FROM mailbox WHERE state IN ('initial','processing','fail')")
+            if waiting or open_:
+                return False
+        return True
+
+    async def release(self) -> bool:
+        """The operator lets go on what is held. Returns whether anything was."""
+        released = 0
+        for machine in self.world.machines.values():
+            if machine.run is None:
+                continue
+            held = [str(row["item"]) for row in await machine.run.desk.held(0, HELD_MAX)]
+            released += await machine.run.desk.held_act("release", held, OPERATOR, "diễn tập")
+        self.record.note("", "path/released", released)
+        self.record.counts["path/released"] += released - 1
+        return released > 0
+
+    async def read_sent(self) -> None:
+        """Every office reads the whole list of what it has sent."""
+        for name, office in self.offices.items():
+            await self.lives[name].start(office.read_sent())
+
+    async def held(self) -> int:
+        """Items that wait for a person."""
+        return sum(
+            [len(await machine.run.desk.held(0, HELD_MAX)) for machine in self.world.machines.values() if machine.run is not None]
+        )
+
+    # judgement
+
+    async def _recovered(self, machine: Machine, connection: SimConnection) -> None:
+        """After every restart: what this machine has promised is still there, and its history is whole."""
+
+    async def judge(self) -> list[Violation]:
+        """All that is wrong once the work is done."""
+        return []
+
+    def paths(self) -> Counter[str]:
+        """Ways out of faults that were taken, from the nodes' own counters."""
+        total = self.world.total()
+        found = Counter({name: total.value(metric, **labels) for name, (metric, labels) in PATHS.items()})
+        for labels, count in total.snapshot()["truc_held_total"].items():
+            found[f"path/held {dict(labels)['reason']}"] += int(str(count))
+        return +found
+
+    def end(self) -> None:
+        """Nothing of it goes on."""
+        for life in self.lives.values():
+            life.end()
+        for machine in self.world.machines.values():
+            if machine.life is not None:
+                machine.life.end()
+
+
+def _spoil(mode: str, chance: random.Random) -> bytes:
+    """What an office hears instead of an answer: a proxy's page, or a server's error."""
+    if mode == "errors":
+        return b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    page = b"<html>" + bytes(chance.choices(b"abcdefgh <>", k=chance.randrange(1, 200)))
+    return b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s" % (len(page), page)

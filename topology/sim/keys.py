@@ -1,0 +1,95 @@
+"""Keys and certificates of a rehearsal, made from fixed numbers: real P-256 keys, real chains, the same bytes in every run.
+
+They are worth nothing outside: whoever reads this file can make them. Knows the model and `cryptography`; no files.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+VALID_FROM = datetime(2026, 1, 1, tzinfo=UTC)
+VALID_FOR = timedelta(days=3650)
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Of the group of P-256 (FIPS 186-4, D.1.2.3): private keys are below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A leaf with its key, and the root that issued it; PEM."""
+
+    certificate: bytes
+    key: bytes
+    trust: bytes
+
+
+@cache
+def pair(dns: str) -> Pair:
+    """The link certificate of the node under this name, from the one root of all rehearsals."""
+    root_key, root = _root()
+    key = _key(dns)
+    builder = _builder(x509.Name([]), root.subject, key, dns).add_extension(
+        x509.SubjectAlternativeName([x509.DNSName(dns)]), critical=True
+    )
+    usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(usages, critical=False).add_extension(_issuer_id(root_key), critical=False)
+    leaf = builder.sign(root_key, hashes.SHA256(), ecdsa_deterministic=True)
+    plain = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return Pair(_pem(leaf), plain, _pem(root))
+
+
+@cache
+def _root() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key = _key("root")
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "truc rehearsal root")])
+    builder = _builder(name, name, key, "root")
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    return key, builder.add_extension(usage, critical=True).sign(key, hashes.SHA256(), ecdsa_deterministic=True)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, purpose: str
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(random.Random(f"serial/{purpose}").getrandbits(120) | 1)
+        .not_valid_before(VALID_FROM)
+        .not_valid_after(VALID_FROM + VALID_FOR)
+    )
+
+
+def _issuer_id(key: ec.EllipticCurvePrivateKey) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+
+
+def _key(purpose: str) -> ec.EllipticCurvePrivateKey:
+    return ec.derive_private_key(random.Random(f"key/{purpose}").randrange(1, _ORDER), ec.SECP256R1())
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)

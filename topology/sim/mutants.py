@@ -1,0 +1,245 @@
+"""Planted bugs: the rehearsal must find each of them, or its silence about the real code means nothing.
+
+Each is a small change of production code, made in this process while it is planted, as a careless hand might make it. Knows the
+code it spoils; nothing of how a run finds out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from node import forwarder, intake, mailbox, origin
+from node.adapters.sqlite import admission, boxes, writer
+from node.adapters.sqlite import road as road_sql
+from node.core import custody, envelope
+from node.core import forwarding as road
+from node.core.wire import EnvelopeVerdicts, Outcome, Verdict
+from topology.sim import database, files
+
+LATE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A bug. what: one line for people. profile: the one under which it must be found."""
+
+    what: str
+    plant: Callable[[ExitStack], None]
+    profile: str = "small"
+
+
+def _put(stack: ExitStack, owner: Any, name: str, value: Any) -> None:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    stack.callback(setattr, owner, name, before)
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Plant one bug while the block runs; "" plants nothing. KeyError for a name that is none."""
+    with ExitStack() as stack:
+        if name:
+            MUTANTS[name].plant(stack)
+        yield
+
+
+# --- durability -------------------------------------------------------------------------------------------------------------
+
+
+def _synchronous_normal(stack: ExitStack) -> None:
+    settings = database.settings
+
+    def weaker(wal_pages_max: int) -> Callable[[sqlite3.Connection], None]:
+        apply = settings(wal_pages_max)
+
+        def both(db: sqlite3.Connection) -> None:
+            apply(db)
+            db.execute("PRAGMA synchronous=NORMAL")
+
+        return both
+
+    _put(stack, database, "settings", weaker)
+
+
+def _reply_before_commit(stack: ExitStack) -> None:
+    """Everybody hears of the group before it is committed, a moment later."""
+
+    async def commit(self: writer.Writer, group: list[Any]) -> None:
+        def begin(db: sqlite3.Connection) -> list[writer.Attempt]:
+            db.execute("BEGIN IMMEDIATE")
+            transaction = writer.Transaction(db)
+            return [writer.attempt(transaction, member.work) for member in group]
+
+        outcomes = await self._connection.run(begin)
+        for member, outcome in zip(group, outcomes, strict=True):
+            if member.future.done():
+                continue
+            if outcome.error is not None:
+                member.future.set_exception(outcome.error)
+            else:
+                member.future.set_result(outcome.value)
+        await asyncio.sleep(LATE_S)
+        await self._connection.run(lambda db: db.execute("COMMIT"))
+
+    _put(stack, writer.Writer, "_commit", commit)
+
+
+def _body_before_its_sync(stack: ExitStack) -> None:
+    _put(stack, files._SimFile, "sync", lambda self: None)
+
+
+def _folder_not_synced(stack: ExitStack) -> None:
+    _put(stack, files.SimFiles, "sync_folder", lambda self, name: None)
+
+
+# --- once, and only once ----------------------------------------------------------------------------------------------------
+
+
+def _dedup_off(stack: ExitStack) -> None:
+    _put(stack, admission, "_known", lambda tx, header, code, neighbour: (False, False))
+
+
+def _new_id_on_retry(stack: ExitStack) -> None:
+    """An office that asks again gets a new document."""
+    submit = admission.submit
+
+    def anew(tx: writer.Transaction, submission: custody.Submission, stamp: writer.Stamp) -> custody.Stored:
+        return submit(tx, replace(submission, repeat_since_ms=stamp.at_ms), stamp)
+
+    _put(stack, admission, "submit", anew)
+
+
+def _failure_is_success(stack: ExitStack) -> None:
+    """No answer came, and the document is forgotten as if the neighbour had taken it."""
+
+    def settled(offered: Sequence[custody.Offered], failure: Exception, *, now_ms: int) -> list[custody.Settlement]:
+        return [custody.Settlement(row.item, custody.Settled.TAKEN) for row in offered]
+
+    _put(stack, forwarder, "settle_failure", settled)
+
+
+def _one_verdict_for_all(stack: ExitStack) -> None:
+    """The first receiver's verdict counts for the whole envelope."""
+    settle = road.settle
+
+    def first(offered: Sequence[custody.Offered], verdicts: Sequence[EnvelopeVerdicts], **more: Any) -> list[custody.Settlement]:
+        same = []
+        for spoken in verdicts:
+            one: Verdict | None = next(iter(spoken.verdicts.values()), None)
+            alike = dict.fromkeys(spoken.verdicts, one) if one is not None else {}
+            same.append(EnvelopeVerdicts(spoken.origin, spoken.id, alike))  # type: ignore[arg-type]
+        return settle(offered, same, **more)
+
+    _put(stack, forwarder, "settle", first)
+
+
+def _come_back_is_taken(stack: ExitStack) -> None:
+    """What comes back from the neighbour it was handed to is answered "taken" like any repeat, and nobody has it any more."""
+    known = admission._known
+    _put(stack, admission, "_known", lambda *asked: (known(*asked)[0], False))
+
+
+def _expiry_in_doubt(stack: ExitStack) -> None:
+    """A copy that the neighbour may have expires all the same: it arrives, and the sender hears that it did not."""
+    expired = road_sql.expired
+
+    class Blind:
+        def __init__(self, db: Any) -> None:
+            self._db = db
+
+        def execute(self, statement: str, *values: Any) -> Any:
+            return self._db.execute(statement.replace("o.in_doubt=0 AND ", ""), *values)
+
+    _put(stack, road_sql, "expired", lambda db, before_ms, limit: expired(Blind(db), before_ms, limit))  # type: ignore[arg-type]
+    _put(stack, road_sql, "still_expired", lambda tx, item: True)
+
+
+# --- the office's side ------------------------------------------------------------------------------------------------------
+
+
+def _confirmed_before_commit(stack: ExitStack) -> None:
+    """The office hears that its "done" is recorded before it is."""
+    confirm = mailbox.Mailbox._confirm
+
+    async def later(self: mailbox.Mailbox, item: custody.BoxItem, home: custody.Homeward) -> None:
+        async def then() -> None:
+            await asyncio.sleep(LATE_S * 10)
+            await confirm(self, item, home)
+
+        self._late = asyncio.get_running_loop().create_task(then())  # type: ignore[attr-defined]
+
+    _put(stack, mailbox.Mailbox, "_confirm", later)
+
+
+def _handed_over_at_fetch(stack: ExitStack) -> None:
+    """An item ends when its office has fetched it, not when it has said "done": a crash in between loses it."""
+    fetched = boxes.fetched
+
+    def ended(tx: writer.Transaction, item: int, stamp: writer.Stamp) -> bool:
+        early = fetched(tx, item, stamp)
+        tx.db.execute("UPDATE mailbox SET state='done' WHERE item=?", (item,))
+        return early
+
+    _put(stack, boxes, "fetched", ended)
+
+
+# --- the road ---------------------------------------------------------------------------------------------------------------
+
+
+def _lowest_lane_starves(stack: ExitStack) -> None:
+    """Strict priority: ordinary documents go only when nothing else waits."""
+    cut = road.cut_batch
+
+    def strict(lanes: Mapping[Any, Sequence[custody.Candidate]], *more: Any, **options: Any) -> Any:
+        urgent = {lane: rows for lane, rows in lanes.items() if lane is not envelope.Lane.NORMAL and rows}
+        return cut(urgent or lanes, *more, **options)
+
+    _put(stack, forwarder, "cut_batch", strict)
+
+
+def _notice_answers_notice(stack: ExitStack) -> None:
+    """The end of a status or of a notice is told home like that of a document."""
+    _put(stack, origin, "tells_home", lambda kind: True)
+    _put(stack, forwarder, "tells_home", lambda kind: True)
+
+
+def _taken_but_not_kept(stack: ExitStack) -> None:
+    """A neighbour's "later" is answered as "taken": it forgets what nobody has."""
+    accept = intake.Intake.accept
+
+    async def polite(self: intake.Intake, *asked: Any) -> tuple[EnvelopeVerdicts, ...]:
+        found = await accept(self, *asked)
+        taken = Verdict(Outcome.TAKEN)
+        return tuple(
+            replace(
+                each,
+                verdicts={code: taken if said.outcome is Outcome.LATER else said for code, said in each.verdicts.items()},
+            )
+            for each in found
+        )
+
+    _put(stack, intake.Intake, "accept", polite)
+
+
+MUTANTS: Mapping[str, Mutant] = {
+    "synchronous-normal": Mutant("SQLite không ghi chắc xuống đĩa ở mỗi lần commit", _synchronous_normal),
+    "reply-before-commit": Mutant("trả lời trước khi commit", _reply_before_commit),
+    "body-before-sync": Mutant("báo đã nhận nội dung trước khi fsync tệp", _body_before_its_sync),
+    "folder-not-synced": Mutant("không fsync thư mục sau khi đặt tên tệp", _folder_not_synced),
+    "dedup-off": Mutant("không nhận ra bì đã nhận", _dedup_off),
+    "new-id-on-retry": Mutant("gửi lại cùng tệp thành văn bản mới", _new_id_on_retry),
+    "failure-is-success": Mutant("coi việc không có trả lời là đã chuyển", _failure_is_success),
+    "one-verdict-for-all": Mutant("một kết quả cho mọi Bên nhận của một bì", _one_verdict_for_all),
+    "come-back-taken": Mutant("bì quay về được trả lời là đã nhận", _come_back_is_taken),
+    "expiry-in-doubt": Mutant("hết hạn cả bản chưa rõ kết quả", _expiry_in_doubt, "expiry"),
+    "confirmed-before-commit": Mutant("báo hệ thống đã ghi nhận trước khi commit", _confirmed_before_commit),
+    "handed-over-at-fetch": Mutant("coi như đã giao khi mới tải về", _handed_over_at_fetch),
+    "lane-starves": Mutant("luồng thường chỉ đi khi không còn gì khác", _lowest_lane_starves, "flood"),
+    "notice-answers-notice": Mutant("thông báo trả lời thông báo", _notice_answers_notice),
+    "taken-but-not-kept": Mutant("trả lời đã nhận cho bì chưa nhận được", _taken_but_not_kept),
+}

@@ -1,0 +1,138 @@
+"""How much of everything a run has: a profile says what may happen, a seed draws what does (swarm testing).
+
+About half of the seeds meet only a few kinds of faults: a fault that is always there hides what another one alone would show.
+Knows the kinds of faults by name only.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from topology.model import Options
+from topology.sim.offices import Habits
+from topology.sim.traffic import Traffic
+
+FEW_KINDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a run is made of.
+
+    crashes: how many faults that end a process are drawn, about; faults: how many others. kinds: fault -> weight.
+    options: options of every node set away from their defaults. settle_s: virtual seconds that may pass between the last fault
+    and the end of all work. look_s: how often (virtual) it is looked at whether all work is done.
+    """
+
+    name: str
+    traffic: Traffic
+    habits: Habits
+    crashes: int
+    faults: int
+    kinds: Mapping[str, float]
+    options: Options = field(default_factory=dict)
+    settle_s: float = 6 * 3600.0
+    look_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stroke:
+    """One fault of a run: its kind, when it begins (virtual seconds), and a number its own choices follow from."""
+
+    at_s: float
+    kind: str
+    number: int
+
+
+CRASHES: Mapping[str, float] = {
+    "power cut": 5,
+    "kill": 2,
+    "kill at operation": 3,
+    "restart loop": 1,
+    "stop": 1,
+    "reconnect": 0.5,
+}
+"""Kinds that end a process; each counts as a crash."""
+
+OTHERS: Mapping[str, float] = {
+    "pause": 2,
+    "disk full": 1,
+    "disk error": 1,
+    "slow disk": 1,
+    "lying disk": 0.5,
+    "bit flip": 0.7,
+    "clock step": 1,
+    "clock wrong": 1,
+    "cut": 2,
+    "one way": 2,
+    "partition": 1,
+    "clog": 1,
+    "swizzle": 0.5,
+    "flap": 1,
+    "lossy": 2,
+    "repeated": 1,
+    "slow line": 1,
+    "torn": 1,
+    "rubbish": 0.7,
+    "errors": 0.7,
+    "mute": 0.7,
+    "poison": 0.7,
+    "forged": 0.7,
+    "moved": 0.5,
+    "removed": 0.5,
+}
+
+NODE_OPTIONS: Options = {"link": {"probe_max_s": 5.0}}
+
+SMALL = Profile(
+    "small",
+    Traffic(documents=50, span_s=600.0),
+    Habits(poll_s=45.0),
+    crashes=12,
+    faults=6,
+    kinds={**CRASHES, **OTHERS},
+    options=NODE_OPTIONS,
+)
+QUIET = Profile("quiet", Traffic(documents=50, span_s=600.0), Habits(poll_s=45.0), 0, 0, {}, NODE_OPTIONS)
+MEDIUM = Profile(
+    "medium",
+    Traffic(documents=600, span_s=3600.0),
+    Habits(poll_s=60.0),
+    crashes=60,
+    faults=40,
+    kinds={**CRASHES, **OTHERS},
+    options=NODE_OPTIONS,
+)
+COUNTRY = Profile(
+    "country",
+    Traffic(documents=20_000, span_s=86_400.0),
+    Habits(poll_s=600.0),
+    crashes=200,
+    faults=100,
+    kinds={**CRASHES, **OTHERS},
+    options={"link": {"pull_wait_s": 60.0, "probe_max_s": 15.0}, "retention": {"sweep_s": 600.0}},
+    look_s=300.0,
+)
+PROFILES: Mapping[str, Profile] = {each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY)}
+
+
+def draw(profile: Profile, rng: random.Random) -> list[Stroke]:
+    """The faults of one run, in the order of their beginning."""
+    kinds = list(profile.kinds)
+    if kinds and rng.random() < 0.5:
+        kinds = rng.sample(kinds, min(len(kinds), FEW_KINDS))
+    fatal = [kind for kind in kinds if kind in CRASHES] or [kind for kind in ("power cut",) if kind in profile.kinds]
+    gentle = [kind for kind in kinds if kind not in CRASHES]
+    strokes = [*_some(profile, fatal, profile.crashes, rng), *_some(profile, gentle, profile.faults, rng)]
+    return sorted(strokes, key=lambda stroke: (stroke.at_s, stroke.number))
+
+
+def _some(profile: Profile, kinds: Sequence[str], about: int, rng: random.Random) -> list[Stroke]:
+    if not kinds or not about:
+        return []
+    weights = [profile.kinds[kind] for kind in kinds]
+    number = rng.randint(about * 3 // 4, about * 5 // 4)
+    chosen = rng.choices(kinds, weights, k=number)
+    return [Stroke(rng.uniform(0, profile.traffic.span_s), kind, rng.getrandbits(48)) for kind in chosen]

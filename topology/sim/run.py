@@ -1,0 +1,172 @@
+"""One seed: a storm over a tree at work, then healing, then judgement.
+
+    storm     offices send and collect while faults happen; whatever was acknowledged is looked for after every restart
+    healing   every fault ends, every node comes up, an operator releases what is held, offices hurry
+    judgement each delivery has ended in one way, offices and nodes agree, nothing is left over
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from topology.model import Tree
+from topology.sim import faults
+from topology.sim.bench import Bench
+from topology.sim.ledger import Violation
+from topology.sim.loop import SimLoop
+from topology.sim.profile import Profile, draw
+from topology.sim.record import Record, Tell, stream
+
+BOOT_S = 600.0
+"""All nodes are up within this, before anything happens to them."""
+VIOLATIONS_MAX = 200
+RELEASES = 3
+"""How often the operator releases what is held: what is held again after that stays so, for a person."""
+
+
+@dataclass
+class Outcome:
+    """What one seed came to. events: everything that happened, by name; real_s: what it took (the worker knows)."""
+
+    profile: str
+    seed: int
+    digest: str = ""
+    documents: int = 0
+    deliveries: int = 0
+    statuses: int = 0
+    held: int = 0
+    violations: list[Violation] = field(default_factory=list)
+    events: Counter[str] = field(default_factory=Counter)
+    virtual_s: float = 0.0
+    real_s: float = 0.0
+
+    def row(self) -> dict[str, Any]:
+        """As a JSON line."""
+        kinds = Counter(violation.kind for violation in self.violations)
+        return {
+            "profile": self.profile,
+            "seed": self.seed,
+            "digest": self.digest,
+            "ok": not self.violations,
+            "documents": self.documents,
+            "deliveries": self.deliveries,
+            "statuses": self.statuses,
+            "held": self.held,
+            "lost": kinds["lost"],
+            "doubled": kinds["doubled"],
+            "stuck": kinds["stuck"],
+            "wrong": kinds["wrong"],
+            "violations": [f"{violation.kind}: {violation.text}" for violation in self.violations[:VIOLATIONS_MAX]],
+            "events": {
+                name: count for name, count in sorted(self.events.items()) if name.startswith(("fault/", "path/", "office/"))
+            },
+            "virtual_s": round(self.virtual_s, 3),
+            "real_s": round(self.real_s, 3),
+        }
+
+
+def simulate(tree: Tree, profile: Profile, seed: int, tell: Tell | None = None) -> Outcome:
+    """Run one seed to its end and judge it. The same tree, profile and seed give the same digest, in any process."""
+    loop = SimLoop()
+    record = Record(loop.time, tell)
+    outcome = Outcome(profile.name, seed)
+    problems: list[str] = []
+    with _complaints(problems):
+        bench = Bench(tree, profile, seed, loop, record)
+        try:
+            loop.run_until_complete(_course(bench, profile, outcome))
+        finally:
+            bench.end()
+            loop.close()
+    problems += [_problem(each) for each in loop.problems]
+    outcome.violations += [Violation("wrong", text) for text in dict.fromkeys([*bench.world.violations, *problems])]
+    outcome.digest = record.digest()
+    outcome.events = record.counts + bench.ledger.counts + bench.paths()
+    outcome.virtual_s = loop.time()
+    return outcome
+
+
+async def _course(bench: Bench, profile: Profile, outcome: Outcome) -> None:
+    loop, world = bench.loop, bench.world
+    await bench.boot(BOOT_S)
+    began_s = loop.time()
+    bench.open_offices()
+    strokes = draw(profile, stream(bench.seed, "faults"))
+    storm = [loop.create_task(faults.strike(world, stroke, began_s)) for stroke in strokes]
+    await asyncio.sleep(profile.traffic.span_s)
+    await _heal(bench, storm)
+    outcome.held = await _settle(bench, profile)
+    outcome.violations += await bench.judge()
+    sent = [each for each in bench.ledger.sent.values() if each.doc_ids]
+    outcome.documents = len(bench.ledger.sent)
+    outcome.deliveries = sum(len(each.package.good) for each in sent)
+    outcome.statuses = len(bench.ledger.statuses)
+
+
+async def _heal(bench: Bench, storm: Sequence[asyncio.Task[None]]) -> None:
+    """Every fault ends. One that failed by itself is a fault of the rehearsal."""
+    for task in storm:
+        task.cancel()
+    for found in await asyncio.gather(*storm, return_exceptions=True):
+        if isinstance(found, Exception):
+            raise found
+    bench.world.heal()
+    bench.hurry()
+
+
+async def _settle(bench: Bench, profile: Profile) -> int:
+    """Until all work is done, or its time is up. Returns how many items are held for a person at the end."""
+    deadline = bench.loop.time() + profile.settle_s
+    releases = 0
+    while bench.loop.time() < deadline:
+        await asyncio.sleep(profile.look_s)
+        if await bench.done():
+            if releases == RELEASES or not await bench.release():
+                break
+            releases += 1
+    await bench.read_sent()
+    return await bench.held()
+
+
+@contextmanager
+def _complaints(problems: list[str]) -> Iterator[None]:
+    """Errors that a catch-all of the program logged with a traceback are bugs; everything else it logs is not looked at."""
+    before = structlog.get_config()
+
+    def keep(_: Any, __: str, event: Mapping[str, Any]) -> Any:
+        if event.get("exc_info"):
+            problems.append(_logged(event))
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[keep], wrapper_class=structlog.make_filtering_bound_logger("error"), cache_logger_on_first_use=False
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def _logged(event: Mapping[str, Any]) -> str:
+    import sys
+
+    error = event["exc_info"] if isinstance(event["exc_info"], BaseException) else sys.exc_info()[1]
+    return f"logged: {event.get('event')}: {describe(error)}"
+
+
+def _problem(context: Mapping[str, Any]) -> str:
+    return f"the loop: {context.get('message')}: {describe(context.get('exception'))}"
+
+
+def describe(error: BaseException | None) -> str:
+    """An exception with the innermost lines of its traceback."""
+    from topology.sim.world import place
+
+    return "-" if error is None else f"{type(error).__name__}: {error} {place(error)}"

@@ -1,0 +1,37 @@
+"""A process that runs seeds: one JSON job a line on its standard input, one JSON outcome a line on its standard output.
+
+Several run side by side, each with a PYTHONHASHSEED of its own, so that a seed repeated elsewhere shows whether it repeats.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from topology.load import default_topology, load_lawful
+from topology.model import Tree
+from topology.sim.mutants import planted
+from topology.sim.profile import PROFILES
+from topology.sim.run import Outcome, simulate
+
+
+def main() -> None:
+    """Until the input ends."""
+    trees: dict[str, Tree] = {}
+    for line in sys.stdin:
+        print(json.dumps(work(json.loads(line), trees).row(), ensure_ascii=False), flush=True)
+
+
+def work(job: Mapping[str, Any], trees: dict[str, Tree], tell: Callable[[float, str, str, int], None] | None = None) -> Outcome:
+    """Run one job. trees: those read before, by the path of their file."""
+    path = str(job.get("topology") or default_topology())
+    tree = trees[path] if path in trees else trees.setdefault(path, load_lawful(Path(path)))
+    with planted(job.get("mutant") or ""):
+        return simulate(tree, PROFILES[job["profile"]], int(job["seed"]), tell)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,355 @@
+"""The nodes of one run: machines with a disk and a clock, the process that lives on each, and the offices around them.
+
+Builds what `node.app` builds in production, on simulated ground. Knows how a machine falls and starts again; what goes wrong
+and when is drawn in `faults.py`, what must hold is judged in `checkers.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from node import app, config
+from node.adapters.bodies.folder import FolderBodies
+from node.adapters.signing import Signer, Verifier
+from node.adapters.sqlite.store import SqliteStore
+from node.adapters.sqlite.writer import StoreFailed
+from node.core.directory import Directory
+from node.core.identifier import OrgId
+from node.core.office import System
+from node.core.tally import Tally
+from node.core.wire import Batch, EnvelopeVerdicts, Outcome
+from node.desk import Desk
+from node.gateway import Gateway, Loop
+from node.ports import Downlink
+from topology.model import OfficeSystem, Site, Tree
+from topology.sim import keys
+from topology.sim.clocks import EPOCH_MS, SimClock, WrongClock
+from topology.sim.database import SimConnection, open_connection
+from topology.sim.disk import Disk
+from topology.sim.door import AppDoor
+from topology.sim.files import SimFiles
+from topology.sim.loop import Life, SimLoop
+from topology.sim.network import Network
+from topology.sim.record import Record, stream
+
+STOP_GRACE_S = 10.0
+DATABASE = "node.db"
+BODIES = "bodies"
+RESTART_S = (0.5, 5.0)
+"""After a process ended by itself its supervisor starts it again, within this."""
+RESTARTS_FAILED_MAX = 200
+"""A node that cannot start so many times in a row is broken for good: no fault lasts as long."""
+
+Key = tuple[str, str, str]
+"""(origin, envelope id, recipient): what a verdict speaks of."""
+
+
+class Told:
+    """What one machine has acknowledged to others, seen from outside as it left: it must be there after every restart."""
+
+    def __init__(self) -> None:
+        self.taken: dict[Key, None] = {}
+        self.doc_ids: dict[str, None] = {}
+
+
+class _Given:
+    """The directory as it was last given to a node."""
+
+    def __init__(self, directory: Directory) -> None:
+        self.directory = directory
+
+    def stamp(self) -> tuple[int, ...]:
+        return (self.directory.version, id(self.directory))
+
+    def load(self) -> Directory:
+        return self.directory
+
+
+class _Systems:
+    """The systems of one site, in memory."""
+
+    problem = ""
+
+    def __init__(self, site: Site) -> None:
+        self._systems = {each.id: System(each.id, each.codes, (secret(each.id),)) for each in site.systems}
+
+    def get(self, system_id: str) -> System | None:
+        return self._systems.get(system_id)
+
+    def all(self) -> Sequence[System]:
+        return tuple(self._systems.values())
+
+    def served(self) -> frozenset[OrgId]:
+        return frozenset(code for system in self._systems.values() for code in system.codes)
+
+
+def secret(system_id: str) -> str:
+    """The secret of an office system of a rehearsal."""
+    return f"bí-mật-{system_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A node's process while it serves."""
+
+    store: SqliteStore
+    ground: app.Ground
+    duties: app.Duties
+    desk: Desk
+    door: AppDoor
+
+
+class Machine:
+    """One site of the tree: what outlives its processes, and the process that runs on it now, if one does."""
+
+    def __init__(self, world: World, site: Site) -> None:
+        self.world = world
+        self.site = site
+        self.name = site.folder
+        self.code = site.code
+        self.parent = site.parent
+        self.disk = Disk(self.name, stream(world.seed, self.name, "disk"), world.record)
+        self.clock = WrongClock(world.loop, 0.0, 0.0)
+        self.given = _Given(world.directory)
+        self.told = Told()
+        self.life: Life | None = None
+        self.run: Run | None = None
+        self.starts = 0
+        self.failed_starts = 0
+        self.stop = asyncio.Event()
+        self.tally = Tally()
+        """Of the process that runs now; `totals` holds those before."""
+        self.totals = Tally()
+        self._rng = stream(world.seed, self.name, "machine")
+
+    # the process
+
+    def start(self) -> None:
+        """Switch the machine on, if it is off, and start its process."""
+        if self.life is not None:
+            return
+        if self.disk.dead:
+            self.disk.mount()
+        self.starts += 1
+        self.world.record.note(self.name, "start", self.starts)
+        self.stop = asyncio.Event()
+        self.totals, self.tally = self.totals + self.tally, Tally()
+        life = self.life = Life(self.world.loop, self.name)
+        task = life.start(self._process(life), name=f"{self.name}/{self.starts}")
+        task.add_done_callback(lambda done: self._ended(life, done), context=self.world.context)
+
+    async def _process(self, life: Life) -> None:
+        settings = self._settings()
+        rng = stream(self.world.seed, self.name, "node", self.starts)
+        clock = SimClock(self.clock, settings.clock.bound_ms)
+        systems = _Systems(self.site)
+        surroundings = app.Surroundings(self.code, self.given, systems, clock)
+        bodies = FolderBodies(SimFiles(self.disk, BODIES, self._wall_ms), settings.store.inline_bytes_max, lambda: _token(rng))
+        connection = await open_connection(self.disk, DATABASE, settings.store.wal_pages_max)
+        path = Path(DATABASE)
+        store = SqliteStore(connection, connection, clock, self.tally, settings.store.group_max, path)
+        await app.prepare(self.code, store, bodies)
+        await self.world.recovered(self, connection)
+        own = keys.pair(self.code.dns_name(settings.node.zone))
+        signer, verifier = Signer(own.certificate, own.key), Verifier(own.trust, settings.node.zone)
+        ground = app.Ground(clock, store, bodies, signer, verifier, rng, self.tally, systems, surroundings)
+        node = app.duties(settings, ground)
+        loops: list[Loop] = [node.housekeeper.run]
+        if node.parent is not None:
+            above = self.world.machines[node.parent].name
+            link = self.world.network.link(self.name, self.code, above, life, settings.link)
+            loops += app.uplink(settings, ground, node, link, _token(rng))
+        door = AppDoor(app.office_app(settings, ground, node))
+        operator = app.desk(settings, ground, node, lambda: 0, {})
+
+        async def open_doors() -> None:
+            await door.setup()
+            self.run = Run(store, ground, node, operator, door)
+            self.failed_starts = 0
+            down = self.world.wrap(self, app.LinkDoor(node.intake, node.forwarder))
+            self.world.network.serve(self.name, life, down, settings.link)
+            self.world.record.note(self.name, "ready")
+
+        async def close_doors() -> None:
+            node.forwarder.release()
+            self.world.network.close(self.name)
+            await door.close(STOP_GRACE_S)
+            self.run = None
+
+        await Gateway(store.run, loops, open_doors, close_doors, store.drain).run(self.stop)
+        await store.close()
+
+    def _ended(self, life: Life, done: asyncio.Task[Any]) -> None:
+        """The process ended by itself: as it was told to, or because the store or the disk failed it."""
+        if self.life is not life:
+            return
+        error = None if done.cancelled() else done.exception()
+        self._gone()
+        if error is None:
+            self.world.record.note(self.name, "stopped")
+        else:
+            self._judge_exit(error)
+        self.failed_starts += 1
+        if self.failed_starts > RESTARTS_FAILED_MAX:
+            self.world.wrong(f"{self.name} has not come up in {RESTARTS_FAILED_MAX} starts: {error!r}")
+            return
+        self.world.later(self._rng.uniform(*RESTART_S), self.start)
+
+    def _judge_exit(self, error: BaseException) -> None:
+        """A process may exit where its disk failed it; any other end is a bug of the node."""
+        self.world.record.note(self.name, "exit")
+        unexpected = [each for each in _causes(error) if not isinstance(each, StoreFailed | OSError)]
+        for each in unexpected:
+            self.world.fell(self.name, each)
+
+    def _gone(self) -> None:
+        if self.life is not None:
+            life, self.life, self.run = self.life, None, None
+            self.world.network.close(self.name)
+            life.end()
+
+    # what ends it
+
+    def fall(self, *, power: bool, again_s: float) -> None:
+        """SIGKILL, or the power goes; up again after so many virtual seconds."""
+        if power:
+            self.world.network.power_off(self.name)
+        self.disk.die(power=power)
+        self.fallen(again_s)
+
+    def fallen(self, again_s: float) -> None:
+        """The machine has just died (its disk says so)."""
+        self.world.record.note(self.name, "down")
+        self._gone()
+        self.world.later(again_s, self.start)
+
+    def _wall_ms(self, second: float) -> int:
+        """What this machine's clock shows now of a moment at a virtual second: a step moves the past with it."""
+        return self.clock.wall_ns() // 1_000_000 - int((self.world.loop.time() - second) * 1000)
+
+    # what an operator sees
+
+    async def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows of the node's database as it is now; the machine must be up."""
+        assert self.run is not None
+        rows = await self.run.store._ask(lambda db: db.execute(sql, values).fetchall())
+        return [tuple(row) for row in rows]
+
+    def _settings(self) -> config.NodeConfig:
+        world = self.world
+        tables: dict[str, dict[str, Any]] = {
+            "node": {"name": self.site.name, "code": str(self.code), "tier": self.site.tier, "zone": world.tree.zone},
+            "link": {"children": [{"code": str(each.code)} for each in world.children(self.code)]},
+            "office": {},
+        }
+        tables["node"] |= {"data_dir": ".", "directory": "directory.json", "systems": "systems.json"}
+        for section in ("link", "office"):
+            tables[section] |= {"certificate": "link.pem", "key": "link.key"}
+        tables["link"]["trust"] = "trust.pem"
+        if self.parent is not None:
+            tables["link"] |= {"parent_url": "https://parent", "parent_code": str(self.parent)}
+        for options in (world.tree.options, self.site.options, world.options):
+            for section, values in options.items():
+                tables.setdefault(section, {}).update(values)
+        return config.NodeConfig.model_validate(tables)
+
+
+class World:
+    """All machines of one run, and what they share. `wrong` collects what must never be."""
+
+    def __init__(self, tree: Tree, options: Any, seed: int, loop: SimLoop, record: Record) -> None:
+        self.tree = tree
+        self.options = options
+        self.seed = seed
+        self.loop = loop
+        self.record = record
+        self.context = contextvars.copy_context()
+        self.directory = tree.directory()
+        self.network = Network(loop, seed, record)
+        self.network.on_verdicts = self._verdicts
+        self.violations: list[str] = []
+        self.flipped: set[tuple[str, str]] = set()
+        self.poisoned: dict[OrgId, str] = {}
+        self.machines: dict[OrgId, Machine] = {}
+        for site in tree.parents_first():
+            self.machines[site.code] = Machine(self, site)
+        self.by_name = {machine.name: machine for machine in self.machines.values()}
+        self.on_recovered: Callable[[Machine, SimConnection], Awaitable[None]] | None = None
+        self.wrap: Callable[[Machine, Downlink], Downlink] = lambda machine, door: door
+
+    def children(self, code: OrgId) -> list[Machine]:
+        return [machine for machine in self.machines.values() if machine.parent == code]
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Outside every life: it happens whatever dies meanwhile."""
+        self.loop.call_later(seconds, action, context=self.context)
+
+    def wrong(self, text: str) -> None:
+        """Something that must never happen has happened."""
+        if text not in self.violations:
+            self.violations.append(text)
+
+    def fell(self, name: str, error: BaseException) -> None:
+        """An error nobody expected ended a process."""
+        where = place(error)
+        self.wrong(f"{name} fell: {type(error).__name__}: {error} {where}")
+
+    async def recovered(self, machine: Machine, connection: SimConnection) -> None:
+        """A node has opened its store and serves nobody yet: what it acknowledged before must be there."""
+        if self.on_recovered is not None:
+            await self.on_recovered(machine, connection)
+
+    def _verdicts(self, name: str, batch: Batch, verdicts: Sequence[EnvelopeVerdicts]) -> None:
+        """An answer leaves a node: from now on it has promised this."""
+        told = self.by_name[name].told
+        for envelope, spoken in zip(batch.envelopes, verdicts, strict=False):
+            for recipient, verdict in spoken.verdicts.items():
+                if verdict.outcome is Outcome.TAKEN:
+                    told.taken[str(envelope.header.origin), envelope.header.id, str(recipient)] = None
+
+    def heal(self) -> None:
+        """Nothing is wrong with any machine or line any more; what is down comes up."""
+        self.network.heal(calm=True)
+        self.poisoned.clear()
+        for machine in self.machines.values():
+            machine.disk.calm()
+            if machine.life is not None:
+                machine.life.resume()
+            else:
+                machine.start()
+
+    def total(self) -> Tally:
+        """Everything that all processes have counted."""
+        total = Tally()
+        for machine in self.machines.values():
+            total = total + machine.totals + machine.tally
+        return total
+
+    def systems(self) -> list[tuple[Machine, OfficeSystem]]:
+        return [(machine, system) for machine in self.machines.values() for system in machine.site.systems]
+
+
+def _token(rng: random.Random) -> str:
+    return f"{rng.getrandbits(128):032x}"
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [cause for each in error.exceptions for cause in _causes(each)]
+    return [error]
+
+
+def place(error: BaseException) -> str:
+    """The innermost line of the program in a traceback."""
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        frames.append(f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return "(" + " < ".join(reversed(frames[-4:])) + ")"

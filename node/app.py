@@ -30,6 +30,7 @@ from node.adapters.bodies.files import HostFiles
 from node.adapters.bodies.folder import FolderBodies
 from node.adapters.clock import HostClock
 from node.adapters.directory_file import DirectoryFile, DirectoryFileError
+from node.adapters.folders import make_folder
 from node.adapters.http import tls
 from node.adapters.http.admin import admin_app
 from node.adapters.http.link_client import HttpLink
@@ -333,7 +334,7 @@ class Application:
     async def serve(self, stop: asyncio.Event) -> None:
         settings = self._settings
         data = settings.node.data_dir
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(data, 0o700)
         async with AsyncExitStack() as closing:
             closing.callback(FolderLock(data).release)
             store, ground = await _lay_ground(settings, closing)

@@ -38,7 +38,7 @@ from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.joining import joined_by, meant, plain_date, plain_notation
 from node.core.lifecycle import Transport
-from node.core.notice import NOTICE_BYTES_MAX, decode_notice
+from node.core.notice import decode_notice, only_body
 from node.core.office import Claim, Problem, Submitted, System
 from node.core.package import Package, Party
 from node.core.routing import Decision, Deliver, Forward, Refuse, Table, decide, decide_node
@@ -115,6 +115,7 @@ class Intake:
         self._systems = systems
         self._new_reader = new_reader
         self._wake = wake
+        self._keeping: dict[tuple[OrgId, str], asyncio.Future[bool]] = {}
 
     # from an office system
 
@@ -158,8 +159,7 @@ class Intake:
         try:
             stored = await self._store.submit(submission)
         except Exception as error:
-            if not (isinstance(error, Deferred) and error.in_doubt):  # in doubt: the row may be there, and names the file
-                await self._drop_file(submission.local.bodies[0])
+            await self._drop_unnamed(submission.local.bodies[0], error)
             raise
         await self._bodies.delete(stored.orphans)
         if stored.repeated:
@@ -178,6 +178,11 @@ class Intake:
         header = submission.local.envelope.header
         log.info("package taken", envelope=header.id, kind=header.kind, count=len(header.recipients), system=system.id)
         return Submitted(stored.doc_id, False, addressed.problems)
+
+    async def _drop_unnamed(self, body: StoredBody, error: Exception) -> None:
+        """After a commit that failed. In doubt: the row may be there, and names the file."""
+        if not (isinstance(error, Deferred) and error.in_doubt):
+            await self._drop_file(body)
 
     async def _drop_file(self, body: StoredBody) -> None:
         if body.file is not None:
@@ -472,7 +477,7 @@ class Intake:
         self._check_origin(header)
         if header.kind not in (KIND_NOTICE, KIND_STATUS):
             return arrival
-        ref = _only_body(header)
+        ref = only_body(header)
         if header.kind == KIND_STATUS and ref.size > STATUS_BYTES_MAX:
             return arrival  # too large to look into: the receiving office judges it
         data = await self._content(ref, batch)
@@ -543,24 +548,42 @@ class Intake:
     # bodies that cross by themselves
 
     async def put_body(self, neighbour: OrgId, sha256: str, size: int, offset: int, chunk: bytes) -> int:
-        """A chunk of a large body from a neighbour; returns the bytes held. Durable and recorded once it answers `size`."""
+        """A chunk of a large body from a neighbour; returns the bytes held, from which the sender goes on: fewer than before if
+        they proved to be torn. Durable and recorded once it answers `size`."""
         if size > self._rules.limits.body_bytes_max or offset + len(chunk) > size:
             raise Refused(Reason.PACKAGE_TOO_LARGE, "size", str(size), f"≤ {self._rules.limits.body_bytes_max}")
-        if await self._store.holds_body_of(neighbour, sha256):
-            return size
-        if self._bodies.free_ratio() < self._rules.free_urgent:
-            raise Deferred(LATER_S, Reason.DISK_FULL)
-        held = await self._bodies.receive(neighbour, sha256, offset, chunk)
-        if held < size:
-            return held
-        await asyncio.shield(self._keep_body(neighbour, sha256))  # cut in between, the file would have no row
-        self._tally.add("truc_bodies_total", direction="in")
-        self._tally.add("truc_body_bytes_total", size, direction="in")
-        return size
+        key = (neighbour, sha256)
+        if key not in self._keeping:
+            if await self._store.holds_body_of(neighbour, sha256):
+                return size
+            if self._bodies.free_ratio() < self._rules.free_urgent:
+                raise Deferred(LATER_S, Reason.DISK_FULL)
+            held = await self._bodies.receive(neighbour, sha256, offset, chunk)
+            if held < size:
+                return held
+        # The last chunk may come twice, but a part is finished once; and whoever hangs up stops it neither for the others nor
+        # between the file and its row.
+        if key not in self._keeping:
+            self._keeping[key] = asyncio.shield(self._keep_body(neighbour, sha256))
+        return size if await asyncio.shield(self._keeping[key]) else 0
 
-    async def _keep_body(self, neighbour: OrgId, sha256: str) -> None:
-        body = await self._bodies.finish(neighbour, sha256)
-        await self._bodies.delete(await self._store.body_arrived(body, neighbour))
+    async def _keep_body(self, neighbour: OrgId, sha256: str) -> bool:
+        try:
+            body = await self._bodies.finish(neighbour, sha256)
+            if body is None:
+                log.info("torn part of an earlier run dropped, it comes anew", neighbour=str(neighbour), body=sha256)
+                return False
+            try:
+                orphans = await self._store.body_arrived(body, neighbour)
+            except Exception as error:
+                await self._drop_unnamed(body, error)
+                raise
+            await self._bodies.delete(orphans)
+            self._tally.add("truc_bodies_total", direction="in")
+            self._tally.add("truc_body_bytes_total", body.size, direction="in")
+            return True
+        finally:
+            del self._keeping[neighbour, sha256]
 
 
 def _inline(header: Header, batch: Batch) -> tuple[StoredBody, ...]:
@@ -574,13 +597,3 @@ def _inline(header: Header, batch: Batch) -> tuple[StoredBody, ...]:
             raise Refused(Reason.WIRE_MALFORMED, "header.bodies", str(ref.size), str(len(data)))
         found.append(StoredBody(ref.sha256, ref.size, data=data))
     return tuple(found)
-
-
-def _only_body(header: Header) -> BodyRef:
-    """A status and a notice have one body; a notice is small and for one node, which alone can take it."""
-    if len(header.bodies) != 1:
-        raise Refused(Reason.WIRE_MALFORMED, "header.bodies", str(len(header.bodies)), "1")
-    ref = header.bodies[0]
-    if header.kind == KIND_NOTICE and (len(header.recipients) != 1 or ref.size > NOTICE_BYTES_MAX):
-        raise Refused(Reason.WIRE_MALFORMED, "notice", f"{len(header.recipients)} {ref.size}", f"1, ≤ {NOTICE_BYTES_MAX}")
-    return ref

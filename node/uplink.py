@@ -49,6 +49,7 @@ class Crossings:
 
     def __init__(self) -> None:
         self._waiting: dict[str, tuple[Lane, int]] = {}
+        self._refusals: dict[str, int] = {}
         self._event = asyncio.Event()
 
     def add(self, sha256: str, lane: Lane, size: int) -> None:
@@ -68,8 +69,14 @@ class Crossings:
         if sha256 in self._waiting:
             self._waiting[sha256] = self._waiting.pop(sha256)
 
+    def refused(self, sha256: str) -> int:
+        """A try at this body was refused; returns how many were, while it has waited."""
+        self._refusals[sha256] = self._refusals.get(sha256, 0) + 1
+        return self._refusals[sha256]
+
     def done(self, sha256: str) -> None:
         self._waiting.pop(sha256, None)
+        self._refusals.pop(sha256, None)
 
 
 class Uplink:
@@ -220,31 +227,31 @@ class Uplink:
 
     async def run_uploads(self) -> None:
         """Bodies the parent asked for, one at a time, from where the parent's part ends."""
-        failures = tries = 0
+        failures = 0
         while True:
             sha256, _lane, _size = await self._uploads.next()
             try:
-                tries = await self._try_upload(sha256, tries)
+                over = await self._try_upload(sha256)
             except Deferred as failure:
                 self._uploads.later(sha256)
                 failures = await self._pause(failures, failure, lost=failure.reason is not Reason.DISK_FULL)
                 continue
             failures = 0
-            if not tries:
+            if over:
                 self._uploads.done(sha256)
 
-    async def _try_upload(self, sha256: str, tries: int) -> int:
-        """One try; returns how many have failed by now, 0 when there is nothing left to do."""
+    async def _try_upload(self, sha256: str) -> bool:
+        """One try; returns whether there is nothing left to do."""
         try:
             await self._upload(sha256)
         except Refused as refusal:
-            if tries + 1 < BODY_TRIES_MAX and await self._intact(sha256):
-                return tries + 1
+            if self._uploads.refused(sha256) < BODY_TRIES_MAX and await self._intact(sha256):
+                return False
             # Our own copy is damaged, or the parent will not have it: a person must look. # QĐ 28/2018 Điều 6.1
             held = await self._store.hold_body(self._parent, sha256, refusal.reason.value)
             self._tally.add("truc_held_total", held, reason=refusal.reason.value)
             log.error("body cannot cross", neighbour=str(self._parent), reason=refusal.reason.value, body=sha256, count=held)
-        return 0
+        return True
 
     async def _upload(self, sha256: str) -> None:
         found = await self._store.body_bytes(sha256)
@@ -271,7 +278,7 @@ class Uplink:
 
     async def run_downloads(self) -> None:
         """Bodies that envelopes from above name and that are not here yet."""
-        failures = tries = 0
+        failures = 0
         while True:
             sha256, _lane, size = await self._downloads.next()
             try:
@@ -281,11 +288,10 @@ class Uplink:
                 failures = await self._pause(failures, failure, lost=failure.reason is not Reason.DISK_FULL)
                 continue
             except Refused as refusal:
-                tries += 1
                 log.warning("body not received", neighbour=str(self._parent), reason=refusal.reason.value, body=sha256)
-                if refusal.reason is Reason.BODY_DAMAGED and tries < BODY_TRIES_MAX:
+                if refusal.reason is Reason.BODY_DAMAGED and self._downloads.refused(sha256) < BODY_TRIES_MAX:
                     continue
-            failures = tries = 0
+            failures = 0
             self._downloads.done(sha256)
 
     async def _download(self, sha256: str, size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -192,3 +193,31 @@ async def test_a_batch_leaves_room_for_frames_and_wrappers(tree: Tree) -> None:
     section = tree[H41].settings.link
     assert tree[H41].uplink._pace.batch_bytes == section.batch_bytes_max * 3 // 4
     assert tree[H41].duties.forwarder._bounds.batch_bytes == section.batch_bytes_max * 3 // 4
+
+
+# --- the ground ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_data_folder_is_durable_before_anything_is_opened_in_it(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decision 3: else a power cut could take it with every acknowledged document."""
+    synced: list[Path] = []
+
+    class Locked(Exception):
+        """Reached."""
+
+    def lock(folder: Path) -> None:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        raise Locked
+
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(os.readlink(f"/proc/self/fd/{handle}"))))
+    monkeypatch.setattr(app, "FolderLock", lock)
+    settings = tree[HUB].settings
+    node = settings.node.model_copy(update={"data_dir": tmp_path / "above" / "data"})
+    settings = settings.model_copy(update={"node": node})
+    for expected in ({tmp_path, tmp_path / "above"}, {tmp_path / "above"}):
+        with pytest.raises(Locked):
+            await app.Application(settings).serve(asyncio.Event())
+        assert set(synced) == expected
+        synced.clear()

@@ -522,6 +522,16 @@ def test_init_prints_the_identity_that_the_parent_registers(tmp_path: Path) -> N
     assert "Việc tiếp theo" in result.stderr
 
 
+def test_init_makes_a_folder_that_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys in it are certified elsewhere and cannot be made again."""
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(os.readlink(f"/proc/self/fd/{handle}"))))
+    folder = tmp_path / "above" / "node"
+    assert run("init", "--dir", str(folder), "--name", "Nút").exit_code == 0
+    assert {tmp_path, tmp_path / "above", folder / "link.key", folder / "node.toml"} <= set(synced)
+    assert synced[-1] == folder, "after all that stands in it"
+
+
 def test_init_never_overwrites(site: Site) -> None:
     folder = site.config.parent
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}

@@ -38,13 +38,21 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.uplink": ("node.core", "node.ports", "node.forwarder"),
     "node.gateway": (),
     "node.adapters": ("node.core", "node.ports", "node.config"),
+    "node.adapters.bodies": ("node.core", "node.adapters.folders"),
     "node.adapters.http.admin": ("node.core", "node.adapters.metrics"),  # the gauges' type and the content type
     "node.adapters.signing": ("node.core", "node.adapters.http.tls"),  # reads the same certificate files
     "node.app": (
         *("node.core", "node.ports", "node.config", "node.documents", "node.adapters"),
         *("node.origin", "node.desk", "node.uplink", "node.gateway", *DUTIES),
     ),
-    "node.cli": ("node.cli", "node.core", "node.config", "node.adapters.registry", "node.adapters.directory_file"),
+    "node.cli": (
+        "node.cli",
+        "node.core",
+        "node.config",
+        "node.adapters.registry",
+        "node.adapters.directory_file",
+        "node.adapters.folders",
+    ),
     "node.__main__": ("node.cli",),
     "topology": ("topology", "node.core", "node.config", "node.documents"),
     "topology.sim": ("topology", "node.core", "node.config", "node.documents", "node.ports", "node.adapters"),
@@ -115,7 +123,10 @@ SOCKETS = ("socket", "socketserver", "selectors", "select")
 PROCESSES = ("subprocess", "os.fork", "os.system", "asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell")
 
 HOMES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (TIME, ("node.adapters.clock", "node.cli.system", "topology.local", "topology.office", "topology.demo", "topology.sim.worker")),
+    (
+        TIME,
+        ("node.adapters.clock", "node.cli.system", "topology.local", "topology.office", "topology.demo", "topology.sim.worker"),
+    ),
     (CHANCE, ("node.adapters.chance", "node.cli.system", "topology.render", "topology.ports", "topology.demo")),
     (THREADS, ("node.adapters.bodies.files",)),
     (

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from node import uplink
 from node.core.envelope import Lane
 from node.core.errors import Deferred, Reason, Refused
 from node.uplink import BODY_TRIES_MAX, PROBE_MIN_S, Crossings
@@ -383,6 +384,61 @@ async def test_a_body_the_parent_will_never_have_is_held_after_a_few_tries(tree:
     await site.send("ubnd-41", document("H54.02", content=os.urandom(300_000)))
     await tree.until(lambda: site.rows("SELECT 1 FROM outbox WHERE state='held' AND reason='package-too-large'"))
     assert len(site.line.made("put")) == BODY_TRIES_MAX
+
+
+async def test_the_tries_of_one_body_are_not_counted_on_another(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a document would be held for a person for what went wrong with its neighbour in the queue."""
+    site = tree[H41]
+    refusal, bodies = Refused(Reason.BODY_DAMAGED, "sha256"), [document("H54.02", content=os.urandom(200_000)) for _ in range(2)]
+    first, second = (hashlib.sha256(data).hexdigest() for data in bodies)
+    awaited: dict[str, list[Exception]] = {first: [*[refusal] * (BODY_TRIES_MAX - 1), Deferred(0)], second: [refusal]}
+    really, done = site.line.put_body, list[str]()
+
+    async def put_body(sha256: str, size: int, offset: int, chunk: bytes) -> int:
+        if awaited[sha256]:
+            done.append(sha256)
+            raise awaited[sha256].pop(0)
+        return await really(sha256, size, offset, chunk)
+
+    monkeypatch.setattr(site.line, "put_body", put_body)
+    for data in bodies:
+        await site.send("ubnd-41", data)
+    for _ in bodies:
+        await turn(site)
+    assert site.rows("SELECT state FROM outbox") == [("body",), ("body",)]
+    tree.run()
+    await arrived(tree, 2)
+    assert done == [*[first] * BODY_TRIES_MAX, second]
+    assert site.tally.value("truc_held_total", reason="body-damaged") == 0
+
+
+async def test_tries_are_counted_while_a_body_waits_and_no_longer() -> None:
+    crossings = Crossings()
+    for sha256 in ("one", "other"):
+        crossings.add(sha256, Lane.NORMAL, 10)
+    assert [crossings.refused(sha256) for sha256 in ("one", "one", "other")] == [1, 2, 1]
+    crossings.add("one", Lane.EXPRESS, 10)
+    crossings.later("one")
+    assert crossings.refused("one") == 3
+    crossings.done("one")
+    assert crossings.refused("one") == 1
+
+
+@pytest.mark.parametrize("torn", [HUB, H54])
+async def test_a_part_that_a_power_cut_tore_costs_no_try(tree: Tree, monkeypatch: pytest.MonkeyPatch, torn: Any) -> None:
+    """Upward and downward: power cuts must not add up to a document that is held for a person."""
+    monkeypatch.setattr(uplink, "BODY_TRIES_MAX", 1)
+    data = document("H54.02", content=os.urandom(200_000))
+    await tree[torn].bodies.receive(H41 if torn == HUB else HUB, hashlib.sha256(data).hexdigest(), 0, bytes(100_000))
+    await tree.crash(torn)
+    await tree[H41].send("ubnd-41", data)
+    tree.run()
+    (line,) = await arrived(tree, 1)
+    assert await tree[H54].fetch("thai-binh", line.doc_id) == data
+    made = tree[H41].line.made("put") if torn == HUB else tree[H54].line.made("get")
+    offsets = [offset for offset, length in made if length]
+    assert offsets[0] == 100_000, "it was resumed"
+    assert offsets.count(0) == 1, "and sent anew"
 
 
 async def test_holding_it_waits_for_room_on_our_own_disk(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

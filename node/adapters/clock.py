@@ -13,9 +13,7 @@ class HostClock:
     """bound_ms: the uncertainty that the operator states for this host. wall_ns, mono_ns: the host's two clocks; a rehearsal
     hands in its own, wrong on purpose."""
 
-    def __init__(
-        self, bound_ms: int, wall_ns: Callable[[], int] | None = None, mono_ns: Callable[[], int] | None = None
-    ) -> None:
+    def __init__(self, bound_ms: int, wall_ns: Callable[[], int] | None = None, mono_ns: Callable[[], int] | None = None) -> None:
         self._bound_ms = bound_ms
         self._wall_ns = wall_ns or time.time_ns
         self._mono_ns = mono_ns or time.monotonic_ns

@@ -13,6 +13,7 @@ import click
 from pydantic import ValidationError
 
 from node.adapters import registry
+from node.adapters.folders import make_folder
 from node.cli.face import Command, json_option, option
 from node.cli.talk import Code, Stop, bad_configuration, json_line, pairs, say, t
 from node.config import NodeConfig, explain
@@ -168,7 +169,7 @@ def _make(place: Path, text: str, dns: str, hosts: Sequence[str]) -> Identity:
         "office.csr": (office_csr, PUBLIC),
     }
     try:
-        place.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_folder(place, 0o755)
         present = [name for name in (*files, "systems.json") if (place / name).exists()]
         if present:
             what = (f"trong {place} đã có {', '.join(present)}", f"{place} holds {', '.join(present)} already")
@@ -176,7 +177,7 @@ def _make(place: Path, text: str, dns: str, hosts: Sequence[str]) -> Identity:
         (place / "data").mkdir(mode=0o700, exist_ok=True)
         for name, (data, mode) in files.items():
             _write_new(place / name, data, mode)
-        registry.save(place / "systems.json", ())
+        registry.save(place / "systems.json", ())  # syncs the folder, with all that was made in it
     except OSError as error:
         what = (f"không ghi được {error.filename}: {error.strerror}", f"{error.filename} cannot be written: {error.strerror}")
         raise Stop(Code.NOT_ALLOWED if isinstance(error, PermissionError) else Code.FAILED, what) from None

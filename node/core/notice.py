@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from node.core import words
 from node.core.custody import End, EndOf
-from node.core.envelope import Fields, read_code, strict_json
+from node.core.envelope import KIND_NOTICE, BodyRef, Fields, Header, read_code, strict_json
 from node.core.errors import Reason, Refused
 from node.core.lifecycle import ENDS, Transport
 
@@ -28,6 +28,16 @@ def describe_end(code: str, name: str, end: End) -> str:
     what = words.label("transport", end.state.value)
     why = end.text or (words.sentence(Refused(end.reason, "OrganId", code)) if end.reason is not None else "")
     return f"Bên nhận {whom}: {what}. {why}".rstrip()
+
+
+def only_body(header: Header) -> BodyRef:
+    """Of a status or a notice, which has one; a notice is small and for one node, which alone can take it. Raises Refused."""
+    if len(header.bodies) != 1:
+        raise Refused(Reason.WIRE_MALFORMED, "header.bodies", str(len(header.bodies)), "1")
+    ref = header.bodies[0]
+    if header.kind == KIND_NOTICE and (len(header.recipients) != 1 or ref.size > NOTICE_BYTES_MAX):
+        raise Refused(Reason.WIRE_MALFORMED, "notice", f"{len(header.recipients)} {ref.size}", f"1, ≤ {NOTICE_BYTES_MAX}")
+    return ref
 
 
 def encode_notice(ends: Iterable[EndOf]) -> bytes:

@@ -92,7 +92,7 @@ def test_the_root_is_made_with_what_is_above_it_and_its_entry_is_synced_also_if_
         files.make_root()
         files.close()
     assert (tmp_path / "above" / "root").is_dir()
-    assert synced == ["above", "above"]
+    assert synced == ["above", tmp_path.name, "above"]
 
 
 def test_a_folder_is_private_and_may_be_there_and_is_synced_only_when_told(

@@ -49,6 +49,12 @@ async def spool(bodies: FolderBodies, data: bytes, piece: int = 70_000) -> Store
     return await spooled.finish()
 
 
+async def finish(bodies: FolderBodies, data: bytes) -> StoredBody:
+    body = await bodies.finish(UNIT, digest(data))
+    assert body is not None
+    return body
+
+
 def files(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root / "bodies")) for path in (root / "bodies").rglob("*") if path.is_file())
 
@@ -203,7 +209,7 @@ async def test_a_body_is_whole_however_often_the_line_was_cut(tmp_path: Path, cu
                 assert await bodies.receive(UNIT, digest(data), wrong, data[wrong:]) == held
         held = await bodies.receive(UNIT, digest(data), held, data[held:end])
         assert held == max(end, 0)
-    body = await bodies.finish(UNIT, digest(data))
+    body = await finish(bodies, data)
     assert (body.size, body.sha256) == (len(data), digest(data))
     assert body.file is not None
     assert await bodies.read(body.file, 0, 5000) == data
@@ -230,7 +236,7 @@ async def test_a_body_that_is_not_what_its_digest_says_is_dropped(bodies: Folder
 
 
 async def test_a_part_that_is_not_there_is_an_empty_one(bodies: FolderBodies, tmp_path: Path) -> None:
-    body = await bodies.finish(UNIT, digest(b""))
+    body = await finish(bodies, b"")
     assert body.size == 0
     with pytest.raises(Refused):
         await bodies.finish(UNIT, digest(LARGE))
@@ -288,6 +294,69 @@ async def test_a_full_disk_is_later_and_what_was_begun_is_cleared(
     assert (await spool(bodies, LARGE)).size == len(LARGE)
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_shelf_whose_entry_could_not_be_synced_is_synced_before_anything_stands_on_it(
+    bodies: FolderBodies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Decision 3: the folder is there after the failure, but a power cut would take it with every body in it."""
+    synced: list[Path] = []
+    root = tmp_path / "bodies"
+
+    def fsync(handle: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")))
+        if synced.count(root) == 1 and synced[-1] == root:
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    await bodies.receive(UNIT, digest(LARGE), 0, LARGE)
+    with pytest.raises(Deferred):
+        await bodies.finish(UNIT, digest(LARGE))
+    assert (root / digest(LARGE)[:2]).is_dir()
+    assert (await spool(bodies, LARGE)).size == len(LARGE)
+    assert synced.count(root) == 2
+    assert (await spool(bodies, LARGE)).size == len(LARGE)
+    assert synced.count(root) == 2
+
+
+async def test_a_shelf_that_was_there_at_the_start_is_synced_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = lay(tmp_path)
+    await spool(before, LARGE)
+    before.close()
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(os.readlink(f"/proc/self/fd/{handle}"))))
+    after = lay(tmp_path)
+    assert synced.count(tmp_path / "bodies") == 1
+    await spool(after, LARGE)
+    assert synced.count(tmp_path / "bodies") == 1
+    after.close()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_body_whose_name_could_not_be_synced_leaves_no_copy_however_often_it_is_tried(
+    bodies: FolderBodies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    shelf = tmp_path / "bodies" / digest(LARGE)[:2]
+
+    def fsync(handle: int) -> None:
+        if Path(os.readlink(f"/proc/self/fd/{handle}")) == shelf:
+            raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        for _ in range(3):
+            spooled = bodies.spool()
+            await spooled.write(LARGE)
+            with pytest.raises(Deferred):
+                await spooled.finish()
+            await spooled.discard()
+            await bodies.receive(UNIT, digest(LARGE), 0, LARGE)
+            with pytest.raises(Deferred):
+                await bodies.finish(UNIT, digest(LARGE))
+    assert files(tmp_path) == []
+    body = await spool(bodies, LARGE)
+    assert files(tmp_path) == [body.file]
+
+
 async def test_a_chunk_that_only_half_fitted_is_resumed_where_it_ended(bodies: FolderBodies, tmp_path: Path) -> None:
     """What is on the disk is always the beginning of the body, so its length is the answer."""
     await bodies.receive(UNIT, digest(LARGE), 0, LARGE[:100])
@@ -296,7 +365,7 @@ async def test_a_chunk_that_only_half_fitted_is_resumed_where_it_ended(bodies: F
         handle.write(LARGE[100:177])
     assert await bodies.receive(UNIT, digest(LARGE), 100, LARGE[100:]) == 177
     assert await bodies.receive(UNIT, digest(LARGE), 177, LARGE[177:]) == len(LARGE)
-    assert (await bodies.finish(UNIT, digest(LARGE))).size == len(LARGE)
+    assert (await finish(bodies, LARGE)).size == len(LARGE)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
@@ -325,7 +394,7 @@ async def test_a_really_full_disk(tmp_path: Path) -> None:
         held = await bodies.receive(UNIT, digest(LARGE), 0, b"")
         ballast.unlink()
         assert await bodies.receive(UNIT, digest(LARGE), held, LARGE[held:]) == len(LARGE)
-        assert (await bodies.finish(UNIT, digest(LARGE))).size == len(LARGE)
+        assert (await finish(bodies, LARGE)).size == len(LARGE)
         bodies.close()
     finally:
         unmount = await asyncio.create_subprocess_exec("umount", small)

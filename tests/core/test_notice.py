@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.core.custody import End, EndOf
-from node.core.envelope import TIME_MAX_MS
+from node.core.envelope import KIND_NOTICE, KIND_STATUS, TIME_MAX_MS, BodyRef, Header, Recipient
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
 from node.core.lifecycle import ENDS, Transport
-from node.core.notice import NOTICE_BYTES_MAX, NOTICE_ENDS_MAX, TEXT_MAX, decode_notice, describe_end, encode_notice
-from tests.core.drawn import CODES, NODES, TEXTS, UUIDS
+from node.core.notice import NOTICE_BYTES_MAX, NOTICE_ENDS_MAX, TEXT_MAX, decode_notice, describe_end, encode_notice, only_body
+from tests.core.drawn import CODES, HEADERS, NODES, TEXTS, UUIDS
 
 ENDINGS = st.builds(
     End,
@@ -119,3 +119,16 @@ def test_an_end_is_told_in_one_sentence_with_name_code_and_reason() -> None:
     assert "H54.02" in text.split(": ", 1)[1]
     assert describe_end("H54.02", "", replace(END, text="đã trao đổi qua điện thoại")).endswith("đã trao đổi qua điện thoại")
     assert describe_end("H54.02", "H54.02", End(Transport.EXPIRED, 0, Reason.EXPIRED)).startswith("Bên nhận H54.02: ")
+
+
+@given(header=HEADERS)
+def test_a_notice_is_one_small_body_for_one_node_and_a_status_one_body(header: Header) -> None:
+    one, large = BodyRef("ab" * 32, NOTICE_BYTES_MAX), BodyRef("ab" * 32, NOTICE_BYTES_MAX + 1)
+    to = (Recipient(WHERE, str(WHERE)),)
+    notice, status = (replace(header, kind=kind, recipients=to, bodies=(one,)) for kind in (KIND_NOTICE, KIND_STATUS))
+    assert only_body(notice) == only_body(status) == one
+    assert only_body(replace(status, recipients=to * 2, bodies=(large,))) == large
+    for wrong in ({"recipients": to * 2}, {"bodies": (large,)}, {"bodies": ()}, {"bodies": (one, one)}):
+        with pytest.raises(Refused) as caught:
+            only_body(replace(notice, **wrong))
+        assert caught.value.reason is Reason.WIRE_MALFORMED

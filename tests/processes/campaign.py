@@ -1,7 +1,7 @@
-"""A campaign: every office writes to every other while nodes are killed, and a ledger of its own judges what came of it.
+"""A campaign: every office writes to every other while faults strike, and a ledger of its own judges what came of it.
 
-What is sent is in `traffic`, who sends and receives in `offices`. What must hold is judged from their ledger, from the nodes'
-databases once they have stopped, and from their logs.
+What is sent is in `traffic`, who sends and receives in `offices`, what strikes in `storm`. What must hold is judged from their
+ledger, from the nodes' databases once they have stopped, and from their logs.
 
     with Tree(folder) as tree:
         campaign = Campaign(tree, Scale(documents=300, kills=30, minutes=10), seed=7)
@@ -21,85 +21,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.processes.offices import STATUSES, Ledger, News, Office
+from tests.processes.storm import Stage, Storm
 from tests.processes.traffic import FILE_BYTES_MIN, Directory, Package, To, plan
-from tests.processes.tree import Late, Node, Tree, autopsy, eventually
+from tests.processes.tree import Late, Tree, autopsy, eventually
 
 QUIET_S = 240.0
 """What may be left to do after the last fault must be done within this time."""
 
 
-class Storm:
-    """Kills and pauses at random, until `kills` nodes have been killed. Every node is up and serving when it has passed."""
-
-    def __init__(self, tree: Tree, kills: int, rng: random.Random, counts: Counter[str]) -> None:
-        self._tree = tree
-        self._wanted = kills
-        self._rng = rng
-        self._counts = counts
-        self.kills = 0
-
-    @property
-    def progress(self) -> float:
-        return 1.0 if self.kills >= self._wanted else self.kills / self._wanted
-
-    async def blow(self) -> None:
-        while self.kills < self._wanted:
-            nodes = list(self._tree.nodes.values())
-            struck = self._rng.sample(nodes, len(nodes) if self._rng.random() < 0.05 else self._rng.choice((1, 1, 2)))
-            async with asyncio.TaskGroup() as group:
-                for node in struck:
-                    group.create_task(self._strike(node, random.Random(self._rng.random())))
-            await asyncio.sleep(self._rng.uniform(0, 1.5))  # the storm's own rhythm
-        for node in self._tree.nodes.values():
-            await node.ready()
-
-    async def _strike(self, node: Node, rng: random.Random) -> None:
-        if not node.alive():
-            node.start()
-        if rng.random() < 0.2:
-            node.pause()
-            self._counts["paused"] += 1
-            await asyncio.sleep(rng.uniform(0.05, 3))
-            if rng.random() < 0.7:
-                node.resume()
-                return
-        if rng.random() < 0.4:
-            await self._until_a_body_moves(node)
-        self._kill(node)
-        await asyncio.sleep(rng.uniform(0, 2.0))
-        node.start()
-        while rng.random() < 0.25:  # in the middle of its recovery, or a moment after
-            await asyncio.sleep(rng.uniform(0.2, 2.5))
-            self._kill(node)
-            self._counts["killed while recovering"] += 1
-            node.start()
-        if rng.random() < 0.6:
-            await node.ready()
-
-    async def _until_a_body_moves(self, node: Node) -> None:
-        """The moment when a large body is half there; after a second any moment will do."""
-        bodies = node.data / "bodies"
-        try:
-            await eventually(lambda: any(bodies.glob("partial/*")) or any(bodies.glob("spool/*")), "a body moves", 1.0, 0.003)
-            self._counts["aimed at a body"] += 1
-        except Late:
-            pass
-
-    def _kill(self, node: Node) -> None:
-        node.kill()
-        self.kills += 1
-        self._counts["killed"] += 1
-        self._counts[f"killed {node.code or 'hub'}"] += 1
-
-
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of it: packages, kills, the longest it may take, and the share of calls that clients break off."""
+    """How much of it: packages, kills, the longest the sending may take, and the share of calls that clients break off.
+
+    kinds: which faults strike. timed: the storm lasts for all those minutes, however many it kills.
+    """
 
     documents: int = 300
     kills: int = 30
     minutes: float = 15.0
     hangups: float = 0.03
+    kinds: tuple[str, ...] = ("kill", "pause")
+    timed: bool = False
 
 
 @dataclass
@@ -120,18 +62,22 @@ class Campaign:
 
     async def run(self) -> None:
         """Send all, survive the storm, wait until all has come home. What is not done in time is in the judgement."""
+        stage = Stage(self.tree, self.scale.kinds, random.Random(f"{self.seed}/stage"))
+        await stage.raised()
         began = time.monotonic()
-        storm = Storm(self.tree, self.scale.kills, random.Random(f"{self.seed}/storm"), self.ledger.counts)
+        limit_s = self.scale.minutes * 60
+        lasts_s = limit_s if self.scale.timed else 0.0
+        storm = Storm(stage, random.Random(f"{self.seed}/storm"), self.ledger.counts, kills=self.scale.kills, lasts_s=lasts_s)
         async with AsyncExitStack() as stack:
             ending = [self._background(stack, office.collect_all()) for office in self.offices]
             ending += [self._background(stack, office.read_all()) for office in self.offices]
             try:
-                async with asyncio.timeout(self.scale.minutes * 60), asyncio.TaskGroup() as group:
+                async with asyncio.timeout(limit_s + (QUIET_S if lasts_s else 0)), asyncio.TaskGroup() as group:
                     group.create_task(storm.blow())
                     for office in self.offices:
                         group.create_task(office.send_all(lambda: storm.progress))
             except TimeoutError:
-                self.ledger.bad(f"not sent within {self.scale.minutes} minutes")
+                self.ledger.bad(f"not sent within {self.scale.minutes:g} minutes")
             self.stormed_s = time.monotonic() - began
             try:
                 await eventually(lambda: self._settled(ending), "all work is done", QUIET_S, 0.5)
@@ -179,6 +125,24 @@ class Campaign:
             if digest not in home:
                 yield f"status {name} never came home"
 
+        for name, wanted, found in self._returns():
+            if found < wanted:
+                yield f"{name}: only {found} of {wanted} notices 02 of the axis came"
+
+    def _returns(self) -> Iterator[tuple[str, int, int]]:
+        """What each system was promised at the door: one 02 of the axis for each receiver refused beside good ones, by the
+        document it names; and how many came. # architecture, section 7"""
+        wanted = Counter[tuple[str, str]]()
+        for package in self.ledger.packages:
+            if package.doc_id and package.good:
+                wanted[package.system.id, package.document_id] += sum(not to.organ for to in package.to)
+        found = Counter((news.system, news.about) for news in self.ledger.news.values() if news.done and self._of_the_axis(news))
+        for system, document in sorted(wanted.keys() | found.keys()):
+            yield f"{system} about {document}", wanted[system, document], found[system, document]
+
+    def _of_the_axis(self, news: News) -> bool:
+        return news.code == "02" and news.organ == self.directory.axis and news.digest not in self.ledger.statuses_sent
+
     async def _read_sent(self) -> None:
         for office in self.offices:
             for line in await office.sent():
@@ -188,8 +152,20 @@ class Campaign:
 
     def judge(self) -> list[str]:
         """What broke, as sentences; [] is a clean campaign. Call it when the tree has stopped."""
-        judges = (self._undone, self._at_the_door, self._doubled, self._overtaken, self._told, self._inside)
+        judges = (self._undone, self._at_the_door, self._doubled, self._returned, self._overtaken, self._told, self._inside)
         return [*self.ledger.wrong, *(sentence for judge in judges for sentence in judge())]
+
+    def _missing(self, package: Package) -> bool:
+        """Whether a good receiver never had it."""
+        came = {code for item in self.ledger.items.values() if item.done and item.package == package.number for code in item.to}
+        return any(to.code not in came for to in package.good)
+
+    def _held_somewhere(self, package: Package) -> bool:
+        waiting = (
+            "outbox o JOIN envelope e ON e.seq=o.envelope WHERE e.doc_id=?",
+            "mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.state NOT IN ('done','ended') AND e.doc_id=?",
+        )
+        return any(node.count(sql, package.doc_id) for node in self.tree.nodes.values() for sql in waiting)
 
     def _at_the_door(self) -> Iterator[str]:
         """Refused at once and by name; one bad receiver does not stop the others."""
@@ -232,6 +208,11 @@ class Campaign:
         if news.code != "02" or news.organ != self.directory.axis or news.about not in refused:
             yield f"{news.system}: a status {news.code} from {news.organ} that no office sent (about {news.about})"
 
+    def _returned(self) -> Iterator[str]:
+        for name, wanted, found in self._returns():
+            if found > wanted:
+                yield f"{name}: {found} notices 02 of the axis, not {wanted}"
+
     def _overtaken(self) -> Iterator[str]:
         """What corrects a document comes after it. # architecture, decision 9"""
         last: dict[tuple[str, str], int] = {}
@@ -270,8 +251,10 @@ class Campaign:
                     yield f"{node.code or 'hub'} logged: {line.get('event')} {_fields(line)}"
 
     def summary(self) -> dict[str, Any]:
-        """Figures of the campaign."""
+        """Figures of the campaign. lost: acknowledged, not received, and held by no node; stuck: some node still holds it."""
         packages = self.ledger.packages
+        missing = [package for package in packages if package.doc_id and self._missing(package)]
+        stuck = sum(self._held_somewhere(package) for package in missing)
         files = sum(package.size >= FILE_BYTES_MIN for package in packages)
         return {
             "seed": self.seed,
@@ -283,6 +266,9 @@ class Campaign:
             "items": len(self.ledger.items),
             "statuses": len(self.ledger.news),
             "requests_resent": sum(package.tries - 1 for package in packages if package.tries),
+            "lost": len(missing) - stuck,
+            "doubled": sum(1 for _ in self._doubled()) + sum(found > wanted for _, wanted, found in self._returns()),
+            "stuck": stuck,
             "stormed_s": round(self.stormed_s, 1),
             "settled_s": round(self.took_s - self.stormed_s, 1),
             **{name: self.ledger.counts[name] for name in sorted(self.ledger.counts)},

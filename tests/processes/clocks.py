@@ -1,4 +1,7 @@
-"""The clock of one running node, set while it runs: libfaketime in front of it. Its monotonic clock goes on undisturbed."""
+"""The clock of one running node, set while it runs: libfaketime in front of it. Its monotonic clock goes on undisturbed.
+
+The library looks at the file once a second: to look at every call would cost the node more than its work does.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from tests.processes.machine import faketime
 from tests.processes.tree import Node
 
 DAY_S = 86_400
+SEEN_S = 1.5
+"""By then a node has seen that its clock was set."""
 
 
 class WrongClock:
@@ -17,13 +22,13 @@ class WrongClock:
         node.environment |= {
             "LD_PRELOAD": faketime(),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "NO_FAKE_STAT": "1",
         }
 
     def set(self, offset_s: int) -> None:
-        """The clock is wrong by so many seconds from now on."""
+        """The clock is wrong by so many seconds, within a second or two from now."""
         fresh = self._file.with_suffix(".new")
         fresh.write_text(f"{offset_s:+d}\n")
         fresh.replace(self._file)

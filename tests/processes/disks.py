@@ -6,7 +6,6 @@ A disk is laid under the data folder of a node that does not run; what was there
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -23,9 +22,10 @@ SHUTDOWN = 0x8004587D
 """The ioctl by which a file system is shut down (EXT4_IOC_SHUTDOWN)."""
 NO_LOG_FLUSH = 2
 """What is only in memory is lost, the journal too: as when the power fails."""
-IMAGE_BYTES = 64 << 20
+IMAGE_BYTES = 1 << 30
+"""A hole, but for what is written."""
+ROOMY_BYTES = 1 << 30
 UNMOUNT_S = 10.0
-BALLAST = "ballast"
 
 
 def shut_down(mounted: Path) -> None:
@@ -62,8 +62,8 @@ class PowerCutDisk:
         _lay_under(tree, node, "-o", "loop", str(self._image))
 
     def cut_power(self) -> None:
-        """The machine of the node loses power: the disk first, then the process. Returns with the disk mounted again, its
-        journal replayed, the node down."""
+        """The machine of the node loses power. Returns with the disk mounted again, its journal replayed, the node down."""
+        self._node.pause()  # a machine without power neither answers nor sees its disk go
         shut_down(self._node.data)
         self._node.kill()
         unmount(self._node.data)
@@ -71,28 +71,25 @@ class PowerCutDisk:
 
 
 class SmallDisk:
-    """A tmpfs of some bytes."""
+    """A tmpfs that can be as small as what is on it, and grows while it is in use."""
 
-    def __init__(self, tree: Tree, node: Node, size: int) -> None:
+    def __init__(self, tree: Tree, node: Node) -> None:
         self._folder = node.data
-        self._size = size
-        _lay_under(tree, node, "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs")
+        _lay_under(tree, node, "-t", "tmpfs", "-o", f"size={ROOMY_BYTES},mode=700", "tmpfs")
 
-    def fill(self, left: int = 0) -> None:
-        """Somebody else's file takes what is free, but for `left` bytes."""
-        with (self._folder / BALLAST).open("ab", buffering=0) as ballast:
-            while (room := shutil.disk_usage(self._folder).free - left) > 0:
-                try:
-                    ballast.write(bytes(min(room, 1 << 20)))
-                except OSError as error:
-                    if error.errno != errno.ENOSPC:
-                        raise
-                    return
+    @property
+    def used(self) -> int:
+        """Bytes."""
+        stat = os.statvfs(self._folder)
+        return (stat.f_blocks - stat.f_bfree) * stat.f_frsize
 
-    def enlarge(self, more: int) -> None:
-        """The disk grows while it is in use."""
-        self._size += more
-        sh("mount", "-o", f"remount,size={self._size}", str(self._folder))
+    def leave(self, free: int) -> None:
+        """From now on so many bytes are free, and no more."""
+        sh("mount", "-o", f"remount,size={self.used + free}", str(self._folder))
+
+    def enlarge(self) -> None:
+        """There is room again."""
+        sh("mount", "-o", f"remount,size={ROOMY_BYTES}", str(self._folder))
 
 
 def _lay_under(tree: Tree, node: Node, *mount: str) -> None:
@@ -107,7 +104,7 @@ def _take_away(mounted: Path, aside: Path) -> None:
     try:
         with suppress(FileNotFoundError):
             shutil.rmtree(aside)
-        shutil.copytree(mounted, aside, ignore=shutil.ignore_patterns("lost+found", BALLAST))
+        shutil.copytree(mounted, aside, ignore=shutil.ignore_patterns("lost+found"))
     finally:
         unmount(mounted)
     shutil.rmtree(mounted)

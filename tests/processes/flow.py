@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
-from tests.processes.letters import NO_ANSWER, connector, letter
+from tests.processes.letters import NO_ANSWER, connector, later, letter
 from tests.processes.tree import Late, Tree, eventually
 from tests.vxp_client import VxpClient, VxpFailed
 
@@ -22,8 +21,6 @@ CALL_S = 20.0
 PAUSE_S = 0.1
 SIZES = (2_000, 30_000, 5_000, 160_000, 2_000, 9_000)
 """In turn; one in six is a file that crosses each link by itself."""
-LATER = re.compile(r"\[(disk-full|not-now)\]\s*$")
-"""What a node says that cannot take a package now."""
 
 
 class Flow:
@@ -100,18 +97,18 @@ class Flow:
         while True:
             try:
                 answer = await call()
-                found = LATER.search(answer["ErrorDesc"]) if isinstance(answer, dict) and answer["status"] != "OK" else None
             except NO_ANSWER:
                 self.unanswered += 1
                 await asyncio.sleep(PAUSE_S)
                 continue
             except VxpFailed as failed:
-                found = LATER.search(failed.text)
-                if found is None:
+                if not later(failed):
                     raise
-            if found is None:
+                answer = failed.answer
+            reason = later(answer)
+            if not reason:
                 return answer
-            self.told[found[1]] += 1
+            self.told[reason] += 1
             await asyncio.sleep(PAUSE_S)  # a connector's pause before it tries again
 
     async def _send(self, sender: str, receiver: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -12,12 +13,13 @@ import aiohttp
 from node.core.package import Business, Party, Priority, Reference
 from node.documents.edxml_writer import DocumentMessage, File, StatusMessage, write_document, write_status
 from tests.processes.tree import System, Tree
-from tests.vxp_client import VxpClient
+from tests.vxp_client import VxpClient, VxpFailed
 
 T = TypeVar("T")
 
 DATE = "2026/11/22"
 MADE_MS = 1_790_000_000_000
+LATER = re.compile(r"\[(disk-full|not-now)\]\s*$")
 NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -89,6 +91,16 @@ async def insist(call: Callable[[], Awaitable[T]], within_s: float = 60.0) -> T:
                 return await call()
             except NO_ANSWER:
                 await asyncio.sleep(0.1)  # a connector's pause before it tries again
+
+
+def later(answer: object) -> str:
+    """Why the node cannot take or give it now: the reason in an answer that says so, or in a `VxpFailed`; "" for any other."""
+    if isinstance(answer, VxpFailed):
+        answer = answer.answer
+    if not isinstance(answer, dict) or answer["status"] == "OK":
+        return ""
+    found = LATER.search(answer["ErrorDesc"])
+    return found[1] if found else ""
 
 
 async def arrived(client: VxpClient, doc_id: str) -> dict[str, Any] | None:

@@ -44,7 +44,7 @@ def socket_in(namespace: str, *_: object) -> socket.socket:
 
 
 class Lines:
-    """The lines of a tree. Made while it runs: every node is killed and started again in its namespace; call `ready` on them.
+    """The lines of a tree. Making them kills every node; each stands in its namespace when it is started again.
 
     A line is named by its child. up: what the child sends; down: what its parent sends.
     """
@@ -59,8 +59,6 @@ class Lines:
         self._lay()
         for node in tree.nodes.values():
             self._move(node)
-        for node in tree.nodes.values():
-            node.start()
 
     @property
     def children(self) -> list[str]:

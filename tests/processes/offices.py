@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 from node.core.package import Reference
-from tests.processes.letters import DATE, NO_ANSWER, connector_of, status
+from tests.processes.letters import DATE, NO_ANSWER, connector_of, later, status
 from tests.processes.traffic import Package
 from tests.processes.tree import System, Tree, eventually
 from tests.vxp_client import Unreadable, VxpClient, VxpFailed
@@ -28,6 +28,8 @@ CALL_S = 30.0
 """After this long a client gives a call up and sends it again; the SDK itself would wait for ever."""
 IDLE_S = 0.4
 """Between two looks into the mailbox."""
+TURN_S = 86_400.0
+"""No campaign lasts longer."""
 STATUSES = ("01", "03", "06")
 
 
@@ -93,12 +95,19 @@ class Office:
         return connector_of(self._tree, self.system, CALL_S)
 
     async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The same call until it is answered. FAIL is an answer."""
+        """The same call until it is answered. FAIL is an answer, but for one that says "later"."""
         while True:
             hang_up = self._rng.random() < self._hangups
             try:
                 async with asyncio.timeout(self._rng.uniform(0.001, 0.06) if hang_up else CALL_S):
-                    return await call()
+                    answer = await call()
+                if not (reason := later(answer)):
+                    return answer
+                self._ledger.counts[f"told later: {reason}"] += 1
+            except VxpFailed as failed:
+                if not (reason := later(failed)):
+                    raise
+                self._ledger.counts[f"told later: {reason}"] += 1
             except NO_ANSWER:
                 self._ledger.counts["hung up" if hang_up else "unanswered"] += 1
             except Unreadable as error:
@@ -108,7 +117,7 @@ class Office:
     async def send_all(self, progress: Callable[[], float]) -> None:
         async with self.client() as client:
             for package in [each for each in self._ledger.packages if each.system is self.system]:
-                await eventually(lambda at=package.at: progress() >= at, "its turn", 3600)  # type: ignore[misc]
+                await eventually(lambda at=package.at: progress() >= at, "its turn", TURN_S)  # type: ignore[misc]
                 await self.send(client, package)
 
     async def send(self, client: VxpClient, package: Package) -> None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from node.core.package import Priority
 from tests.processes.disks import SmallDisk
 from tests.processes.flow import Flow
-from tests.processes.letters import connector, letter
+from tests.processes.letters import connector, later, letter
 from tests.processes.machine import no_tmpfs, skip_without
 from tests.processes.tree import Node, Tree
+from tests.vxp_client import VxpClient
 
-MB = 1 << 20
-SIZE = 12 * MB
+OTHERS = 40_000_000
+"""What else is on the disk, so that a letter is no percent of it."""
 LEFT = 150_000
 """What is free when the disk is called full: less than a few letters."""
 
@@ -31,7 +32,7 @@ async def laid(tree: Tree, code: str) -> tuple[Node, SmallDisk]:
     node = tree.nodes[code]
     node.kill()
     to_the_last_byte(node)
-    disk = SmallDisk(tree, node, SIZE)
+    disk = SmallDisk(tree, node)
     node.start()
     await node.ready()
     return node, disk
@@ -47,9 +48,9 @@ async def test_an_office_hears_later_from_a_full_disk_and_is_served_again_when_t
         pid = node.pid
         async with Flow(tree, ("H41.07", "G22"), ("G22", "H41.07")) as flow:
             await flow.more(6)
-            disk.fill(LEFT)
+            disk.leave(LEFT)
             await flow.until(lambda: flow.told["disk-full"] >= 3, "the office heard that the disk is full")
-            disk.enlarge(20 * MB)
+            disk.enlarge()
             await flow.more(8)
             await flow.settle()
         assert node.alive()
@@ -68,10 +69,10 @@ async def test_letters_wait_below_a_node_between_whose_disk_is_full_and_pass_onc
         below = tree.nodes["H41.07"]
         async with Flow(tree, ("H41.07", "G22"), ("G22", "H41.07")) as flow:
             await flow.more(6)
-            disk.fill(LEFT)
+            disk.leave(LEFT)
             await flow.until(lambda: below.count("outbox WHERE reason='disk-full'"), "the child was told later")
             await flow.more(4)  # the office below is served all the same
-            disk.enlarge(20 * MB)
+            disk.enlarge()
             await flow.settle()
         assert node.alive()
         assert node.pid == pid
@@ -84,15 +85,25 @@ async def test_below_three_percent_nothing_new_is_taken_although_there_still_is_
     with small() as tree:
         node = tree.nodes["H41.07"]
         node.kill()
-        disk = SmallDisk(tree, node, SIZE)
+        disk = SmallDisk(tree, node)
+        (node.data / "others").write_bytes(bytes(OTHERS))
         node.start()
         await node.ready()
+        plain = letter("H41.07", "G22", number=1)
+        urgent = [letter("H41.07", "G22", number=n, priority=Priority.EXPRESS) for n in (2, 3)]
         async with connector(tree, "H41.07") as office:
-            disk.fill(SIZE // 5)
-            assert (await office.send(letter("H41.07", "G22", number=1)))["status"] == "OK"
-            disk.fill(SIZE // 15)
-            told = await office.send(letter("H41.07", "G22", number=2))
-            assert re.search(r"\[disk-full\]$", told["ErrorDesc"])
-            disk.enlarge(20 * MB)
-            assert (await office.send(letter("H41.07", "G22", number=2)))["status"] == "OK"
+            disk.leave(disk.used // 15)
+            assert await told(office, plain) == "disk-full"
+            assert await told(office, urgent[0]) == "OK"
+            disk.leave(disk.used // 50)
+            assert await told(office, urgent[1]) == "disk-full"
+            disk.enlarge()
+            assert await told(office, plain) == "OK"
+            assert await told(office, urgent[1]) == "OK"
         assert not any(Path(node.data / "bodies" / "spool").iterdir())
+
+
+async def told(office: VxpClient, package: bytes) -> str:
+    """What the office hears: OK, or the reason."""
+    answer = await office.send(package)
+    return later(answer) or str(answer["status"])

@@ -105,7 +105,8 @@ class Node:
     """One node. pid: the process that runs it, or ran it last.
 
     around: a command that becomes the node it is given to run, so that the process keeps its id (`ip netns exec`, `strace -D`).
-    environment: added to ours. dial: makes the sockets on which the node is reached, where plain ones do not.
+    environment: added to ours. dial: makes the sockets on which the node is reached, where plain ones do not. log: the file it
+    writes to when it is started, beside its configuration.
     """
 
     code: str
@@ -120,6 +121,7 @@ class Node:
     around: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     dial: Callable[..., socket.socket] | None = None
+    log: str = "node.log"
     _own: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def kill(self) -> None:
@@ -141,7 +143,7 @@ class Node:
 
     def start(self) -> None:
         """As an operator does by hand. The log goes on where it was."""
-        with (self.config.parent / "node.log").open("ab") as log:
+        with (self.config.parent / self.log).open("ab") as log:
             process = subprocess.Popen(
                 [*self.around, sys.executable, "-m", "node", "run", "--config", str(self.config)],
                 cwd=ROOT,

@@ -15,7 +15,7 @@ from typing import Any
 
 from node.core.instant import VIETNAM
 from topology.model import OfficeSystem, Tree
-from topology.sim import checkers
+from topology.sim import audit, checkers
 from topology.sim.clocks import EPOCH_MS
 from topology.sim.database import SimConnection
 from topology.sim.door import NoAnswer, NotReached, VxpCalls
@@ -26,12 +26,15 @@ from topology.sim.offices import SimOffice
 from topology.sim.profile import Profile
 from topology.sim.record import Record
 from topology.sim.traffic import Addresses, plan
-from topology.sim.world import Machine, World, secret
+from topology.sim.world import BODIES, Machine, World, secret
 
 EPOCH = datetime.fromtimestamp(EPOCH_MS / 1000, VIETNAM)
 CALL_S = 300.0
 """The longest an office's program waits for an answer, whatever its own patience says."""
 HELD_MAX = 10_000
+WORK = (
+    "SELECT 1 FROM outbox WHERE state<>'held' UNION ALL SELECT 1 FROM mailbox WHERE state IN ('initial','processing','fail') LIMIT 1"
+)
 OPERATOR = "người vận hành diễn tập"
 PATHS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "path/duplicate on a link": ("truc_duplicates_total", {"door": "link"}),
@@ -57,6 +60,8 @@ class Bench:
         self.ledger = Ledger(plan(tree, profile.traffic, seed, self.addresses), tree.axis_code)
         self.offices: dict[str, SimOffice] = {}
         self.lives: dict[str, Life] = {}
+        self.found: dict[Violation, None] = {}
+        """What was wrong on the way."""
 
     # going on
 
@@ -128,16 +133,14 @@ class Bench:
         for office in self.offices.values():
             office.hurry()
 
-    async def done(self) -> bool:
+    def done(self) -> bool:
         """Whether nobody has anything left to do but what is held for a person."""
         if not all(machine.run for machine in self.world.machines.values()):
             return False
         if not all(office.idle for office in self.offices.values()):
             return False
         for machine in self.world.machines.values():
-            ((waiting,),) = await machine.query("SELECT count(*) FROM outbox WHERE state<>'held'")
-            ((open_,),) = await machine.query("SELECT count(*) FROM mailbox WHERE state IN ('initial','processing','fail')")
-            if waiting or open_:
+            if machine.run is None or machine.run.connection.look(WORK):
                 return False
         return True
 
@@ -166,12 +169,36 @@ class Bench:
 
     # judgement
 
-    async def _recovered(self, machine: Machine, connection: SimConnection) -> None:
+    def _recovered(self, machine: Machine, connection: SimConnection) -> None:
         """After every restart: what this machine has promised is still there, and its history is whole."""
+        told = machine.told
+        found = audit.integrity(machine.name, connection.look)
+        found += audit.promised(machine.name, connection.look, told.taken, told.doc_ids)
+        others = [each.run.connection for each in self.world.machines.values() if each.run is not None]
+        if len(others) == len(self.world.machines) - 1:
+            found += audit.absent(self.ledger, [each.look for each in (connection, *others)])
+        for violation in found:
+            self.found[violation] = None
 
-    async def judge(self) -> list[Violation]:
+    def judge(self) -> list[Violation]:
         """All that is wrong once the work is done."""
-        return []
+        runs = {code: machine.run for code, machine in self.world.machines.items()}
+        queries = {code: run.connection.look for code, run in runs.items() if run is not None}
+        kept = audit.kept(queries.values())
+        found = checkers.judge(self.ledger, self.addresses, self._rules(), kept)
+        found += audit.absent(self.ledger, queries.values())
+        found += audit.notices(queries.values(), self.ledger)
+        found += audit.off_route(queries, self.ledger, self.addresses)
+        for code, query in queries.items():
+            machine = self.world.machines[code]
+            root = BODIES + "/"
+            files = [path.removeprefix(root) for path in machine.disk.paths() if path.startswith(root)]
+            found += audit.audit(machine.name, query, files, kept.held)
+            found += audit.promised(machine.name, query, machine.told.taken, machine.told.doc_ids)
+        return list(dict.fromkeys([*self.found, *found]))
+
+    def _rules(self) -> checkers.Rules:
+        return checkers.Rules()
 
     def paths(self) -> Counter[str]:
         """Ways out of faults that were taken, from the nodes' own counters."""

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from topology.sim.loop import Ended
+from topology.sim.platter import Inode
 from topology.sim.record import Record
-
-SECTOR = 512
-"""A write is torn between sectors, never within one."""
 
 Kind = Literal["read", "write", "sync"]
 How = Literal["power", "kill"]
@@ -31,59 +29,8 @@ SYNC_LEAST_S, SYNC_MEAN_MORE_S, SYNC_MOST_S = 0.0004, 0.002, 0.1
 
 KEEPS = (0.0, 0.1, 0.5, 0.9, 1.0)
 """A power cut draws one of these: the probability with which it keeps a write or an entry that was not synced."""
-LOG_MAX = 20_000
-"""Unsynced writes of a file; more of them, and the system has written them back by itself."""
 NAMINGS_MAX = 512
 """Unsynced changes of names; the oldest beyond them has reached the platter by itself."""
-
-TORN = 0.25
-"""How many of the kept writes are torn."""
-
-
-@dataclass(slots=True)
-class _Write:
-    """One unsynced change of a file: `new` at `offset`, or a cut to `offset` bytes (new is None). `old` is what it replaced."""
-
-    offset: int
-    new: bytes | None
-    old: bytes
-    size: int
-    """Of the file, before the change."""
-
-
-class _Inode:
-    """A file: at rest, open, or both. It outlives its names while somebody has it open."""
-
-    __slots__ = ("content", "durable", "log", "modified_s", "names", "opens")
-
-    def __init__(self, modified_s: float, content: bytes = b"") -> None:
-        self.content = bytearray(content)
-        """As every reader sees it."""
-        self.durable: bytearray | None = None
-        """Given only after a failed sync: from then on what is on the platter does not follow from content and log any more."""
-        self.log: list[_Write] = []
-        self.modified_s = modified_s
-        self.names = 0
-        self.opens = 0
-
-    def on_platter(self) -> bytearray:
-        """What the last sync made durable."""
-        if self.durable is not None:
-            return self.durable
-        image = bytearray(self.content)
-        for write in reversed(self.log):
-            if write.new is None:
-                image[write.offset :] = write.old
-            else:
-                image[write.offset : write.offset + len(write.old)] = write.old
-                del image[write.size :]
-        return image
-
-    def synced(self) -> None:
-        if self.durable is not None:
-            for write in self.log:
-                _apply(self.durable, write.offset, write.new)
-        self.log.clear()
 
 
 class File:
@@ -91,7 +38,7 @@ class File:
 
     __slots__ = ("inode", "mount")
 
-    def __init__(self, inode: _Inode, mount: int) -> None:
+    def __init__(self, inode: Inode, mount: int) -> None:
         self.inode = inode
         self.mount = mount
 
@@ -105,7 +52,7 @@ class _Folder:
         """As of the last sync_folder."""
 
 
-_Entry = _Inode | _Folder
+_Entry = Inode | _Folder
 _Place = tuple[_Folder, str]
 
 
@@ -192,7 +139,7 @@ class Disk:
             self._inject("write")
             if self.capacity_bytes is not None and self._used >= self.capacity_bytes:
                 raise self._full(path)
-            entry = _Inode(self._record.now())
+            entry = Inode(self._record.now())
             self._name(_Naming(entry, None, (folder, name)))
         entry.opens += 1
         if truncate and entry.content:
@@ -203,28 +150,23 @@ class Disk:
     def read(self, file: File, offset: int, length: int) -> bytes:
         """Fewer bytes at the end of the file."""
         self._begin(length, file)
-        self._inject("read")
+        if self._faults:
+            self._inject("read")
         return bytes(file.inode.content[offset : offset + length])
 
     def write(self, file: File, offset: int, data: bytes | bytearray | memoryview) -> None:
         """ENOSPC: nothing of it is written. A hole before offset is filled with zeros."""
         length = len(data)
         self._begin(length, file)
-        self._inject("write")
+        if self._faults:
+            self._inject("write")
         inode = file.inode
-        content = inode.content
-        size, end = len(content), offset + length
-        if end > size:
-            if self.capacity_bytes is not None and self._used + end - size > self.capacity_bytes:
-                raise self._full(self.name)
-            self._used += end - size
-            if offset > size:
-                content.extend(bytes(offset - size))
-        inode.log.append(_Write(offset, bytes(data), bytes(content[offset : min(end, size)]), size))
-        content[offset:end] = data
+        more = offset + length - len(inode.content)
+        if more > 0:
+            self._need(more)
+            self._used += more
+        inode.write(offset, bytes(data))
         inode.modified_s = self._record.now()
-        if len(inode.log) > LOG_MAX:
-            inode.synced()
         self._end()
 
     def append(self, file: File, data: bytes | bytearray | memoryview) -> None:
@@ -236,8 +178,7 @@ class Disk:
         self._begin(0, file)
         self._inject("write")
         more = size - len(file.inode.content)
-        if more > 0 and self.capacity_bytes is not None and self._used + more > self.capacity_bytes:
-            raise self._full(self.name)
+        self._need(more)
         self._cut(file.inode, size)
         self._end()
 
@@ -245,9 +186,13 @@ class Disk:
         """fsync of the content; not of the entry in its folder. After an injected error only some of the writes have reached
         the platter, and no later sync brings the rest there: so Linux behaves."""
         self._begin_sync(file)
-        self._fail_sync(file.inode)
+        try:
+            self._inject("sync")
+        except OSError:
+            file.inode.sync_failed(self._rng)
+            raise
         if not self.lying:
-            file.inode.synced()
+            file.inode.sync()
         self._end()
 
     def size(self, file: File) -> int:
@@ -273,7 +218,7 @@ class Disk:
         replaced = to_place[0].entries.get(to_place[1])
         if replaced is entry:
             return
-        if isinstance(replaced, _Folder) and isinstance(entry, _Inode):
+        if isinstance(replaced, _Folder) and isinstance(entry, Inode):
             raise _error(errno.EISDIR, target)
         if isinstance(entry, _Folder) and replaced is not None:
             raise _error(errno.ENOTEMPTY if isinstance(replaced, _Folder) else errno.ENOTDIR, target)
@@ -310,7 +255,7 @@ class Disk:
         self._inject("write")
         place = self._place(path)
         entry = _entry(place, path)
-        if isinstance(entry, _Inode):
+        if isinstance(entry, Inode):
             raise _error(errno.ENOTDIR, path)
         if entry.entries:
             raise _error(errno.ENOTEMPTY, path)
@@ -397,7 +342,7 @@ class Disk:
             keep = self._rng.choice(KEEPS)
             self._lose_names(keep)
             for _, inode in _walk(self._root, ""):
-                self._lose_writes(inode, keep)
+                inode.lose(self._rng, keep)
         found = [inode for _, inode in _walk(self._root, "")]
         for inode in found:
             inode.names, inode.opens = 1, 0
@@ -410,6 +355,18 @@ class Disk:
         whatever changes names, "sync" also sync_folder."""
         self._faults[kind] = _Fault(error, after_operations, times)
 
+    def spare(self) -> None:
+        """Whatever strike was planned does not come."""
+        self._strike = None
+
+    def settle(self) -> None:
+        """Everything as it is now becomes durable, as if left alone for long enough."""
+        for naming in self._namings:
+            _happened(naming)
+        self._namings = []
+        for _, inode in _walk(self._root, ""):
+            inode.sync()
+
     def calm(self) -> None:
         """No fault is waiting any more, and there is room again."""
         self._strike = None
@@ -419,13 +376,8 @@ class Disk:
     def flip(self, path: str, rng: random.Random) -> None:
         """Turn one bit of a file at rest."""
         inode = self._inode(path)
-        if not inode.content:
-            return
-        bit = rng.randrange(8 * len(inode.content))
-        for image in (inode.content, inode.durable):
-            if image is not None and bit // 8 < len(image):
-                image[bit // 8] ^= 1 << bit % 8
-        self._record.note(self.name, "fault/flip", bit)
+        if inode.content:
+            self._record.note(self.name, "fault/flip", inode.flip(rng))
 
     def load(self, path: str, content: bytes) -> None:
         """Put a durable file there, with its folders: preparation, not an operation."""
@@ -436,7 +388,7 @@ class Disk:
             assert isinstance(inner, _Folder), "a file is in the way"
             folder.durable[part] = inner
             folder = inner
-        inode = _Inode(self._record.now(), content)
+        inode = Inode(self._record.now(), content)
         inode.names = 1
         self._unname(folder.entries.get(parts[-1]))
         folder.entries[parts[-1]] = folder.durable[parts[-1]] = inode
@@ -496,24 +448,15 @@ class Disk:
         self._record.note(self.name, "fault/disk-full", self._used)
         return _error(errno.ENOSPC, path)
 
-    def _fail_sync(self, inode: _Inode) -> None:
-        try:
-            self._inject("sync")
-        except OSError:
-            inode.durable = inode.on_platter()
-            for write in inode.log:
-                if self._rng.random() < 0.5:
-                    _apply(inode.durable, write.offset, write.new)
-            inode.log.clear()
-            raise
+    def _need(self, more: int) -> None:
+        if more > 0 and self.capacity_bytes is not None and self._used + more > self.capacity_bytes:
+            raise self._full(self.name)
 
     # --- contents and names
 
-    def _cut(self, inode: _Inode, size: int) -> None:
-        before = len(inode.content)
-        inode.log.append(_Write(size, None, bytes(inode.content[size:]), before))
-        _apply(inode.content, size, None)
-        self._used += size - before
+    def _cut(self, inode: Inode, size: int) -> None:
+        self._used += size - len(inode.content)
+        inode.cut(size)
         inode.modified_s = self._record.now()
 
     def _find(self, path: str) -> _Entry | None:
@@ -530,9 +473,9 @@ class Disk:
             raise _error(errno.ENOENT if entry is None else errno.ENOTDIR, path)
         return entry
 
-    def _inode(self, path: str) -> _Inode:
+    def _inode(self, path: str) -> Inode:
         entry = self._find(path)
-        if not isinstance(entry, _Inode):
+        if not isinstance(entry, Inode):
             raise _error(errno.ENOENT if entry is None else errno.EISDIR, path)
         return entry
 
@@ -547,7 +490,7 @@ class Disk:
             folder, name = naming.target
             self._unname(folder.entries.get(name))
             folder.entries[name] = naming.entry
-            if isinstance(naming.entry, _Inode):
+            if isinstance(naming.entry, Inode):
                 naming.entry.names += 1
         if naming.source is not None:
             folder, name = naming.source
@@ -558,11 +501,11 @@ class Disk:
             _happened(self._namings.pop(0))
 
     def _unname(self, entry: _Entry | None) -> None:
-        if isinstance(entry, _Inode):
+        if isinstance(entry, Inode):
             entry.names -= 1
             self._forget(entry)
 
-    def _forget(self, inode: _Inode) -> None:
+    def _forget(self, inode: Inode) -> None:
         if inode.names == 0 and inode.opens == 0:
             self._used -= len(inode.content)
 
@@ -579,20 +522,6 @@ class Disk:
             folder.entries = dict(folder.durable)
             folders += [entry for entry in folder.entries.values() if isinstance(entry, _Folder)]
 
-    def _lose_writes(self, inode: _Inode, keep: float) -> None:
-        image = inode.on_platter()
-        for write in inode.log:
-            if self._rng.random() >= keep:
-                continue
-            if write.new is None or self._rng.random() >= TORN:
-                _apply(image, write.offset, write.new)
-                continue
-            for offset, piece in _sectors(write.offset, write.new):
-                if self._rng.random() < 0.5:
-                    _apply(image, offset, piece)
-        inode.content, inode.durable = image, None
-        inode.log.clear()
-
 
 def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part]
@@ -607,24 +536,6 @@ def _entry(place: _Place, path: str) -> _Entry:
     if entry is None:
         raise _error(errno.ENOENT, path)
     return entry
-
-
-def _apply(image: bytearray, offset: int, new: bytes | None) -> None:
-    """A write, or a cut to `offset` bytes; a hole is filled with zeros."""
-    if new is None:
-        del image[offset:]
-        new = b""
-    if offset > len(image):
-        image.extend(bytes(offset - len(image)))
-    image[offset : offset + len(new)] = new
-
-
-def _sectors(offset: int, data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at < len(data):
-        length = SECTOR - (offset + at) % SECTOR
-        yield offset + at, data[at : at + length]
-        at += length
 
 
 def _happened(naming: _Naming) -> None:
@@ -648,9 +559,9 @@ def _made_durable(naming: _Naming, folder: _Folder) -> bool:
     return True
 
 
-def _walk(folder: _Folder, path: str) -> Iterator[tuple[str, _Inode]]:
+def _walk(folder: _Folder, path: str) -> Iterator[tuple[str, Inode]]:
     for name, entry in folder.entries.items():
-        if isinstance(entry, _Inode):
+        if isinstance(entry, Inode):
             yield path + name, entry
         else:
             yield from _walk(entry, f"{path}{name}/")

@@ -80,6 +80,8 @@ async def _at_operation(world: World, machine: Machine, rng: random.Random, how:
 
     if machine.life is None:
         return
+    if machine.lied_to:
+        how = "kill"
     machine.disk.strike_in(rng.randint(1, rng.choice((8, 60, OPERATIONS_MAX))), "power" if how == "power" else "kill", fall)
     await struck.wait()
 
@@ -149,6 +151,23 @@ async def _slow_disk(world: World, rng: random.Random) -> None:
         await _hold(rng)
     finally:
         disk.slow_s = 0.0
+
+
+async def _lying_disk(world: World, rng: random.Random) -> None:
+    """A disk that says "synced" and is not. Nobody can keep a promise on it through a power cut, so there is none meanwhile; a
+    kill must do no harm all the same."""
+    machine = _machine(world, rng)
+    machine.lied_to = machine.disk.lying = True
+    machine.disk.spare()
+    try:
+        await _hold(rng)
+        if machine.life is not None:
+            machine.fall(power=False, again_s=rng.uniform(*DOWN_S))
+            await _hold(rng)
+    finally:
+        machine.disk.lying = False
+        machine.disk.settle()
+        machine.lied_to = False
 
 
 async def _bit_flip(world: World, rng: random.Random) -> None:
@@ -339,6 +358,7 @@ KINDS: Mapping[str, Kind] = {
     "disk full": _disk_full,
     "disk error": _disk_error,
     "slow disk": _slow_disk,
+    "lying disk": _lying_disk,
     "bit flip": _bit_flip,
     "clock step": _clock_step,
     "clock wrong": _clock_wrong,
@@ -358,4 +378,4 @@ KINDS: Mapping[str, Kind] = {
     "poison": _poison,
     "forged": _forged,
 }
-"""Every kind of fault there is. "lying disk", "moved" and "removed" are in `upheaval.py`."""
+"""Every kind of fault there is."""

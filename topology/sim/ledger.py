@@ -198,7 +198,7 @@ class Ledger:
         codes = str(line["to"]).split(";")
         again = [code for code in codes if code in item.confirmed]
         if again:
-            self.bad(f"{system}: {item.doc_id} was confirmed for {', '.join(again)} and is offered again")
+            self.bad(f"{system}: {item.doc_id} was confirmed for {', '.join(again)} and is offered again", "doubled")
         item.to.update(dict.fromkeys(codes))
         return item
 
@@ -227,7 +227,7 @@ class Ledger:
         if news is None:
             news = self.news[key] = News(*key)
         if news.done:
-            self.bad(f"{system}: status {doc_id} was confirmed and is offered again")
+            self.bad(f"{system}: status {doc_id} was confirmed and is offered again", "doubled")
         return news
 
     # what the sent list says

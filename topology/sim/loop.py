@@ -368,16 +368,18 @@ class SimLoop(asyncio.BaseEventLoop):
 
 
 def _closed(task: SimTask) -> bool:
-    """False where the coroutine waited for something, or raised, on its way out: then once more. See `Life._sweep`."""
+    """False where the coroutine waits for something on its way out: then once more. See `Life._sweep`.
+
+    Thrown into rather than closed: a wait on the way out would leave the inner coroutines of a closed one to the collector."""
     coro = task.get_coro()
     try:
         if coro is not None:
-            task.inherited.run(coro.close)
+            task.inherited.run(coro.throw, Ended(task.get_name()))
     except KeyboardInterrupt:
         raise
     except BaseException:
-        return False
-    return True
+        return True
+    return coro is None
 
 
 def _refusal(name: str) -> Callable[..., Any]:

@@ -296,12 +296,12 @@ class Network:
         else:
             deliver()
 
-    def signal(self, line: Line, deliver: Callable[[], None]) -> None:
+    def signal(self, line: Line, deliver: Callable[[], None], keepalive: bool = True) -> None:
         """The end of a connection, told to the other side; where it cannot be told, that side's kernel finds out by itself."""
-        if line.source in self._dark:
+        if line.source not in self._dark:
+            self.send(line, 0, deliver, fail=deliver if keepalive else None)
+        elif keepalive:
             self.loop.call_later(UNANSWERED_S, deliver, context=self.outside)
-        else:
-            self.send(line, 0, deliver, fail=deliver)
 
     def _was_cut(self, line: Line) -> None:
         """Both kernels give up the connections on a line that stays silent."""
@@ -469,7 +469,7 @@ class _Call:
         """The target's end is gone: the caller hears of it."""
         if not self.over and not self.broken:
             self.broken = True
-            self.network.signal(self.back, self._lost)
+            self.network.signal(self.back, self._lost, self.keepalive)
 
     def hang_up(self) -> None:
         """The caller's end is gone: the handler is cancelled when the word of it arrives."""

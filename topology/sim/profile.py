@@ -80,8 +80,6 @@ OTHERS: Mapping[str, float] = {
     "mute": 0.7,
     "poison": 0.7,
     "forged": 0.7,
-    "moved": 0.5,
-    "removed": 0.5,
 }
 
 NODE_OPTIONS: Options = {"link": {"probe_max_s": 5.0}}

@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from topology.model import Tree
 from topology.sim import faults
 from topology.sim.bench import Bench
 from topology.sim.ledger import Violation
-from topology.sim.loop import SimLoop
+from topology.sim.loop import LIFE, SimLoop
 from topology.sim.profile import Profile, draw
 from topology.sim.record import Record, Tell, stream
 
@@ -74,6 +76,8 @@ class Outcome:
 
 def simulate(tree: Tree, profile: Profile, seed: int, tell: Tell | None = None) -> Outcome:
     """Run one seed to its end and judge it. The same tree, profile and seed give the same digest, in any process."""
+    gc.collect()
+    gc.disable()  # what it would clear away in the middle, it would at a moment that does not follow from the seed
     loop = SimLoop()
     record = Record(loop.time, tell)
     outcome = Outcome(profile.name, seed)
@@ -84,7 +88,9 @@ def simulate(tree: Tree, profile: Profile, seed: int, tell: Tell | None = None) 
             loop.run_until_complete(_course(bench, profile, outcome))
         finally:
             bench.end()
+            loop.run_until_complete(asyncio.sleep(0))  # what ended is swept away by the loop
             loop.close()
+            gc.enable()
     problems += [_problem(each) for each in loop.problems]
     outcome.violations += [Violation("wrong", text) for text in dict.fromkeys([*bench.world.violations, *problems])]
     outcome.digest = record.digest()
@@ -103,7 +109,7 @@ async def _course(bench: Bench, profile: Profile, outcome: Outcome) -> None:
     await asyncio.sleep(profile.traffic.span_s)
     await _heal(bench, storm)
     outcome.held = await _settle(bench, profile)
-    outcome.violations += await bench.judge()
+    outcome.violations += bench.judge()
     sent = [each for each in bench.ledger.sent.values() if each.doc_ids]
     outcome.documents = len(bench.ledger.sent)
     outcome.deliveries = sum(len(each.package.good) for each in sent)
@@ -127,7 +133,7 @@ async def _settle(bench: Bench, profile: Profile) -> int:
     releases = 0
     while bench.loop.time() < deadline:
         await asyncio.sleep(profile.look_s)
-        if await bench.done():
+        if bench.done():
             if releases == RELEASES or not await bench.release():
                 break
             releases += 1
@@ -141,7 +147,8 @@ def _complaints(problems: list[str]) -> Iterator[None]:
     before = structlog.get_config()
 
     def keep(_: Any, __: str, event: Mapping[str, Any]) -> Any:
-        if event.get("exc_info"):
+        life = LIFE.get()
+        if event.get("exc_info") and (life is None or life.alive):
             problems.append(_logged(event))
         raise structlog.DropEvent
 
@@ -155,8 +162,6 @@ def _complaints(problems: list[str]) -> Iterator[None]:
 
 
 def _logged(event: Mapping[str, Any]) -> str:
-    import sys
-
     error = event["exc_info"] if isinstance(event["exc_info"], BaseException) else sys.exc_info()[1]
     return f"logged: {event.get('event')}: {describe(error)}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ def secret(system_id: str) -> str:
 class Run:
     """A node's process while it serves."""
 
+    connection: SimConnection
     store: SqliteStore
     ground: app.Ground
     duties: app.Duties
@@ -123,6 +124,8 @@ class Machine:
         self.starts = 0
         self.failed_starts = 0
         self.stop = asyncio.Event()
+        self.lied_to = False
+        """Its disk says "synced" and is not: a power cut now would lose what nobody could have kept."""
         self.tally = Tally()
         """Of the process that runs now; `totals` holds those before."""
         self.totals = Tally()
@@ -155,7 +158,7 @@ class Machine:
         path = Path(DATABASE)
         store = SqliteStore(connection, connection, clock, self.tally, settings.store.group_max, path)
         await app.prepare(self.code, store, bodies)
-        await self.world.recovered(self, connection)
+        self.world.on_recovered(self, connection)
         own = keys.pair(self.code.dns_name(settings.node.zone))
         signer, verifier = Signer(own.certificate, own.key), Verifier(own.trust, settings.node.zone)
         ground = app.Ground(clock, store, bodies, signer, verifier, rng, self.tally, systems, surroundings)
@@ -170,7 +173,7 @@ class Machine:
 
         async def open_doors() -> None:
             await door.setup()
-            self.run = Run(store, ground, node, operator, door)
+            self.run = Run(connection, store, ground, node, operator, door)
             self.failed_starts = 0
             down = self.world.wrap(self, app.LinkDoor(node.intake, node.forwarder))
             self.world.network.serve(self.name, life, down, settings.link)
@@ -218,6 +221,7 @@ class Machine:
 
     def fall(self, *, power: bool, again_s: float) -> None:
         """SIGKILL, or the power goes; up again after so many virtual seconds."""
+        power = power and not self.lied_to
         if power:
             self.world.network.power_off(self.name)
         self.disk.die(power=power)
@@ -232,14 +236,6 @@ class Machine:
     def _wall_ms(self, second: float) -> int:
         """What this machine's clock shows now of a moment at a virtual second: a step moves the past with it."""
         return self.clock.wall_ns() // 1_000_000 - int((self.world.loop.time() - second) * 1000)
-
-    # what an operator sees
-
-    async def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """Rows of the node's database as it is now; the machine must be up."""
-        assert self.run is not None
-        rows = await self.run.store._ask(lambda db: db.execute(sql, values).fetchall())
-        return [tuple(row) for row in rows]
 
     def _settings(self) -> config.NodeConfig:
         world = self.world
@@ -280,7 +276,8 @@ class World:
         for site in tree.parents_first():
             self.machines[site.code] = Machine(self, site)
         self.by_name = {machine.name: machine for machine in self.machines.values()}
-        self.on_recovered: Callable[[Machine, SimConnection], Awaitable[None]] | None = None
+        self.on_recovered: Callable[[Machine, SimConnection], None] = lambda machine, connection: None
+        """Called when a node has opened its store and serves nobody yet."""
         self.wrap: Callable[[Machine, Downlink], Downlink] = lambda machine, door: door
 
     def children(self, code: OrgId) -> list[Machine]:
@@ -299,11 +296,6 @@ class World:
         """An error nobody expected ended a process."""
         where = place(error)
         self.wrong(f"{name} fell: {type(error).__name__}: {error} {where}")
-
-    async def recovered(self, machine: Machine, connection: SimConnection) -> None:
-        """A node has opened its store and serves nobody yet: what it acknowledged before must be there."""
-        if self.on_recovered is not None:
-            await self.on_recovered(machine, connection)
 
     def _verdicts(self, name: str, batch: Batch, verdicts: Sequence[EnvelopeVerdicts]) -> None:
         """An answer leaves a node: from now on it has promised this."""

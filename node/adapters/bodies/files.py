@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
+from node.adapters.folders import make_folder, sync_folder
+
 T = TypeVar("T")
 
 
@@ -108,14 +110,13 @@ class HostFiles:
         self._thread.shutdown(wait=True)
 
     def make_root(self) -> None:
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync_folder(self._root.parent)
+        make_folder(self._root, 0o700)
 
     def make_folder(self, name: str) -> None:
         (self._root / name).mkdir(mode=0o700, exist_ok=True)
 
     def sync_folder(self, name: str) -> None:
-        _sync_folder(self._root / name)
+        sync_folder(self._root / name)
 
     def create(self, name: str) -> OpenFile:
         return _HostFile(open(self._root / name, "xb", opener=_private))
@@ -173,11 +174,3 @@ class _HostFile:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

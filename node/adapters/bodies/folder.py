@@ -40,7 +40,12 @@ class FolderBodies:
         files.make_root()
         for name in ("spool", "partial"):
             files.make_folder(name)
+        found = files.names("")
         files.sync_folder("")  # a folder that a killed process had made is as good as one made now
+        self._shelves = set(filter(SHELF.fullmatch, found))
+        """Those whose entry this process has synced. That one is there says nothing: it may have been the sync that failed."""
+        self._left = {f"partial/{name}" for name in files.names("partial")}
+        """Parts of an earlier process, which may have ended in a power cut: any byte of them may be wrong."""
 
     async def do(self, work: Callable[[], T]) -> T:
         """Run work where files may be waited for. A full disk is `Deferred(DISK_FULL)`; any other error of the disk passes
@@ -65,14 +70,20 @@ class FolderBodies:
         return self.files.free_ratio()
 
     def settle_file(self, temporary: str, digest: str) -> str:
-        """In `do`: make a fully written file durable under its final name; returns that name."""
-        folder = digest[:2]
-        if not self.files.exists(folder):
-            self.files.make_folder(folder)
+        """In `do`: make a fully written file durable under its final name; returns that name. Nothing bears it if that fails: the
+        next try takes another name, and nobody would ever ask for this one."""
+        shelf = digest[:2]
+        if shelf not in self._shelves:
+            self.files.make_folder(shelf)
             self.files.sync_folder("")
-        name = f"{folder}/{digest}.{self._token()}"
+            self._shelves.add(shelf)
+        name = f"{shelf}/{digest}.{self._token()}"
         self.files.rename(temporary, name)
-        self.files.sync_folder(folder)
+        try:
+            self.files.sync_folder(shelf)
+        except OSError:
+            self.files.unlink(name)
+            raise
         return name
 
     async def read(self, file: str, offset: int, length: int) -> bytes:
@@ -133,6 +144,8 @@ class FolderBodies:
 
         def work() -> int:
             held = self.files.size(part) if self.files.exists(part) else 0
+            if held == 0:
+                self._left.discard(part)  # from here on every byte of it is this process's
             if not chunk or offset != held:
                 return held
             with closing(self.files.append(part)) as handle:
@@ -141,15 +154,21 @@ class FolderBodies:
 
         return await self.do(work)
 
-    async def finish(self, neighbour: OrgId, digest: str) -> StoredBody:
+    async def finish(self, neighbour: OrgId, digest: str) -> StoredBody | None:
         """All bytes are here: verify, make durable. Raises Refused(BODY_DAMAGED) and drops the part when they do not fit; drops
-        it too when it cannot be made durable, for a second sync might say yes to what the first has lost (decision 3)."""
+        it too when it cannot be made durable, for a second sync might say yes to what the first has lost (decision 3).
+
+        None: they do not fit, and it was an earlier process that had begun the part; dropped as well. Parts are not synced while
+        they grow, so a power cut may have torn it, which is no fault of the sender's bytes. Never twice for one part."""
         part = _part(neighbour, digest)
 
         def work() -> StoredBody | None:
             with closing(self.files.append(part)) as handle:
                 if _sha256(handle) != digest:
                     self.files.unlink(part)
+                    if part not in self._left:
+                        raise Refused(Reason.BODY_DAMAGED, "sha256", digest)
+                    self._left.discard(part)
                     return None
                 try:
                     handle.sync()
@@ -159,10 +178,7 @@ class FolderBodies:
             size = self.files.size(part)
             return StoredBody(digest, size, file=self.settle_file(part, digest))
 
-        body = await self.do(work)
-        if body is None:
-            raise Refused(Reason.BODY_DAMAGED, "sha256", digest)
-        return body
+        return await self.do(work)
 
     async def forget_parts(self, before_ms: int) -> int:
         """Remove parts that nobody has added to since before_ms (UTC): their document has gone another way or ended. Returns how

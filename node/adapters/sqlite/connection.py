@@ -46,7 +46,9 @@ def settings(wal_pages_max: int) -> Callable[[sqlite3.Connection], None]:
     which a commit folds it back into the database."""
 
     def apply(db: sqlite3.Connection) -> None:
-        db.execute("PRAGMA journal_mode=WAL")
+        (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
+        if mode != "wal":  # an error on the way leaves the old mode, and says nothing
+            raise sqlite3.OperationalError(f"journal_mode is {mode}, not wal")
         # An acknowledged document survives a power cut only with FULL: NORMAL loses commits (measured, see docs/adr/0003).
         db.execute("PRAGMA synchronous=FULL")
         db.execute(f"PRAGMA wal_autocheckpoint={wal_pages_max:d}")

@@ -76,11 +76,12 @@ class Desk:
         """What the node does and says."""
         self.calls[operation] += 1
         try:
-            return getattr(self, f"_{operation}")(system, fields, body)
+            found: Answer = getattr(self, f"_{operation}")(system, fields, body)
+            return found
         except Refused as refused:
             return {"status": "FAIL", "ErrorCode": "10", "ErrorDesc": with_code(refused), "DocId": "", "data": []}
 
-    def _sendEdoc(self, system: str, fields: Mapping[str, str], body: bytes) -> Answer:  # noqa: N802 – the operation's name
+    def _sendEdoc(self, system: str, fields: Mapping[str, str], body: bytes) -> Answer:
         known = self.first.get((system, hashlib.sha256(body).hexdigest()))
         if known is not None:
             return known | {"ErrorDesc": f"Gói tin này đã được gửi trước đó. {known['ErrorDesc']}"}
@@ -119,7 +120,9 @@ class Desk:
         axis = Party(TREE.axis_code, TREE.axis_name)
         text = f"[Trục] Bên nhận {whom}: Không chuyển được."
         content = write_status(
-            StatusMessage(sender=axis, response_for=about, status="02", timestamp_ms=MADE_MS, description=text, staff=self.fresh())
+            StatusMessage(
+                sender=axis, response_for=about, status="02", timestamp_ms=MADE_MS, description=text, staff=self.fresh()
+            )
         )
         self.boxes.setdefault(system, {})[self.fresh()] = Box("status", content, [package.sender.code], ("", ""))
 
@@ -138,19 +141,21 @@ class Desk:
                 return _ok([], own)
         raise Refused(Reason.STATUS_TARGET_UNKNOWN, "ResponseFor")
 
-    def _getReceivedEdocList(self, system: str, fields: Mapping[str, str], body: bytes) -> Answer:  # noqa: N802
+    def _getReceivedEdocList(self, system: str, fields: Mapping[str, str], body: bytes) -> Answer:
         items = self.boxes.get(system, {}).items()
-        listed = [(doc_id, box) for doc_id, box in items if box.kind == fields["messagetype"] and box.state in ("initial", "fail")]
+        listed = [
+            (doc_id, box) for doc_id, box in items if box.kind == fields["messagetype"] and box.state in ("initial", "fail")
+        ]
         return _ok([{"docId": doc_id, "to": ";".join(box.to)} for doc_id, box in listed])
 
-    def _getEdoc(self, system: str, fields: Mapping[str, str], body: bytes) -> Answer:  # noqa: N802
+    def _getEdoc(self, system: str, fields: Mapping[str, str], body: bytes) -> Answer:
         box = self._box(system, fields)
         box.fetched = True
         if box.early:
             self._collect(box)
         return _ok(base64.b64encode(box.content).decode())
 
-    def _updateStatus(self, system: str, fields: Mapping[str, str], body: bytes) -> Answer:  # noqa: N802
+    def _updateStatus(self, system: str, fields: Mapping[str, str], body: bytes) -> Answer:
         box = self._box(system, fields)
         if fields["status"] == "fail" and box.state != "done":
             box.fails += 1
@@ -172,7 +177,7 @@ class Desk:
             raise Refused(Reason.DOC_UNKNOWN, "docId", fields["docId"])
         return box
 
-    def _getSentEdocList(self, system: str, fields: Mapping[str, str], body: bytes) -> Answer:  # noqa: N802
+    def _getSentEdocList(self, system: str, fields: Mapping[str, str], body: bytes) -> Answer:
         mine = [(doc_id, lines) for (owner, doc_id), lines in self.lines.items() if owner == system]
         wanted = fields.get("docId")
         return _ok([dict(line) for doc_id, lines in mine if wanted in (None, doc_id) for line in lines.values()])
@@ -197,7 +202,13 @@ class DeskCalls:
         if rng.random() < desk.unreached:
             raise NotReached
         if rng.random() < desk.later:
-            return {"status": "FAIL", "ErrorCode": "22", "ErrorDesc": "Chưa nhận được lúc này [disk-full]", "DocId": "", "data": []}
+            return {
+                "status": "FAIL",
+                "ErrorCode": "22",
+                "ErrorDesc": "Chưa nhận được lúc này [disk-full]",
+                "DocId": "",
+                "data": [],
+            }
         answer = desk.answer(self.system, operation, fields, body)
         await asyncio.sleep(rng.uniform(0.001, 0.05))
         if rng.random() < desk.lose:
@@ -205,11 +216,17 @@ class DeskCalls:
         return answer
 
 
-async def until_idle(offices: list[SimOffice], within_s: float = 86_400.0) -> None:
-    """Wait, in virtual time, until no office has anything left to do."""
+async def until_idle(offices: list[SimOffice], desk: Desk, within_s: float = 86_400.0) -> None:
+    """Wait, in virtual time, until no office has anything left to do and nothing lies ready for one."""
+    systems = {office.id for office in offices}
+
+    def waiting() -> bool:
+        mine = [box for system, boxes in desk.boxes.items() if system in systems for box in boxes.values()]
+        return any(box.state in ("initial", "fail") for box in mine)
+
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_s
-    while not all(office.idle for office in offices):
+    while waiting() or not all(office.idle for office in offices):
         assert loop.time() < deadline, [office.id for office in offices if not office.idle]
         await asyncio.sleep(5.0)
 
@@ -217,7 +234,7 @@ async def until_idle(offices: list[SimOffice], within_s: float = 86_400.0) -> No
 def rehearse(
     traffic: Traffic, habits: Habits, seed: int = 1, desk: Desk | None = None, kills: int = 0
 ) -> tuple[Ledger, Desk, list[SimOffice]]:
-    """All offices of the demo tree against one desk, to the end. kills: how often an office's life ends in the middle of its work."""
+    """All offices of the demo tree against one desk, to the end. kills: how often an office's life ends in mid-work."""
     desk = desk or Desk(seed)
     ledger = Ledger(plan(TREE, traffic, seed, ADDRESSES), TREE.axis_code)
     loop = SimLoop()
@@ -237,7 +254,7 @@ def rehearse(
         await asyncio.sleep(traffic.span_s)
         for office in offices:
             office.hurry()
-        await until_idle(offices)
+        await until_idle(offices, desk)
         for office in offices:
             await office.read_sent()
         for life in lives.values():

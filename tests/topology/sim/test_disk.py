@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from topology.sim.disk import NAMINGS_MAX, SECTOR, Disk, File, How
+from topology.sim.disk import NAMINGS_MAX, Disk, File, How
 from topology.sim.loop import Ended
+from topology.sim.platter import SECTOR
 from topology.sim.record import Record
 
 

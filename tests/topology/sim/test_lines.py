@@ -72,7 +72,8 @@ def test_a_healthy_line_draws_nothing() -> None:
 )
 def test_each_chance_brings_its_own_mishap_and_no_other(chance: str, happened: object) -> None:
     assert callable(happened)
-    line = Line(**{chance: 0.3})
+    line = Line()
+    setattr(line, chance, 0.3)
     fates = [draw(line) for _ in range(1000)]
     assert 200 < sum(map(happened, fates)) < 400
     assert all(fate == Fate() for fate in fates if not happened(fate))

@@ -75,13 +75,11 @@ class Field:
 def at() -> Iterator[Field]:
     field = Field()
     yield field
-    gc.collect()
     assert field.loop.problems == []
     field.caller.end()
     field.target.end()
     field.run(asyncio.sleep(0))
     field.loop.close()
-    gc.collect()
 
 
 def after(at: Field, seconds: float, action: Any) -> None:
@@ -258,7 +256,7 @@ def test_a_request_held_up_arrives_after_one_sent_later(at: Field) -> None:
     at.run(asyncio.sleep(0.01))
     at.line.calm()
     at.caller.start(ask("second"))
-    at.run(first)
+    at.run(asyncio.wait([first]))
     assert order == ["second", "first"]
 
 
@@ -316,13 +314,33 @@ def test_a_caller_out_of_patience_is_in_doubt_and_hangs_up(at: Field) -> None:
 
 
 def test_an_answer_in_the_turn_in_which_its_caller_is_cancelled_is_nobodys(at: Field) -> None:
-    at.network.usual = Line(latency_s=0, jitter=0)
-    task = at.caller.start(at.tell())
-    for _ in range(6):
-        at.run(asyncio.sleep(0))
-    at.loop.call_at(1.0, task.cancel)
+    async def serve() -> bytes:
+        after(at, at.back.latency_s, task.cancel)  # just before the answer, which takes as long
+        return b""
+
+    async def ask() -> None:
+        await at.network.exchange("h41", "hub", at.caller, 0, serve, TIMEOUT_S)
+
+    task = at.caller.start(ask())
     at.run(asyncio.sleep(5))
-    assert task.done()
+    assert task.cancelled()
+
+
+def test_a_request_that_arrives_after_its_caller_left_is_begun_and_cancelled(at: Field) -> None:
+    at.line.p_reorder, at.line.reorder_max_s = 1, 10 * TIMEOUT_S
+    at.line.chance.random = lambda: 0.5  # type: ignore[method-assign]
+    at.run(at.tell())
+    assert (at.told, at.begun) == ([(Lost, TIMEOUT_S)], 0)
+    at.run(asyncio.sleep(10 * TIMEOUT_S))
+    assert at.counts() == (1, 0, 1)
+
+
+def test_a_paused_target_that_then_dies_is_heard_at_once(at: Field) -> None:
+    at.run(at.tell())
+    at.target.pause()
+    after(at, 5, at.target.end)
+    at.run(at.tell())
+    assert at.told[1] == (Lost, pytest.approx(1.1 + 5, abs=0.1))
 
 
 def test_a_paused_target_with_a_connection_says_nothing_and_then_begins_what_came(at: Field) -> None:
@@ -404,12 +422,9 @@ def test_a_long_call_over_a_line_that_is_cut_is_given_up_by_both_kernels(at: Fie
 def test_a_line_that_was_mended_and_cut_again_is_not_silent_all_the_time(at: Field) -> None:
     at.work_s = 40
 
-    def flap(cut: bool) -> None:
-        at.back.cut = cut
-
-    for second in range(4, 36, 8):
-        after(at, second, lambda: flap(True))
-        after(at, second + 4, lambda: flap(False))
+    for second in (4, 14, 24):
+        after(at, second, at.back.sever)
+        after(at, second + 8, at.back.mend)
     at.run(at.tell())
     assert at.told == [(b"answer", 40.1)]
 

@@ -63,7 +63,7 @@ def test_packages_leave_in_order_within_the_span_and_a_share_of_them_within_one_
 def test_every_kind_is_there_and_none_when_its_share_is_nothing(kind: str, share: str, is_it) -> None:  # type: ignore[no-untyped-def]
     assert any(is_it(each) for each in MANY), kind
     alone = replace(Traffic(documents=200), p_only_bad=0.0, p_bad=0.0, p_update=0.0)
-    without = plan(TREE, replace(alone, **{share: 0.0}), 3, ADDRESSES)
+    without = plan(TREE, replace(alone, **{share: 0.0}), 3, ADDRESSES)  # type: ignore[arg-type]
     assert not any(is_it(each) for each in without), kind
 
 

@@ -26,7 +26,7 @@ from aiohttp import web
 
 from node import config, ports
 from node.adapters import chance, logs, metrics
-from node.adapters.bodies.files import HostFiles
+from node.adapters.bodies.files import Files, HostFiles, renew
 from node.adapters.bodies.folder import FolderBodies
 from node.adapters.clock import HostClock
 from node.adapters.directory_file import DirectoryFile, DirectoryFileError
@@ -70,6 +70,7 @@ log = structlog.get_logger()
 STOP_GRACE_S = 10.0
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
+DATABASE = "node.db"
 FILES_BESIDE = 256
 STRANGERS_MAX = 256
 """Connections from one address that have not shown a certificate yet."""
@@ -423,7 +424,8 @@ async def _lay_ground(settings: config.NodeConfig, closing: AsyncExitStack) -> t
     surroundings = Surroundings(code, DirectoryFile(settings.node.directory), registry, clock)
     bodies = FolderBodies(HostFiles(data / "bodies"), settings.store.inline_bytes_max, chance.token)
     closing.callback(bodies.close)
-    path = data / "node.db"
+    await renew_wal(HostFiles(data))
+    path = data / DATABASE
     writer = await open_writer(path, settings.store.wal_pages_max)
     closing.push_async_callback(writer.close)
     reader = await open_reader(path)
@@ -433,6 +435,15 @@ async def _lay_ground(settings: config.NodeConfig, closing: AsyncExitStack) -> t
     signer = Signer(settings.link.certificate, settings.link.key)
     verifier = Verifier(settings.link.trust, settings.node.zone)
     return store, Ground(clock, store, bodies, signer, verifier, chance.generator(), tally, registry, surroundings)
+
+
+async def renew_wal(files: Files) -> None:
+    """Before SQLite opens it: the process before this one may have ended because a sync failed, and what the system shows of its
+    WAL since then need not be on the disk. Commits behind such a hole would be lost at the next power cut (docs/adr/0003)."""
+    try:
+        await files.do(lambda: renew(files, f"{DATABASE}-wal"))
+    finally:
+        files.close()
 
 
 async def prepare(code: OrgId, store: SqliteStore, bodies: FolderBodies) -> None:

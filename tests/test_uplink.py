@@ -389,7 +389,8 @@ async def test_a_body_the_parent_will_never_have_is_held_after_a_few_tries(tree:
 async def test_the_tries_of_one_body_are_not_counted_on_another(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a document would be held for a person for what went wrong with its neighbour in the queue."""
     site = tree[H41]
-    refusal, bodies = Refused(Reason.BODY_DAMAGED, "sha256"), [document("H54.02", content=os.urandom(200_000)) for _ in range(2)]
+    refusal = Refused(Reason.BODY_DAMAGED, "sha256")
+    bodies = [document("H54.02", number=number, content=os.urandom(200_000)) for number in ("1", "2")]
     first, second = (hashlib.sha256(data).hexdigest() for data in bodies)
     awaited: dict[str, list[Exception]] = {first: [*[refusal] * (BODY_TRIES_MAX - 1), Deferred(0)], second: [refusal]}
     really, done = site.line.put_body, list[str]()
@@ -403,8 +404,7 @@ async def test_the_tries_of_one_body_are_not_counted_on_another(tree: Tree, monk
     monkeypatch.setattr(site.line, "put_body", put_body)
     for data in bodies:
         await site.send("ubnd-41", data)
-    for _ in bodies:
-        await turn(site)
+    await turn(site)
     assert site.rows("SELECT state FROM outbox") == [("body",), ("body",)]
     tree.run()
     await arrived(tree, 2)

@@ -171,9 +171,8 @@ class Bench:
 
     def _recovered(self, machine: Machine, connection: SimConnection) -> None:
         """After every restart: what this machine has promised is still there, and its history is whole."""
-        told = machine.told
         found = audit.integrity(machine.name, connection.look)
-        found += audit.promised(machine.name, connection.look, told.taken, told.doc_ids)
+        found += audit.promised(machine.name, connection.look, machine.taken, self._given(machine))
         others = [each.run.connection for each in self.world.machines.values() if each.run is not None]
         if len(others) == len(self.world.machines) - 1:
             found += audit.absent(self.ledger, [each.look for each in (connection, *others)])
@@ -194,8 +193,15 @@ class Bench:
             root = BODIES + "/"
             files = [path.removeprefix(root) for path in machine.disk.paths() if path.startswith(root)]
             found += audit.audit(machine.name, query, files, kept.held)
-            found += audit.promised(machine.name, query, machine.told.taken, machine.told.doc_ids)
+            found += audit.promised(machine.name, query, machine.taken, self._given(machine))
         return list(dict.fromkeys([*self.found, *found]))
+
+    def _given(self, machine: Machine) -> list[str]:
+        """The docIds that this machine has told its offices."""
+        systems = {system.id for system in machine.site.systems}
+        told = [sent for sent in self.ledger.sent.values() if sent.package.system in systems]
+        said = [status for status in self.ledger.statuses.values() if status.system in systems]
+        return [doc_id for each in (*told, *said) for doc_id in each.doc_ids]
 
     def _rules(self) -> checkers.Rules:
         return checkers.Rules()

@@ -21,7 +21,7 @@ from node.ports import Downlink
 from topology.sim.lines import Line
 from topology.sim.profile import Stroke
 from topology.sim.record import stream
-from topology.sim.world import DATABASE, Machine, World
+from topology.sim.world import Machine, World
 
 Kind = Callable[[World, random.Random], Awaitable[None]]
 

@@ -87,17 +87,17 @@ NODE_OPTIONS: Options = {"link": {"probe_max_s": 5.0}}
 SMALL = Profile(
     "small",
     Traffic(documents=50, span_s=600.0),
-    Habits(poll_s=45.0),
+    Habits(poll_s=45.0, p_answered=0.35),
     crashes=12,
     faults=6,
     kinds={**CRASHES, **OTHERS},
     options=NODE_OPTIONS,
 )
-QUIET = Profile("quiet", Traffic(documents=50, span_s=600.0), Habits(poll_s=45.0), 0, 0, {}, NODE_OPTIONS)
+QUIET = Profile("quiet", Traffic(documents=50, span_s=600.0), Habits(poll_s=45.0, p_answered=0.35), 0, 0, {}, NODE_OPTIONS)
 MEDIUM = Profile(
     "medium",
     Traffic(documents=600, span_s=3600.0),
-    Habits(poll_s=60.0),
+    Habits(poll_s=60.0, p_answered=0.35),
     crashes=60,
     faults=40,
     kinds={**CRASHES, **OTHERS},
@@ -106,7 +106,7 @@ MEDIUM = Profile(
 COUNTRY = Profile(
     "country",
     Traffic(documents=20_000, span_s=86_400.0),
-    Habits(poll_s=600.0),
+    Habits(poll_s=600.0, p_answered=0.35),
     crashes=200,
     faults=100,
     kinds={**CRASHES, **OTHERS},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,11 @@ def work(job: Mapping[str, Any], trees: dict[str, Tree], tell: Callable[[float, 
     """Run one job. trees: those read before, by the path of their file."""
     path = str(job.get("topology") or default_topology())
     tree = trees[path] if path in trees else trees.setdefault(path, load_lawful(Path(path)))
+    began_s = time.perf_counter()
     with planted(job.get("mutant") or ""):
-        return simulate(tree, PROFILES[job["profile"]], int(job["seed"]), tell)
+        outcome = simulate(tree, PROFILES[job["profile"]], int(job["seed"]), tell)
+    outcome.real_s = time.perf_counter() - began_s
+    return outcome
 
 
 if __name__ == "__main__":

@@ -39,7 +39,6 @@ from topology.sim.network import Network
 from topology.sim.record import Record, stream
 
 STOP_GRACE_S = 10.0
-DATABASE = "node.db"
 BODIES = "bodies"
 RESTART_S = (0.5, 5.0)
 """After a process ended by itself its supervisor starts it again, within this."""
@@ -48,14 +47,6 @@ RESTARTS_FAILED_MAX = 200
 
 Key = tuple[str, str, str]
 """(origin, envelope id, recipient): what a verdict speaks of."""
-
-
-class Told:
-    """What one machine has acknowledged to others, seen from outside as it left: it must be there after every restart."""
-
-    def __init__(self) -> None:
-        self.taken: dict[Key, None] = {}
-        self.doc_ids: dict[str, None] = {}
 
 
 class _Given:
@@ -118,7 +109,8 @@ class Machine:
         self.disk = Disk(self.name, stream(world.seed, self.name, "disk"), world.record)
         self.clock = WrongClock(world.loop, 0.0, 0.0)
         self.given = _Given(world.directory)
-        self.told = Told()
+        self.taken: dict[Key, None] = {}
+        """What it has called taken, seen from outside as the word left it: it must be there after every restart."""
         self.life: Life | None = None
         self.run: Run | None = None
         self.starts = 0
@@ -154,8 +146,9 @@ class Machine:
         systems = _Systems(self.site)
         surroundings = app.Surroundings(self.code, self.given, systems, clock)
         bodies = FolderBodies(SimFiles(self.disk, BODIES, self._wall_ms), settings.store.inline_bytes_max, lambda: _token(rng))
-        connection = await open_connection(self.disk, DATABASE, settings.store.wal_pages_max)
-        path = Path(DATABASE)
+        await app.renew_wal(SimFiles(self.disk, "", self._wall_ms))
+        connection = await open_connection(self.disk, app.DATABASE, settings.store.wal_pages_max)
+        path = Path(app.DATABASE)
         store = SqliteStore(connection, connection, clock, self.tally, settings.store.group_max, path)
         await app.prepare(self.code, store, bodies)
         self.world.on_recovered(self, connection)
@@ -299,11 +292,11 @@ class World:
 
     def _verdicts(self, name: str, batch: Batch, verdicts: Sequence[EnvelopeVerdicts]) -> None:
         """An answer leaves a node: from now on it has promised this."""
-        told = self.by_name[name].told
+        taken = self.by_name[name].taken
         for envelope, spoken in zip(batch.envelopes, verdicts, strict=False):
             for recipient, verdict in spoken.verdicts.items():
                 if verdict.outcome is Outcome.TAKEN:
-                    told.taken[str(envelope.header.origin), envelope.header.id, str(recipient)] = None
+                    taken[str(envelope.header.origin), envelope.header.id, str(recipient)] = None
 
     def heal(self) -> None:
         """Nothing is wrong with any machine or line any more; what is down comes up."""

@@ -96,6 +96,33 @@ class Files(Protocol):
         ...
 
 
+COPY_BYTES = 1 << 20
+
+
+def renew(files: Files, name: str) -> None:
+    """Write a file anew and durably in its own place; nothing happens where there is none. For `Files.do`.
+
+    After a sync that failed, the system shows what was written and calls it clean, whether or not the disk has it, and no later
+    sync brings it there. What is read from such a file is true; only a fresh copy of it is durable.
+    """
+    if not files.exists(name):
+        return
+    fresh = name + ".new"
+    files.unlink(fresh, missing_ok=True)
+    old, new = files.open(name), files.create(fresh)
+    try:
+        offset = 0
+        while piece := old.read(offset, COPY_BYTES):
+            new.write(piece)
+            offset += len(piece)
+        new.sync()
+    finally:
+        old.close()
+        new.close()
+    files.rename(fresh, name)
+    files.sync_folder("")
+
+
 class HostFiles:
     """`Files` below root on the machine's file system, with a thread of its own."""
 

@@ -23,6 +23,10 @@ COMMANDS = {
     "config": Late("node.cli.config:command", ("kiểm tra và xem cấu hình", "check and show the configuration")),
     "sandbox": Late("node.cli.sandbox:command", ("cả một cây nút trên máy này, để thử", "a whole tree of nodes on this machine")),
     "topology": Late("node.cli.topology:command", ("kiểm tra và dựng tệp cho một cây nút", "check a tree and render its files")),
+    "simulate": Late(
+        "node.cli.simulate:command",
+        ("diễn tập cả cây trong thời gian ảo, có sự cố", "rehearse a tree under virtual time, with faults"),
+    ),
     "version": Late("node.cli.version:command", ("phiên bản", "the version")),
 }
 

@@ -36,7 +36,10 @@ profile_option = option(
     "--profile",
     metavar="NAME",
     default="small",
-    texts=("kịch bản: small, quiet, medium, country (mặc định: small)", "profile: small, quiet, medium, country (default: small)"),
+    texts=(
+        "kịch bản: small, quiet, medium, country (mặc định: small)",
+        "profile: small, quiet, medium, country (default: small)",
+    ),
 )
 jobs_option = option(
     "--jobs",
@@ -108,7 +111,9 @@ def run(topology: Path | None, profile: str, seeds: str, jobs: int, resume: Path
 @option("--seed", type=click.IntRange(0), required=True, texts=("seed cần chạy lại", "the seed to run again"))
 @option("--node", metavar="NAME", texts=("chỉ in sự việc của nút này (ví dụ h41)", "only this node's events (for example h41)"))
 @option("--until", type=float, texts=("chỉ in đến giây ảo này", "print up to this virtual second only"))
-@option("--mutant", default="", metavar="NAME", texts=("cấy lỗi này vào trước (xem mutants)", "plant this bug first (see mutants)"))
+@option(
+    "--mutant", default="", metavar="NAME", texts=("cấy lỗi này vào trước (xem mutants)", "plant this bug first (see mutants)")
+)
 @json_option
 def replay(
     topology: Path | None, profile: str, seed: int, node: str | None, until: float | None, mutant: str, as_json: bool
@@ -303,7 +308,9 @@ def _profile(name: str) -> str:
 
     if name not in PROFILES:
         known = ", ".join(PROFILES)
-        raise Stop(Code.USAGE, (f"không có kịch bản {name}", f"there is no profile {name}"), (f"chọn: {known}", f"choose: {known}"))
+        raise Stop(
+            Code.USAGE, (f"không có kịch bản {name}", f"there is no profile {name}"), (f"chọn: {known}", f"choose: {known}")
+        )
     return name
 
 
@@ -313,7 +320,9 @@ def _mutant(name: str) -> str:
     if name and name not in MUTANTS:
         known = ", ".join(MUTANTS)
         raise Stop(
-            Code.USAGE, (f"không có lỗi cấy tên {name}", f"there is no planted bug {name}"), (f"chọn: {known}", f"choose: {known}")
+            Code.USAGE,
+            (f"không có lỗi cấy tên {name}", f"there is no planted bug {name}"),
+            (f"chọn: {known}", f"choose: {known}"),
         )
     return name
 
@@ -347,6 +356,9 @@ def _known(resume: Path | None, profile: str, topology: Path | None) -> dict[int
     if other:
         raise Stop(
             Code.USAGE,
-            (f"--resume {resume}: các dòng của kịch bản {', '.join(other)}", f"--resume {resume}: rows of profile {', '.join(other)}"),
+            (
+                f"--resume {resume}: các dòng của kịch bản {', '.join(other)}",
+                f"--resume {resume}: rows of profile {', '.join(other)}",
+            ),
         )
     return rows

@@ -97,7 +97,7 @@ def no_power_cut() -> str:
 @cache
 def no_namespaces() -> str:
     """Networks of one's own, joined by pairs of interfaces on a bridge, with a filter that can be changed."""
-    if why := no_root() or _no_command("ip", "nft"):
+    if why := no_root() or _no_command("ip", "nft", "nsenter"):
         return why
     inside = ("ip", "netns", "exec", TRIAL)
     try:

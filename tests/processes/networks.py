@@ -142,7 +142,8 @@ class Lines:
         if node.parent is not None:
             text = re.sub(r'(parent_url = "https://)[^:"]*:', rf"\g<1>{self._address(node.parent)}:", text)
         node.config.write_text(text)
-        node.around = ("ip", "netns", "exec", self._names[node.code], *node.around)
+        # not `ip netns exec`, whose mount namespace would hold on to a disk that is to go
+        node.around = ("nsenter", f"--net={NETNS / self._names[node.code]}", *node.around)
         node.dial = partial(socket_in, self._names[node.code])
 
 

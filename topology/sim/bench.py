@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from node.core.instant import VIETNAM
@@ -26,15 +27,14 @@ from topology.sim.offices import SimOffice
 from topology.sim.profile import Profile
 from topology.sim.record import Record
 from topology.sim.traffic import Addresses, plan
+from topology.sim.watch import Watched
 from topology.sim.world import BODIES, Machine, World, secret
 
 EPOCH = datetime.fromtimestamp(EPOCH_MS / 1000, VIETNAM)
 CALL_S = 300.0
 """The longest an office's program waits for an answer, whatever its own patience says."""
 HELD_MAX = 10_000
-WORK = (
-    "SELECT 1 FROM outbox WHERE state<>'held' UNION ALL SELECT 1 FROM mailbox WHERE state IN ('initial','processing','fail') LIMIT 1"
-)
+WORK = "SELECT 1 FROM outbox WHERE state<>'held' UNION ALL SELECT 1 FROM mailbox WHERE state IN ('initial','processing','fail') LIMIT 1"
 OPERATOR = "người vận hành diễn tập"
 PATHS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "path/duplicate on a link": ("truc_duplicates_total", {"door": "link"}),
@@ -56,6 +56,7 @@ class Bench:
         self.profile = profile
         self.world = World(tree, profile.options, seed, loop, record)
         self.world.on_recovered = self._recovered
+        self.world.wrap = partial(Watched, self.world)
         self.addresses = Addresses(tree)
         self.ledger = Ledger(plan(tree, profile.traffic, seed, self.addresses), tree.axis_code)
         self.offices: dict[str, SimOffice] = {}
@@ -85,9 +86,7 @@ class Bench:
         for machine, system in self.world.systems():
             life = self.lives[system.id] = Life(self.loop, f"office:{system.id}")
             calls = VxpCalls(self._line(machine, system, life), system.id, secret(system.id), self._now)
-            office = SimOffice(
-                system, calls, self.ledger, self.profile.habits, self.seed, self._utc_ms, began_s=self.loop.time()
-            )
+            office = SimOffice(system, calls, self.ledger, self.profile.habits, self.seed, self._utc_ms, began_s=self.loop.time())
             self.offices[system.id] = office
             life.start(office.run(), name=system.id)
 
@@ -171,9 +170,12 @@ class Bench:
 
     def _recovered(self, machine: Machine, connection: SimConnection) -> None:
         """After every restart: what this machine has promised is still there, and its history is whole."""
+        if machine.starts > 1 and connection.look("SELECT 1 FROM outbox LIMIT 1"):
+            self.record.note(machine.name, "path/recovered")
         found = audit.integrity(machine.name, connection.look)
         found += audit.promised(machine.name, connection.look, machine.taken, self._given(machine))
-        others = [each.run.connection for each in self.world.machines.values() if each.run is not None]
+        machines = self.world.machines.values()
+        others = [each.run.connection for each in machines if each.run is not None and not each.disk.dead]
         if len(others) == len(self.world.machines) - 1:
             found += audit.absent(self.ledger, [each.look for each in (connection, *others)])
         for violation in found:

@@ -11,13 +11,7 @@ import errno
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
-from node.core.envelope import Envelope
-from node.core.errors import Deferred, Reason, Refused
-from node.core.identifier import OrgId
-from node.core.wire import Batch, EnvelopeVerdicts, PullRequest
-from node.ports import Downlink
 from topology.sim.lines import Line
 from topology.sim.profile import Stroke
 from topology.sim.record import stream
@@ -343,7 +337,7 @@ async def _poison(world: World, rng: random.Random) -> None:
 
 async def _forged(world: World, rng: random.Random) -> None:
     """A child presents a known envelope with another content: refused, counted, and never delivered."""
-    world.forging.add(_child(world, rng).code)
+    world.forging[_child(world, rng).code] = None
     await asyncio.sleep(0)
 
 

@@ -42,9 +42,7 @@ def pair(dns: str) -> Pair:
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(usages, critical=False).add_extension(_issuer_id(root_key), critical=False)
     leaf = builder.sign(root_key, hashes.SHA256(), ecdsa_deterministic=True)
-    plain = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    plain = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return Pair(_pem(leaf), plain, _pem(root))
 
 
@@ -69,9 +67,7 @@ def _root() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     return key, builder.add_extension(usage, critical=True).sign(key, hashes.SHA256(), ecdsa_deterministic=True)
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, purpose: str
-) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, purpose: str) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -1,8 +1,8 @@
 """One seed: a storm over a tree at work, then healing, then judgement.
 
-    storm     offices send and collect while faults happen; whatever was acknowledged is looked for after every restart
-    healing   every fault ends, every node comes up, an operator releases what is held, offices hurry
-    judgement each delivery has ended in one way, offices and nodes agree, nothing is left over
+storm     offices send and collect while faults happen; whatever was acknowledged is looked for after every restart
+healing   every fault ends, every node comes up, an operator releases what is held, offices hurry
+judgement each delivery has ended in one way, offices and nodes agree, nothing is left over
 """
 
 from __future__ import annotations

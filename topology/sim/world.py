@@ -29,7 +29,7 @@ from node.gateway import Gateway, Loop
 from node.ports import Downlink
 from topology.model import OfficeSystem, Site, Tree
 from topology.sim import keys
-from topology.sim.clocks import EPOCH_MS, SimClock, WrongClock
+from topology.sim.clocks import SimClock, WrongClock
 from topology.sim.database import SimConnection, open_connection
 from topology.sim.disk import Disk
 from topology.sim.door import AppDoor
@@ -265,6 +265,9 @@ class World:
         self.violations: list[str] = []
         self.flipped: set[tuple[str, str]] = set()
         self.poisoned: dict[OrgId, str] = {}
+        """Parents that choke on one envelope: its id, "" while none was chosen."""
+        self.forging: dict[OrgId, None] = {}
+        """Children that will present something forged."""
         self.machines: dict[OrgId, Machine] = {}
         for site in tree.parents_first():
             self.machines[site.code] = Machine(self, site)
@@ -302,6 +305,7 @@ class World:
         """Nothing is wrong with any machine or line any more; what is down comes up."""
         self.network.heal(calm=True)
         self.poisoned.clear()
+        self.forging.clear()
         for machine in self.machines.values():
             machine.disk.calm()
             if machine.life is not None:

@@ -1,0 +1,90 @@
+"""What stands between the network and a node's door for children: it counts ways out of faults, and plays bad neighbours.
+
+Poison: one envelope that this parent chokes on, whatever comes with it. Forgery: a child presents an envelope this node knows with
+another content. Everything else passes untouched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from node.core.envelope import KIND_DOCUMENT, Envelope, encode_header, open_envelope
+from node.core.errors import Reason, Refused
+from node.core.identifier import OrgId
+from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest
+from node.ports import Downlink
+from topology.sim.world import Machine, World
+
+FORGED = "giả"
+
+
+class Watched:
+    """A parent's door (`ports.Downlink`) with a watcher before it."""
+
+    def __init__(self, world: World, machine: Machine, door: Downlink) -> None:
+        self._world = world
+        self._machine = machine
+        self._door = door
+
+    async def push(self, peer: OrgId, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
+        self._choke(batch)
+        verdicts = await self._door.push(peer, batch)
+        if peer in self._world.forging:
+            await self._forge(peer, batch, verdicts)
+        return verdicts
+
+    async def pull(self, peer: OrgId, request: PullRequest) -> Batch:
+        return await self._door.pull(peer, request)
+
+    async def put_body(self, peer: OrgId, sha256: str, size: int, offset: int, chunk: bytes) -> int:
+        held = await self._door.put_body(peer, sha256, size, offset, chunk)
+        if not chunk and 0 < held < size:
+            self._world.record.note(self._machine.name, "path/body resumed", held)
+        return held
+
+    async def get_body(self, peer: OrgId, sha256: str, offset: int, length: int) -> bytes:
+        if offset:
+            self._world.record.counts["path/body in pieces"] += 1
+        return await self._door.get_body(peer, sha256, offset, length)
+
+    def _choke(self, batch: Batch) -> None:
+        poisoned = self._world.poisoned
+        poison = poisoned.get(self._machine.code)
+        if poison is None:
+            return
+        ids = [envelope.header.id for envelope in batch.envelopes if envelope.header.kind == KIND_DOCUMENT]
+        if not poison and ids:
+            poison = poisoned[self._machine.code] = ids[0]
+        if poison in ids:
+            self._world.record.note(self._machine.name, "fault/choked", len(ids))
+            raise Refused(Reason.WIRE_MALFORMED, "batch", str(len(ids)))
+
+    async def _forge(self, peer: OrgId, batch: Batch, verdicts: tuple[EnvelopeVerdicts, ...]) -> None:
+        """The same key with another content, of what was just taken."""
+        taken = {
+            (spoken.origin, spoken.id)
+            for spoken in verdicts
+            for verdict in spoken.verdicts.values()
+            if verdict.outcome is Outcome.TAKEN
+        }
+        known = [
+            each
+            for each in batch.envelopes
+            if (each.header.origin, each.header.id) in taken and each.header.kind == KIND_DOCUMENT
+        ]
+        if not known:
+            return
+        del self._world.forging[peer]
+        self._world.record.note(self._machine.name, "fault/forgery")
+        forged = await self._door.push(peer, Batch((_altered(known[0]),), batch.bodies, batch.certificates))
+        for spoken in forged:
+            for code, verdict in spoken.verdicts.items():
+                if verdict.outcome is not Outcome.REFUSED or verdict.reason is not Reason.DIGEST_CONFLICT:
+                    self._world.wrong(
+                        f"{self._machine.name} answered {verdict.outcome} to a forged copy of {spoken.id} for {code}"
+                    )
+
+
+def _altered(envelope: Envelope) -> Envelope:
+    data = encode_header(replace(envelope.header, document_id=FORGED))
+    return open_envelope(data, envelope.signature, envelope.remaining, envelope.hops, envelope.attempts)

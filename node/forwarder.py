@@ -252,7 +252,7 @@ class Forwarder:
                 self._tally.add("truc_deliveries_total", result=settlement.home.end.state.value)
 
     async def _settle(self, neighbour: Neighbour, settlements: Sequence[Settlement]) -> None:
-        for code in await self._store.settle(neighbour.code, settlements):
+        for code in sorted(await self._store.settle(neighbour.code, settlements)):
             self.wake(code)
 
     # what children ask
@@ -346,7 +346,7 @@ class Forwarder:
         for item, header_bytes, recipient in await self._store.astray(known, ROWS_MAX):
             elsewhere = self._origin.next_hop(decode_header(header_bytes), OrgId.canonical(recipient))
             if elsewhere in self.neighbours:
-                for code in await self._store.reroute(item, elsewhere):
+                for code in sorted(await self._store.reroute(item, elsewhere)):
                     self.wake(code)
 
     def _child(self, peer: OrgId) -> Neighbour:

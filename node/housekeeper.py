@@ -99,7 +99,7 @@ class Housekeeper:
     async def _expire(self, found: Expired, now_ms: int) -> None:
         end = End(Transport.EXPIRED, now_ms, Reason.EXPIRED)
         home = await self._origin.homeward(found.header, found.recipients, end)
-        for code in await self._store.expire(found, home):
+        for code in sorted(await self._store.expire(found, home)):
             self._wake(code)
         self._tally.add("truc_deliveries_total", result=Transport.EXPIRED.value)
         log.warning("lifetime over", envelope=found.header.id, count=len(found.recipients))

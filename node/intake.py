@@ -173,7 +173,7 @@ class Intake:
         self._tally.add("truc_envelopes_accepted_total", source="office")
         for problem in addressed.problems:
             self._tally.add("truc_refusals_total", door="office", reason=problem.refusal.reason.value)
-        for neighbour in stored.neighbours:
+        for neighbour in sorted(stored.neighbours):
             self._wake(neighbour)
         header = submission.local.envelope.header
         log.info("package taken", envelope=header.id, kind=header.kind, count=len(header.recipients), system=system.id)
@@ -364,7 +364,7 @@ class Intake:
             return []
         admitted = await self._store.admit(arrivals, neighbour)
         await self._bodies.delete([file for each in admitted for file in each.orphans])
-        for woken in {code for each in admitted for code in each.neighbours}:
+        for woken in sorted({code for each in admitted for code in each.neighbours}):
             self._wake(woken)
         return admitted
 

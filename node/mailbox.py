@@ -159,7 +159,7 @@ class Mailbox:
         self._tally.observe("truc_delivery_seconds", now_ms - item.header.created_ms)
 
     async def _confirm(self, item: BoxItem, home: Homeward) -> None:
-        for code in await self._store.collect(item.item, home):
+        for code in sorted(await self._store.collect(item.item, home)):
             self._wake(code)
 
     async def request_agency(self, system: System, action: str, fields: Mapping[str, str]) -> int:

@@ -52,6 +52,7 @@ class Campaign:
     ledger: Ledger = field(default_factory=Ledger)
     took_s: float = 0.0
     stormed_s: float = 0.0
+    storm: Storm | None = None
 
     def __post_init__(self) -> None:
         systems = list(self.tree.systems.values())
@@ -67,7 +68,8 @@ class Campaign:
         began = time.monotonic()
         limit_s = self.scale.minutes * 60
         lasts_s = limit_s if self.scale.timed else 0.0
-        storm = Storm(stage, random.Random(f"{self.seed}/storm"), self.ledger.counts, kills=self.scale.kills, lasts_s=lasts_s)
+        rng, counts = random.Random(f"{self.seed}/storm"), self.ledger.counts
+        storm = self.storm = Storm(stage, rng, counts, kills=self.scale.kills, lasts_s=lasts_s)
         async with AsyncExitStack() as stack:
             ending = [self._background(stack, office.collect_all()) for office in self.offices]
             ending += [self._background(stack, office.read_all()) for office in self.offices]
@@ -247,8 +249,13 @@ class Campaign:
         for node in self.tree.nodes.values():
             yield from autopsy(node)
             for line in node.log_lines():
-                if line.get("level") in ("error", "critical"):
+                if line.get("level") in ("error", "critical") and not self._excused(line):
                     yield f"{node.code or 'hub'} logged: {line.get('event')} {_fields(line)}"
+
+    def _excused(self, line: Mapping[str, Any]) -> bool:
+        """A parent's word on a child that could not commit, and asked for the same batch until its process ended."""
+        failing = self.storm.failing if self.storm is not None else ()
+        return line.get("event") == "batch refused" and line.get("neighbour") in failing
 
     def summary(self) -> dict[str, Any]:
         """Figures of the campaign. lost: acknowledged, not received, and held by no node; stuck: some node still holds it."""
@@ -269,6 +276,7 @@ class Campaign:
             "lost": len(missing) - stuck,
             "doubled": sum(1 for _ in self._doubled()) + sum(found > wanted for _, wanted, found in self._returns()),
             "stuck": stuck,
+            "faults": dict(sorted(self.storm.faults.items())) if self.storm is not None else {},
             "stormed_s": round(self.stormed_s, 1),
             "settled_s": round(self.took_s - self.stormed_s, 1),
             **{name: self.ledger.counts[name] for name in sorted(self.ledger.counts)},

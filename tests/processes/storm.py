@@ -50,6 +50,7 @@ KINDS: Mapping[str, Probe] = {
 }
 """Every kind of fault and what it needs of the machine."""
 ON_LINES = frozenset({"silent line", "one-way line", "reset line", "slow line"})
+ON_FEW = ("power cut", "disk full", "clock step")
 SYNCS_MAX = 60
 """A traced node is struck at one of its first so many syncs, per thread."""
 STRUCK_S = 12.0
@@ -107,7 +108,10 @@ class Stage:
 
 
 class Storm:
-    """Strikes until `kills` nodes have been killed, or until `lasts_s` have passed where that is given."""
+    """Strikes until `kills` nodes have been killed, or until `lasts_s` have passed where that is given.
+
+    faults: how often each kind struck. failing: the nodes whose disk failed under them.
+    """
 
     def __init__(self, stage: Stage, rng: random.Random, counts: Counter[str], *, kills: int, lasts_s: float = 0.0) -> None:
         self._stage = stage
@@ -117,6 +121,8 @@ class Storm:
         self._lasts_s = lasts_s
         self._began = time.monotonic()
         self.kills = 0
+        self.faults: Counter[str] = Counter()
+        self.failing: set[str] = set()
 
     @property
     def progress(self) -> float:
@@ -139,14 +145,14 @@ class Storm:
             await node.ready()
 
     def _likely(self, node: Node) -> list[str]:
-        """Kills are the commonest; where nothing else can be done, pauses are one in five."""
+        """Kills are the commonest, and what only few nodes can suffer is likely there."""
         kinds = self._stage.can(node)
-        return kinds + ["kill"] * (3 if "kill" in kinds else 0)
+        return kinds + [kind for kind in kinds if kind in ("kill", *ON_FEW)] * 3
 
     async def _strike(self, node: Node, kind: str, rng: random.Random) -> None:
         if not node.alive():
             node.start()
-        self._counts[f"fault: {kind}"] += 1
+        self.faults[kind] += 1
         match kind:
             case "kill":
                 await self._shoot(node, rng)
@@ -188,6 +194,8 @@ class Storm:
     async def _fail(self, node: Node, kind: str, rng: random.Random) -> None:
         """At one of its next syncs the disk fails, or the node dies. It runs traced until then."""
         around, log = node.around, node.log
+        if kind == "disk error":
+            self.failing.add(node.code)
         self._kill(node)
         fate = "error=EIO" if kind == "disk error" else "signal=KILL"
         node.around = (*around, *tracer(node, SYNCS, f"{fate}:when={rng.randint(1, SYNCS_MAX)}"))

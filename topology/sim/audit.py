@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from node.adapters.sqlite.care import verify_chain
 from node.core.identifier import OrgId
+from node.core.notice import decode_notice
 from topology.sim.checkers import Kept, Place
 from topology.sim.ledger import Ledger, Violation
 from topology.sim.traffic import Addresses
@@ -29,6 +30,10 @@ _BOX = "SELECT e.doc_id,m.recipients,m.state FROM mailbox m JOIN envelope e ON e
 _ENDS = (
     "SELECT s.doc_id,d.recipient FROM submission s JOIN delivery d ON d.envelope=s.envelope"
     " WHERE d.state IN ('collected','refused','expired','stopped')"
+)
+_NOTICES = (
+    "SELECT DISTINCT e.doc_id,b.data FROM envelope e JOIN outbox o ON o.envelope=e.seq"
+    " JOIN envelope_body t ON t.envelope=e.seq JOIN body b ON b.digest=t.digest WHERE e.kind='notice'"
 )
 _OPEN_BOX = ("initial", "processing", "fail")
 
@@ -53,6 +58,7 @@ def absent(ledger: Ledger, queries: Iterable[Query]) -> list[Violation]:
         places.update(dict.fromkeys((doc_id, recipient) for doc_id, recipient, _ in query(_OUT, ())))
         places.update(dict.fromkeys((doc_id, code) for doc_id, codes, _ in query(_BOX, ()) for code in json.loads(codes)))
         places.update(dict.fromkeys((doc_id, recipient) for doc_id, recipient in query(_ENDS, ())))
+        places.update(dict.fromkeys(_told_home(query)))
     found = []
     for sent in ledger.sent.values():
         for doc_id in sent.doc_ids:
@@ -68,6 +74,13 @@ def absent(ledger: Ledger, queries: Iterable[Query]) -> list[Violation]:
             if (doc_id, sender) not in places
         ]
     return found
+
+
+def _told_home(query: Query) -> Iterator[Place]:
+    """Deliveries whose end is on its way home: whoever tells it is rid of the document."""
+    for doc_id, data in query(_NOTICES, ()):
+        for about in decode_notice(bytes(data)):
+            yield doc_id, str(about.recipient)
 
 
 def promised(name: str, query: Query, taken: Iterable[tuple[str, str, str]], doc_ids: Iterable[str]) -> list[Violation]:

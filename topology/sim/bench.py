@@ -63,6 +63,8 @@ class Bench:
         self.lives: dict[str, Life] = {}
         self.found: dict[Violation, None] = {}
         """What was wrong on the way."""
+        self.moved = False
+        """A node hangs elsewhere by now than where the tree began: documents may lie beside the shortest way."""
 
     # going on
 
@@ -83,12 +85,21 @@ class Bench:
 
     def open_offices(self) -> None:
         """From now on offices send and collect."""
+        if self.profile.line_bytes_per_s:
+            self._carry(self.profile.line_bytes_per_s)
         for machine, system in self.world.systems():
             life = self.lives[system.id] = Life(self.loop, f"office:{system.id}")
             calls = VxpCalls(self._line(machine, system, life), system.id, secret(system.id), self._now)
             office = SimOffice(system, calls, self.ledger, self.profile.habits, self.seed, self._utc_ms, began_s=self.loop.time())
             self.offices[system.id] = office
             life.start(office.run(), name=system.id)
+
+    def _carry(self, bytes_per_s: float) -> None:
+        """The lines between nodes carry so much."""
+        for machine in self.world.machines.values():
+            if machine.parent is not None:
+                for line in self.world.network.lines_between(machine.name, self.world.machines[machine.parent].name):
+                    line.bytes_per_s = bytes_per_s
 
     def _line(self, machine: Machine, system: OfficeSystem, life: Life) -> Any:
         """Carries a request of an office to its node, and the answer back."""
@@ -128,7 +139,9 @@ class Bench:
     # coming to an end
 
     def hurry(self) -> None:
-        """Offices do what they have left without waiting for its time."""
+        """Offices do what they have left without waiting for its time, and lines carry whatever comes."""
+        if self.profile.line_bytes_per_s:
+            self._carry(self.world.network.usual.bytes_per_s)
         for office in self.offices.values():
             office.hurry()
 
@@ -175,7 +188,7 @@ class Bench:
         found = audit.integrity(machine.name, connection.look)
         found += audit.promised(machine.name, connection.look, machine.taken, self._given(machine))
         machines = self.world.machines.values()
-        others = [each.run.connection for each in machines if each.run is not None and not each.disk.dead]
+        others = [each.run.connection for each in machines if each.run is not None and not each.run.connection.gone]
         if len(others) == len(self.world.machines) - 1:
             found += audit.absent(self.ledger, [each.look for each in (connection, *others)])
         for violation in found:
@@ -189,7 +202,8 @@ class Bench:
         found = checkers.judge(self.ledger, self.addresses, self._rules(), kept)
         found += audit.absent(self.ledger, queries.values())
         found += audit.notices(queries.values(), self.ledger)
-        found += audit.off_route(queries, self.ledger, self.addresses)
+        if not self.moved:
+            found += audit.off_route(queries, self.ledger, self.addresses)
         for code, query in queries.items():
             machine = self.world.machines[code]
             root = BODIES + "/"
@@ -206,7 +220,7 @@ class Bench:
         return [doc_id for each in (*told, *said) for doc_id in each.doc_ids]
 
     def _rules(self) -> checkers.Rules:
-        return checkers.Rules()
+        return checkers.Rules(may_expire=self.profile.expires, patience_s=self.profile.patience_s)
 
     def paths(self) -> Counter[str]:
         """Ways out of faults that were taken, from the nodes' own counters."""

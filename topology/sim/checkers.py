@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from node.core.package import Priority
 from topology.sim.ledger import (
     ENDED_STATES,
     STATUS_RANK,
@@ -34,7 +35,8 @@ class Rules:
     """What a run allows. repeat_s: how long the same file is the same document. fails_max: so many `fail` hold an item.
 
     may_expire: the run lasted longer than a lifetime. in_doubt_ends: a copy in doubt ended, and was collected after all. ordered:
-    all documents take one way, so none overtakes the one it corrects.
+    all documents take one way, so none overtakes the one it corrects. patience_s: the longest way of a document that is not urgent,
+    from its sender's answer to its receiver's list; 0: it is not looked at.
     """
 
     repeat_s: float = 86_400.0
@@ -42,6 +44,7 @@ class Rules:
     may_expire: bool = False
     in_doubt_ends: bool = False
     ordered: bool = True
+    patience_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def judge(ledger: Ledger, addresses: Addresses, rules: Rules | None = None, kept
     found = dict.fromkeys(ledger.wrong)
     for one in (bench.answers, bench.submissions, bench.arrivals, bench.deliveries, bench.effects, bench.returns):
         found.update(dict.fromkeys(one()))
-    for one in (bench.statuses, bench.status_lines, bench.order):
+    for one in (bench.statuses, bench.status_lines, bench.order, bench.patience):
         found.update(dict.fromkeys(one()))
     return list(found)
 
@@ -361,6 +364,20 @@ class _Bench:
                 if before and after and min(after) < min(before):
                     name = f"package {sent.package.number}"
                     yield Violation("wrong", f"{name} came to {organ} before package {elder.package.number}, which it corrects")
+
+    def patience(self) -> Iterator[Violation]:
+        """No lane is shut out: what is not urgent is overtaken, and comes all the same. # architecture, decision 9"""
+        most_s = self.rules.patience_s
+        for sent in self.ledger.sent.values() if most_s else ():
+            if sent.package.priority is not Priority.NORMAL:
+                continue
+            for doc_id, told_s in sent.doc_ids.items():
+                for organ in dict.fromkeys(to.organ for to in sent.package.good):
+                    own = own_doc_ids([doc_id], organ)
+                    seen = [item.seen_s for item in self.items.get((sent.package.number, organ), ()) if item.doc_id in own]
+                    if seen and min(seen) - told_s > most_s:
+                        took = f"{min(seen) - told_s:.0f} s, more than {most_s:.0f}"
+                        yield Violation("stuck", f"package {sent.package.number} ({doc_id}) to {organ} was on its way for {took}")
 
 
 def _untold(ledger: Ledger) -> dict[int, list[str]]:

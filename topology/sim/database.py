@@ -356,6 +356,11 @@ class SimConnection:
         await self._pass_time()
         return result
 
+    @property
+    def gone(self) -> bool:
+        """Its process or its machine is dead."""
+        return self._vfs.stale()
+
     def look(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows for a judge: no time passes, and nothing is changed."""
         return [tuple(row) for row in self._database.execute(statement, values).fetchall()]

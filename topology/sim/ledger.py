@@ -60,6 +60,7 @@ class Sent:
 @dataclass(slots=True)
 class Item:
     """One docId laid before one office system. to: codes it was listed for; package 0: not fetched yet, or bytes nobody sent.
+    seen: its place in the order in which offices first saw their items; seen_s: when that was.
 
     processed: how often the office took the document in; done: the node answered the confirmation; early: it was confirmed before
     it was fetched; fail_tries: calls of `fail` that the node may have heard; gone: why it could not be fetched any more.
@@ -80,6 +81,7 @@ class Item:
     fail_tries: int = 0
     gone: str = ""
     organ: str = ""
+    seen_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -189,12 +191,12 @@ class Ledger:
 
     # what is laid before an office
 
-    def offered(self, system: str, line: Mapping[str, Any]) -> Item:
+    def offered(self, system: str, line: Mapping[str, Any], now_s: float = 0.0) -> Item:
         """A line of the received list of documents."""
         key = (system, str(line["docId"]))
         item = self.items.get(key)
         if item is None:
-            item = self.items[key] = Item(*key, seen=len(self.items))
+            item = self.items[key] = Item(*key, seen=len(self.items), seen_s=now_s)
         codes = str(line["to"]).split(";")
         again = [code for code in codes if code in item.confirmed]
         if again:

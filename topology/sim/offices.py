@@ -125,6 +125,11 @@ class SimOffice:
         self._quiet = False
         self._stir()
 
+    def send(self, sent: Sent) -> None:
+        """Hand this in beside what was planned, as soon as one of its senders is free."""
+        self._add(_Letter(self._now(), sent))
+        self._stir()
+
     async def run(self) -> None:
         """Work for ever. Ended and called again, it goes on where its memory, the ledger, says."""
         for letter in list(self._in_hand.values()):
@@ -318,7 +323,7 @@ class SimOffice:
             for line in lines:
                 await self._read(self._ledger.told(self.id, str(line["docId"])), rng)
             return len(lines)
-        listed = {str(line["docId"]): self._ledger.offered(self.id, line) for line in lines}
+        listed = {str(line["docId"]): self._ledger.offered(self.id, line, self._now()) for line in lines}
         self._open.update(listed)
         for doc_id, item in list(self._open.items()):
             if doc_id in listed or (item.early and not item.processed):

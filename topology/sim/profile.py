@@ -22,8 +22,11 @@ class Profile:
     """What a run is made of.
 
     crashes: how many faults that end a process are drawn, about; faults: how many others. kinds: fault -> weight.
-    options: options of every node set away from their defaults. settle_s: virtual seconds that may pass between the last fault
-    and the end of all work. look_s: how often (virtual) it is looked at whether all work is done.
+    options: options of every node set away from their defaults, also beyond what a configuration allows: a lifetime of minutes.
+    settle_s: virtual seconds that may pass between the last fault and the end of all work. look_s: how often (virtual) it is
+    looked at whether all work is done. expires: lifetimes end within the run. line_bytes_per_s: what each line between two nodes
+    carries while there is traffic, 0: enough. patience_s: also a document that is not urgent must be laid before its office
+    within so many virtual seconds after its sender was answered, whatever overtakes it; 0: whenever.
     """
 
     name: str
@@ -35,6 +38,9 @@ class Profile:
     options: Options = field(default_factory=dict)
     settle_s: float = 6 * 3600.0
     look_s: float = 10.0
+    expires: bool = False
+    line_bytes_per_s: float = 0.0
+    patience_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,52 @@ COUNTRY = Profile(
     options={"link": {"pull_wait_s": 60.0, "probe_max_s": 15.0}, "retention": {"sweep_s": 600.0}},
     look_s=300.0,
 )
-PROFILES: Mapping[str, Profile] = {each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY)}
+EXPIRY = Profile(
+    "expiry",
+    Traffic(documents=50, span_s=600.0),
+    # An office that confirms what it has not fetched may be told that it is too late; those of `small` try that.
+    Habits(poll_s=90.0, p_answered=0.2, p_slow=0.15, p_done_unfetched=0.0),
+    crashes=4,
+    faults=12,
+    kinds={
+        **dict.fromkeys(("power cut", "kill", "reconnect", "pause"), 1.0),
+        **dict.fromkeys(("cut", "one way", "partition", "clog", "flap", "lossy", "repeated"), 2.0),
+    },
+    options={**NODE_OPTIONS, "forwarding": {"lifetime_d": 150.0 / 86_400.0}, "retention": {"sweep_s": 5.0}},
+    expires=True,
+)
+"""Lifetimes of two and a half minutes, lines that are cut for longer with copies in doubt, offices that stay away as long. No
+clock is wrong: a lifetime is an agreement on the time."""
+FLOOD = Profile(
+    "flood",
+    Traffic(
+        documents=220,
+        span_s=3_600.0,
+        bytes_min=80_000,
+        bytes_max=110_000,
+        p_large=0.0,
+        p_several=0.0,
+        p_bad=0.0,
+        p_only_bad=0.0,
+        p_broken=0.0,
+        p_update=0.0,
+        p_same_id=0.0,
+        p_again=0.0,
+        p_burst=0.0,
+        p_urgent=0.97,
+        one_road=True,
+    ),
+    Habits(poll_s=30.0, p_answered=0.0, p_hang_up=0.0, p_crash=0.0, p_fail=0.0, p_held=0.0, p_slow=0.0, p_done_unfetched=0.0),
+    crashes=0,
+    faults=0,
+    kinds={},
+    options={"link": {"probe_max_s": 5.0, "batch_bytes_max": 131_072}},
+    line_bytes_per_s=4_000.0,
+    patience_s=1_800.0,
+)
+"""An hour in which one road of 32 kbit/s is asked to carry more than it can, nearly all of it urgent: what is not must come too."""
+PROFILES: Mapping[str, Profile] = {each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD)}
+"""By name. `small` is what a campaign runs unless told otherwise."""
 
 
 def draw(profile: Profile, rng: random.Random) -> list[Stroke]:

@@ -82,7 +82,7 @@ def simulate(tree: Tree, profile: Profile, seed: int, tell: Tell | None = None) 
     record = Record(loop.time, tell)
     outcome = Outcome(profile.name, seed)
     problems: list[str] = []
-    with _complaints(problems):
+    with complaints(problems):
         bench = Bench(tree, profile, seed, loop, record)
         try:
             loop.run_until_complete(_course(bench, profile, outcome))
@@ -91,7 +91,7 @@ def simulate(tree: Tree, profile: Profile, seed: int, tell: Tell | None = None) 
             loop.run_until_complete(asyncio.sleep(0))  # what ended is swept away by the loop
             loop.close()
             gc.enable()
-    problems += [_problem(each) for each in loop.problems]
+    problems += [problem(each) for each in loop.problems]
     outcome.violations += [Violation("wrong", text) for text in dict.fromkeys([*bench.world.violations, *problems])]
     outcome.digest = record.digest()
     outcome.events = record.counts + bench.ledger.counts + bench.paths()
@@ -142,7 +142,7 @@ async def _settle(bench: Bench, profile: Profile) -> int:
 
 
 @contextmanager
-def _complaints(problems: list[str]) -> Iterator[None]:
+def complaints(problems: list[str]) -> Iterator[None]:
     """Errors that a catch-all of the program logged with a traceback are bugs; everything else it logs is not looked at."""
     before = structlog.get_config()
 
@@ -166,7 +166,7 @@ def _logged(event: Mapping[str, Any]) -> str:
     return f"logged: {event.get('event')}: {describe(error)}"
 
 
-def _problem(context: Mapping[str, Any]) -> str:
+def problem(context: Mapping[str, Any]) -> str:
     return f"the loop: {context.get('message')}: {describe(context.get('exception'))}"
 
 

@@ -38,7 +38,7 @@ class Traffic:
     code of level 1. several: more than one receiver. bad: one more receiver that cannot receive; only_bad: no other. broken: no
     edXML at all. update: corrects an earlier package; same_id: other content under the DocumentId of an earlier one. again: the
     same file is handed in once more after the answer, within again_max_s. burst: leaves within one minute, all together. hot:
-    goes to one and the same receiver.
+    goes to one and the same receiver. one_road: one system sends everything, all of it to one organ at another node.
     """
 
     documents: int = 50
@@ -62,6 +62,7 @@ class Traffic:
     p_old_form: float = 0.15
     p_burst: float = 0.2
     p_hot: float = 0.1
+    one_road: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,9 @@ def plan(tree: Tree, traffic: Traffic, seed: int, addresses: Addresses | None = 
     rng = stream(seed, "traffic")
     senders = [system for system in addresses.systems if any(str(code) in addresses.receiving for code in system.codes)]
     hot = rng.choice(addresses.organs)
+    if traffic.one_road:
+        senders, hot = _road(addresses, senders, rng)
+        traffic = replace(traffic, p_hot=1.0)
     burst_s = rng.uniform(0, max(0.0, traffic.span_s - BURST_S))
     times = sorted(_time(traffic, burst_s, rng) for _ in range(traffic.documents))
     packages: list[Package] = []
@@ -217,6 +221,13 @@ def plan(tree: Tree, traffic: Traffic, seed: int, addresses: Addresses | None = 
         if not package.refusal and package.business is Business.NEW:
             elder[package.system] = package
     return tuple(packages)
+
+
+def _road(addresses: Addresses, senders: Sequence[OfficeSystem], rng: random.Random) -> tuple[list[OfficeSystem], str]:
+    """One sender, and an organ that another node receives for."""
+    sender = rng.choice(senders)
+    near = addresses.directory.owner(sender.codes[0])
+    return [sender], rng.choice([code for code in addresses.organs if addresses.directory.owner(OrgId.canonical(code)) != near])
 
 
 def _time(traffic: Traffic, burst_s: float, rng: random.Random) -> float:

@@ -27,7 +27,7 @@ from node.core.wire import Batch, EnvelopeVerdicts, Outcome
 from node.desk import Desk
 from node.gateway import Gateway, Loop
 from node.ports import Downlink
-from topology.model import OfficeSystem, Site, Tree
+from topology.model import OfficeSystem, Options, Site, Tree
 from topology.sim import keys
 from topology.sim.clocks import SimClock, WrongClock
 from topology.sim.database import SimConnection, open_connection
@@ -243,16 +243,16 @@ class Machine:
         tables["link"]["trust"] = "trust.pem"
         if self.parent is not None:
             tables["link"] |= {"parent_url": "https://parent", "parent_code": str(self.parent)}
-        for options in (world.tree.options, self.site.options, world.options):
+        for options in (world.tree.options, self.site.options):
             for section, values in options.items():
                 tables.setdefault(section, {}).update(values)
-        return config.NodeConfig.model_validate(tables)
+        return _beyond(config.NodeConfig.model_validate(tables), world.options)
 
 
 class World:
     """All machines of one run, and what they share. `wrong` collects what must never be."""
 
-    def __init__(self, tree: Tree, options: Any, seed: int, loop: SimLoop, record: Record) -> None:
+    def __init__(self, tree: Tree, options: Options, seed: int, loop: SimLoop, record: Record) -> None:
         self.tree = tree
         self.options = options
         self.seed = seed
@@ -322,6 +322,17 @@ class World:
 
     def systems(self) -> list[tuple[Machine, OfficeSystem]]:
         return [(machine, system) for machine in self.machines.values() for system in machine.site.systems]
+
+
+def _beyond(settings: config.NodeConfig, options: Options) -> config.NodeConfig:
+    """The settings with some replaced as they are: a profile may ask for what no node in service may have."""
+    sections: dict[str, config.Section] = {name: getattr(settings, name) for name in options}
+    for name, values in options.items():
+        unknown = sorted(values.keys() - type(sections[name]).model_fields)
+        if unknown:
+            raise ValueError(f"{name} has no option {', '.join(unknown)}")
+        sections[name] = sections[name].model_copy(update=dict(values))
+    return settings.model_copy(update=sections)
 
 
 def _token(rng: random.Random) -> str:

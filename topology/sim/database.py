@@ -363,7 +363,8 @@ class SimConnection:
 
     def look(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows for a judge: no time passes, and nothing is changed."""
-        return [tuple(row) for row in self._database.execute(statement, values).fetchall()]
+        with self._vfs.disk.looked_at():
+            return [tuple(row) for row in self._database.execute(statement, values).fetchall()]
 
     async def _pass_time(self) -> None:
         self._database.check()

@@ -11,6 +11,7 @@ import errno
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -120,6 +121,7 @@ class Disk:
         self._free_at_s = 0.0
         self._power = False
         self._strike: _Strike | None = None
+        self._looked_at = False
         self._faults: dict[Kind, _Fault] = {}
 
     # files: each is one operation
@@ -355,6 +357,16 @@ class Disk:
         whatever changes names, "sync" also sync_folder."""
         self._faults[kind] = _Fault(error, after_operations, times)
 
+    @contextmanager
+    def looked_at(self) -> Iterator[None]:
+        """A judge reads: no operation counts, takes time, fails or is struck."""
+        faults, self._faults = self._faults, {}
+        self._looked_at = True
+        try:
+            yield
+        finally:
+            self._faults, self._looked_at = faults, False
+
     def spare(self) -> None:
         """Whatever strike was planned does not come."""
         self._strike = None
@@ -407,6 +419,8 @@ class Disk:
     def _begin(self, length: int, file: File | None = None) -> None:
         if self.dead or (file is not None and file.mount != self.mounts):
             raise Ended(f"the disk of {self.name} is gone")
+        if self._looked_at:
+            return
         self.operations += 1
         self.busy_s += CALL_S + length / BYTES_PER_S
         if self._strike is not None and self.operations >= self._strike.at:

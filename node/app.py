@@ -62,6 +62,7 @@ from node.housekeeper import Housekeeper, Keep
 from node.intake import Intake, Rules
 from node.mailbox import Mailbox
 from node.origin import Origin
+from node.parts import Parts
 from node.ports import Bodies, Clock, Link, Store
 from node.uplink import Pace, Uplink
 
@@ -172,12 +173,12 @@ class OfficeDoor:
 class LinkDoor:
     """What the link listener is handed: the parent's side of every child's calls."""
 
-    def __init__(self, intake: Intake, forwarder: Forwarder) -> None:
+    def __init__(self, intake: Intake, parts: Parts, forwarder: Forwarder) -> None:
         self._intake = intake
         self._forwarder = forwarder
         self.pull = forwarder.pull
         self.get_body = forwarder.get_body
-        self.put_body = intake.put_body
+        self.put_body = parts.put
 
     async def push(self, peer: OrgId, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
         self._forwarder.seen(self._forwarder.neighbours[peer], True)
@@ -208,6 +209,7 @@ class Duties:
     origin: Origin
     forwarder: Forwarder
     intake: Intake
+    parts: Parts
     mailbox: Mailbox
     housekeeper: Housekeeper
 
@@ -247,7 +249,8 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     housekeeper = Housekeeper(
         store, bodies, clock, origin, tally, forwarder.wake, surroundings.refresh, forwarder.find_strays, keep, kept.sweep_s
     )
-    return Duties(code, parent, origin, forwarder, intake, mailbox, housekeeper)
+    parts = Parts(store, bodies, tally, settings.office.package_bytes_max, settings.store.free_urgent_percent / 100)
+    return Duties(code, parent, origin, forwarder, intake, parts, mailbox, housekeeper)
 
 
 def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link, session: str) -> list[Loop]:
@@ -264,7 +267,7 @@ def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link
         ground.store,
         ground.bodies,
         intake.accept,
-        intake.put_body,
+        node.parts.put,
         ground.tally,
         pace,
         ground.rng,
@@ -365,7 +368,7 @@ class Application:
         return {
             "link": link_app(
                 settings.link,
-                LinkDoor(node.intake, node.forwarder),
+                LinkDoor(node.intake, node.parts, node.forwarder),
                 peers,
                 lambda reason: tally.add("truc_refusals_total", door="link", reason=reason.value),
             ),

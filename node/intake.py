@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from node.core import instant, words
-from node.core.custody import Admitted, Arrival, DoorRefusal, EndOf, StatusReport, StoredBody, Submission
+from node.core.custody import Admitted, Arrival, DoorRefusal, EndOf, StatusReport, Stored, StoredBody, Submission
 from node.core.directory import Directory
 from node.core.envelope import (
     HEADER_BYTES_MAX,
@@ -115,7 +115,6 @@ class Intake:
         self._systems = systems
         self._new_reader = new_reader
         self._wake = wake
-        self._keeping: dict[tuple[OrgId, str], asyncio.Future[bool]] = {}
 
     # from an office system
 
@@ -148,9 +147,15 @@ class Intake:
     async def _submit(self, system: System, package: Package, body: StoredBody, claim: Claim) -> Submitted:
         try:
             submission, addressed = await self._prepare(system, package, body, claim)
-        except BaseException:
+        except BaseException as error:
             await self._drop_file(body)
-            raise
+            # The same file again, its receiver closed meanwhile: the first is in custody, and its answer may be what was lost.
+            since_ms = self._clock.utc_ms() - self._rules.repeat_ms
+            kind = KIND_STATUS if package.is_status else KIND_DOCUMENT
+            first = await self._store.repeat_of(system.id, body.sha256, kind, since_ms) if isinstance(error, Refused) else None
+            if first is None:
+                raise
+            return self._repeated(first)
         # From here on the row may be committed, whatever becomes of the caller: a client that hangs up must neither take the
         # body's file away from its row nor leave the neighbours asleep.
         return await asyncio.shield(self._take(system, submission, addressed))
@@ -163,13 +168,7 @@ class Intake:
             raise
         await self._bodies.delete(stored.orphans)
         if stored.repeated:
-            self._tally.add("truc_duplicates_total", door="office")
-            # What became of the first, not what today's directory would say: nothing was sent now.
-            first = tuple(
-                Problem(each.written, Refused(each.reason, "To/OrganId", each.written, each.successor), each.successor)
-                for each in stored.refused
-            )
-            return Submitted(stored.doc_id, True, first)
+            return self._repeated(stored)
         self._tally.add("truc_envelopes_accepted_total", source="office")
         for problem in addressed.problems:
             self._tally.add("truc_refusals_total", door="office", reason=problem.refusal.reason.value)
@@ -178,6 +177,15 @@ class Intake:
         header = submission.local.envelope.header
         log.info("package taken", envelope=header.id, kind=header.kind, count=len(header.recipients), system=system.id)
         return Submitted(stored.doc_id, False, addressed.problems)
+
+    def _repeated(self, stored: Stored) -> Submitted:
+        """What became of the first, not what today's directory would say: nothing was sent now."""
+        self._tally.add("truc_duplicates_total", door="office")
+        first = tuple(
+            Problem(each.written, Refused(each.reason, "To/OrganId", each.written, each.successor), each.successor)
+            for each in stored.refused
+        )
+        return Submitted(stored.doc_id, True, first)
 
     async def _drop_unnamed(self, body: StoredBody, error: Exception) -> None:
         """After a commit that failed. In doubt: the row may be there, and names the file."""
@@ -544,46 +552,6 @@ class Intake:
             log.warning("status could not be read", envelope=header.id, reason=refusal.reason.value)
             return None
         return self._report(package, header.sender, here)
-
-    # bodies that cross by themselves
-
-    async def put_body(self, neighbour: OrgId, sha256: str, size: int, offset: int, chunk: bytes) -> int:
-        """A chunk of a large body from a neighbour; returns the bytes held, from which the sender goes on: fewer than before if
-        they proved to be torn. Durable and recorded once it answers `size`."""
-        if size > self._rules.limits.body_bytes_max or offset + len(chunk) > size:
-            raise Refused(Reason.PACKAGE_TOO_LARGE, "size", str(size), f"≤ {self._rules.limits.body_bytes_max}")
-        key = (neighbour, sha256)
-        if key not in self._keeping:
-            if await self._store.holds_body_of(neighbour, sha256):
-                return size
-            if self._bodies.free_ratio() < self._rules.free_urgent:
-                raise Deferred(LATER_S, Reason.DISK_FULL)
-            held = await self._bodies.receive(neighbour, sha256, offset, chunk)
-            if held < size:
-                return held
-        # The last chunk may come twice, but a part is finished once; and whoever hangs up stops it neither for the others nor
-        # between the file and its row.
-        if key not in self._keeping:
-            self._keeping[key] = asyncio.shield(self._keep_body(neighbour, sha256))
-        return size if await asyncio.shield(self._keeping[key]) else 0
-
-    async def _keep_body(self, neighbour: OrgId, sha256: str) -> bool:
-        try:
-            body = await self._bodies.finish(neighbour, sha256)
-            if body is None:
-                log.info("torn part of an earlier run dropped, it comes anew", neighbour=str(neighbour), body=sha256)
-                return False
-            try:
-                orphans = await self._store.body_arrived(body, neighbour)
-            except Exception as error:
-                await self._drop_unnamed(body, error)
-                raise
-            await self._bodies.delete(orphans)
-            self._tally.add("truc_bodies_total", direction="in")
-            self._tally.add("truc_body_bytes_total", body.size, direction="in")
-            return True
-        finally:
-            del self._keeping[neighbour, sha256]
 
 
 def _inline(header: Header, batch: Batch) -> tuple[StoredBody, ...]:

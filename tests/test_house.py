@@ -25,7 +25,7 @@ SELF_EVIDENT_LINES = 18
 
 # --- the rules as tables -----------------------------------------------------------------------------------------------
 
-DUTIES = ("node.intake", "node.mailbox", "node.housekeeper", "node.forwarder")
+DUTIES = ("node.intake", "node.parts", "node.mailbox", "node.housekeeper", "node.forwarder")
 
 KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.core": ("node.core",),

@@ -394,7 +394,7 @@ class Tree:
 
     def door(self, code: OrgId) -> app.LinkDoor:
         duties = self[code].duties
-        return app.LinkDoor(duties.intake, duties.forwarder)
+        return app.LinkDoor(duties.intake, duties.parts, duties.forwarder)
 
     def run(self) -> None:
         for site in self.sites.values():
@@ -555,3 +555,20 @@ def refused_with(caught: Any) -> Reason:
     """The reason of what `pytest.raises(Refused)` caught."""
     assert isinstance(caught.value, Refused)
     return caught.value.reason
+
+
+def spooled(site: Site) -> list[Path]:
+    return [path for path in (site.folder / "bodies").rglob("*") if path.is_file()]
+
+
+def hold(site: Site, gate: asyncio.Event, entered: asyncio.Event) -> None:
+    """From now on commits wait for the gate."""
+    connection = site._connections[0]
+    really = connection.run
+
+    async def run(work: Callable[[sqlite3.Connection], Any]) -> Any:
+        entered.set()
+        await gate.wait()
+        return await really(work)
+
+    connection.run = run  # type: ignore[method-assign]

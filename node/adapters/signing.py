@@ -58,7 +58,8 @@ class Signer:
         try:
             self.dns_name = peer_name(leaf)
         except Refused as refused:
-            raise TlsFileError(_named(certificate), f"names {refused.value or 'nothing'}; a node has exactly one dNSName") from refused
+            said = f"names {refused.value or 'nothing'}; a node has exactly one dNSName"
+            raise TlsFileError(_named(certificate), said) from refused
 
     def sign(self, header_bytes: bytes) -> bytes:
         """The signature in DER, at most 72 bytes; the same for the same header."""

@@ -87,13 +87,16 @@ async def test_a_node_that_cannot_make_a_body_durable_exits(small: Callable[[], 
     skip_without(no_strace)
     with small() as tree:
         node = tree.nodes["H41"]
-        with traced(node, "fsync", "error=EIO:when=3"):  # two are of the start
+        with traced(node, "fsync", "error=EIO:when=4"):  # per thread: more than the one that starts the node makes
             await node.ready()
             async with connector(tree, "H41") as office:
                 with suppress(*NO_ANSWER):
-                    answer = await office.send(letter("H41", "G22", size=300_000))
-                    assert answer["status"] == "FAIL"
-            await eventually(lambda: node.exit_code() == 1, "the node has ended", 3)
+                    for number in range(4):
+                        answer = await office.send(letter("H41", "G22", number=number, size=300_000))
+                        if answer["status"] != "OK":
+                            break
+            assert [call.file.rpartition("/data/")[2][:6] for call in calls_of(node) if call.injected] == ["bodies"]
+            await eventually(lambda: node.exit_code() == 1, "the node has ended", 5)
 
 
 @pytest.mark.timeout(240)

@@ -62,14 +62,18 @@ def org(text: str) -> OrgId:
     return OrgId.canonical(text)
 
 
-def country(provinces: Mapping[str, Sequence[str]], options: Options | None = None) -> Tree:
-    """A hub with the Government Office, provinces, and units below each; one office system everywhere, under its code."""
+def country(provinces: Mapping[str, Sequence[str]], options: Options | None = None, without_system: Sequence[str] = ()) -> Tree:
+    """A hub with the Government Office, provinces, and units below each; one office system everywhere, under its code.
+
+    without_system: organs for which their superior's office receives.
+    """
     sites = [_site("", "Trục liên thông văn bản quốc gia", "trung ương", None, "G22")]
     for province, units in provinces.items():
         sites.append(_site(province, f"Trục {province}", "tỉnh", HUB, province))
         sites += [_site(unit, f"Đơn vị {unit}", "đơn vị", org(province), unit) for unit in units]
     organs = [code for site in sites for code in site.prefixes]
     entries = tuple(Entry(code, f"Cơ quan {code}", connection=Connection.OFFICIAL) for code in organs)
+    entries += tuple(Entry(org(code), f"Cơ quan {code}", connection=Connection.NONE) for code in without_system)
     return Tree("vxp.invalid", "Trục liên thông văn bản quốc gia", "TRUC", 1, tuple(sites), entries, options or {})
 
 
@@ -102,21 +106,25 @@ class Letter:
         """When that was."""
         return next(iter(self.sent.doc_ids.values()))
 
-    def arrived(self, *organs: str) -> bool:
-        """Every one of these offices (of all its receivers, if none is named) has taken it in and confirmed it."""
-        return all(self._item_done(organ) for organ in organs or [to.organ for to in self.sent.package.good])
+    @property
+    def doc_id(self) -> str:
+        return next(iter(self.sent.doc_ids))
+
+    def arrived(self) -> bool:
+        """All its receivers have taken it in and confirmed it."""
+        return all((to.organ.lower(), self.number) in self.story.ledger.confirmed_ones for to in self.sent.package.good)
+
+    def seen(self) -> bool:
+        """Some receiver has its bytes."""
+        return any((to.organ.lower(), self.number) in self.story.ledger.in_hand_s for to in self.sent.package.good)
 
     def arrived_s(self, organ: str) -> float:
         """When that office had its bytes. KeyError: it never had."""
         return self.story.ledger.in_hand_s[organ.lower(), self.number]
 
-    def _item_done(self, organ: str) -> bool:
-        return (organ.lower(), self.number) in self.story.ledger.confirmed_ones
-
     def line(self, organ: str) -> Answer:
         """Its line for one receiver in the sender's list, as last read. KeyError: there is none."""
-        doc_id = next(iter(self.sent.doc_ids))
-        return self.story.ledger.lines[self.sent.package.system, doc_id][organ]
+        return self.story.ledger.lines[self.sent.package.system, self.doc_id][organ]
 
     def state(self, organ: str) -> str:
         return str(self.line(organ)["sendStatus"])
@@ -281,6 +289,15 @@ class Story:
 
     def mend(self, name: str, other: str) -> None:
         self._cuts.pop((name, other))()
+
+    def broken(self) -> list[tuple[str, str]]:
+        """The links that are cut now."""
+        return list(self._cuts)
+
+    def links(self) -> list[tuple[str, str]]:
+        """All links: a child and its parent."""
+        machines = self.bench.world.machines
+        return [(each.name, machines[each.parent].name) for each in machines.values() if each.parent is not None]
 
     def set_lines(self, name: str, other: str, **settings: float) -> None:
         """Both directions between two names (an office's: "office:h41.07") are from now on like this (`topology.sim.lines.Line`)."""

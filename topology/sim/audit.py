@@ -6,6 +6,7 @@ where both are compared; nothing of how a node comes to its decisions.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -97,6 +98,19 @@ def promised(name: str, query: Query, taken: Iterable[tuple[str, str, str]], doc
         ),
         *(Violation("lost", f"{name} has given docId {doc_id} and forgot it") for doc_id in ids),
     ]
+
+
+def whole(name: str, query: Query, read: Callable[[str], bytes | None], spoilt: Collection[str] = ()) -> list[Violation]:
+    """Large bodies that a node has taken and that are not on its disk as they came: at every restart. read: the content of a file
+    below its body folder, None where there is none. spoilt: files that the run itself has damaged at rest."""
+    found = []
+    for digest, file, size in query("SELECT digest,file,size FROM body WHERE file IS NOT NULL ORDER BY digest", ()):
+        content = read(file)
+        if content is None:
+            found.append(Violation("lost", f"{name}: body file {file} is missing"))
+        elif file not in spoilt and hashlib.sha256(content).hexdigest() != digest:
+            found.append(Violation("lost", f"{name}: body file {file} ({size} bytes) is not what was taken"))
+    return found
 
 
 def audit(name: str, query: Query, files: Collection[str] | None = None, held: Collection[Place] = ()) -> list[Violation]:

@@ -187,6 +187,7 @@ class Bench:
             self.record.note(machine.name, "path/recovered")
         found = audit.integrity(machine.name, connection.look)
         found += audit.promised(machine.name, connection.look, machine.taken, self._given(machine))
+        found += self._whole(machine, connection.look)
         machines = self.world.machines.values()
         others = [each.run.connection for each in machines if each.run is not None and not each.run.connection.gone]
         if len(others) == len(self.world.machines) - 1:
@@ -210,7 +211,19 @@ class Bench:
             files = [path.removeprefix(root) for path in machine.disk.paths() if path.startswith(root)]
             found += audit.audit(machine.name, query, files, kept.held)
             found += audit.promised(machine.name, query, machine.taken, self._given(machine))
+            found += self._whole(machine, query)
         return list(dict.fromkeys([*self.found, *found]))
+
+    def _whole(self, machine: Machine, query: audit.Query) -> list[Violation]:
+        """Every large body it has taken is on its disk as it came."""
+        root = BODIES + "/"
+        present = {path.removeprefix(root): path for path in machine.disk.paths() if path.startswith(root)}
+        spoilt = [path.removeprefix(root) for name, path in self.world.flipped if name == machine.name]
+
+        def read(file: str) -> bytes | None:
+            return machine.disk.content(present[file]) if file in present else None
+
+        return audit.whole(machine.name, query, read, spoilt)
 
     def _given(self, machine: Machine) -> list[str]:
         """The docIds that this machine has told its offices."""

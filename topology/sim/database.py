@@ -12,6 +12,7 @@ import itertools
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from contextvars import Context
 from typing import Any, TypeVar, cast
 
@@ -26,8 +27,9 @@ T = TypeVar("T")
 
 HOP_S = 30e-6
 """The way to the connection's thread and back."""
-STATEMENTS = 48
-"""Prepared statements kept per connection: memory, in a country of 764."""
+STATEMENTS = 768
+"""Prepared statements kept per connection. apsw keeps them in a ring that goes on by one at each execution: a statement stays as
+long as it is among the last so many executed, and an idle node holds few."""
 CACHE_KB = 256
 """Of the page cache, instead of production's 16 MB: for memory too. What does not fit is read again, or spilled into the WAL
 before its commit, which a power cut must survive as well."""
@@ -219,6 +221,14 @@ _WRITES = ("INSERT", "UPDATE", "DELETE", "REPLAC")
 """Statements with a rowcount, by their first six letters."""
 _ONCE = ("CREATE", "PRAGMA", "ALTER ")
 """Statements of the start: keeping them prepared would be half of an idle node's memory."""
+_WORDS_MAX = 4096
+
+
+@lru_cache(_WORDS_MAX)
+def _sorts(statement: str) -> tuple[bool, bool]:
+    """Of a statement: whether it is worth keeping prepared, and whether it has a rowcount."""
+    word = statement.lstrip()[:6].upper()
+    return word not in _ONCE, word in _WRITES
 
 
 def as_sqlite3(error: apsw.Error) -> sqlite3.Error:
@@ -282,8 +292,10 @@ class _Rows(SimCursor):
     __slots__ = ()
 
     def __del__(self) -> None:
-        with suppress(apsw.Error):  # of a statement that nobody steps further: sqlite3 does not look at it either
+        try:  # not `suppress`: this runs for every query
             self._cursor.close()
+        except apsw.Error:
+            return  # of a statement that nobody steps further: sqlite3 does not look at it either
 
 
 class SimDatabase:
@@ -297,12 +309,12 @@ class SimDatabase:
         """One statement."""
         self.check()
         connection = self._connection
-        word = statement.lstrip()[:6].upper()
+        keep, writes = _sorts(statement)
         try:
-            cursor = connection.execute(statement, values, can_cache=word not in _ONCE)
+            cursor = connection.execute(statement, values, can_cache=keep)
         except apsw.Error as error:
             raise self.raised(error) from error
-        if word in _WRITES:
+        if writes:
             return SimCursor(self, cursor, connection.changes(), connection.last_insert_rowid())
         return _Rows(self, cursor, -1, None)
 
@@ -403,6 +415,8 @@ async def open_connection(disk: Disk, path: str, wal_pages_max: int) -> SimConne
     try:
         disk.close(disk.open(path, create=True))  # as `open_writer` touches it
         connection = apsw.Connection(path, vfs=vfs.name, statementcachesize=STATEMENTS)
+        # The wheel's SQLite is built with STAT4 and would plan a query anew at every new value; the sqlite3 of most systems is not.
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     except apsw.Error as error:
         vfs.unregister()
         if vfs.stale():

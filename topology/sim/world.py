@@ -168,7 +168,7 @@ class Machine:
             await door.setup()
             self.run = Run(connection, store, ground, node, operator, door)
             self.failed_starts = 0
-            down = self.world.wrap(self, app.LinkDoor(node.intake, node.forwarder))
+            down = self.world.wrap(self, app.LinkDoor(node.intake, node.parts, node.forwarder))
             self.world.network.serve(self.name, life, down, settings.link)
             self.world.record.note(self.name, "ready")
 

@@ -6,6 +6,7 @@ whether it is one.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from functools import partial
 
@@ -34,16 +35,12 @@ def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
     A repeat counts as long as no delivery of the first ended refused, expired or stopped; a receiver refused at the door
     never was a delivery (the caller was told at once) and does not make it new.
     """
-    row = tx.db.execute(
-        "SELECT s.doc_id, s.id, s.envelope FROM submission s WHERE s.system=? AND s.file_digest=? AND s.taken_ms>? AND s.kind=? AND NOT EXISTS"
-        " (SELECT 1 FROM delivery d WHERE d.envelope=s.envelope AND d.at_door=0 AND d.state IN ('refused','expired','stopped'))"
-        " ORDER BY s.taken_ms DESC LIMIT 1",
-        (submission.system, submission.file_digest, submission.repeat_since_ms, submission.local.envelope.header.kind),
-    ).fetchone()
+    kind = submission.local.envelope.header.kind
+    row = _first(tx.db, submission.system, submission.file_digest, kind, submission.repeat_since_ms)
     if row is not None:
         tx.journal(stamp, "repeated", envelope=row[1], detail=submission.system)
         files = tuple(body.file for body in submission.local.bodies if body.file is not None)
-        return Stored(row[0], True, files, frozenset(), _door_refusals(tx, row[2]))
+        return Stored(row[0], True, files, frozenset(), _door_refusals(tx.db, row[2]))
     header = submission.local.envelope.header
     seq, orphans, neighbours = rows.put_local(tx, submission.local, stamp)
     _put_submission(tx, seq, submission, stamp)
@@ -67,8 +64,25 @@ def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
     return Stored(header.doc_id, False, tuple(orphans), frozenset(neighbours))
 
 
-def _door_refusals(tx: Transaction, seq: int) -> tuple[DoorRefusal, ...]:
-    cursor = tx.db.execute(
+def repeat_of(db: sqlite3.Connection, system: str, file_digest: str, kind: str, since_ms: int) -> Stored | None:
+    """What was answered to the same file before, if it still counts; nothing is changed."""
+    row = _first(db, system, file_digest, kind, since_ms)
+    return Stored(row[0], True, (), frozenset(), _door_refusals(db, row[2])) if row is not None else None
+
+
+def _first(db: sqlite3.Connection, system: str, file_digest: str, kind: str, since_ms: int) -> tuple[str, str, int] | None:
+    """(docId, envelope id, its row) of the same file within the window."""
+    row: tuple[str, str, int] | None = db.execute(
+        "SELECT s.doc_id, s.id, s.envelope FROM submission s WHERE s.system=? AND s.file_digest=? AND s.taken_ms>? AND s.kind=? AND NOT EXISTS"
+        " (SELECT 1 FROM delivery d WHERE d.envelope=s.envelope AND d.at_door=0 AND d.state IN ('refused','expired','stopped'))"
+        " ORDER BY s.taken_ms DESC LIMIT 1",
+        (system, file_digest, since_ms, kind),
+    ).fetchone()
+    return row
+
+
+def _door_refusals(db: sqlite3.Connection, seq: int) -> tuple[DoorRefusal, ...]:
+    cursor = db.execute(
         "SELECT recipient,written,reason,successor FROM delivery WHERE envelope=? AND at_door=1 ORDER BY recipient", (seq,)
     )
     return tuple(DoorRefusal(recipient, written, Reason(reason), successor) for recipient, written, reason, successor in cursor)

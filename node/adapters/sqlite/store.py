@@ -102,6 +102,9 @@ class SqliteStore:
         stamp = self.stamp()
         return await self._do(lambda tx: admission.submit(tx, submission, stamp))
 
+    async def repeat_of(self, system: str, file_digest: str, kind: str, since_ms: int) -> Stored | None:
+        return await self._ask(lambda db: admission.repeat_of(db, system, file_digest, kind, since_ms))
+
     async def admit(self, arrivals: Sequence[Arrival], neighbour: OrgId) -> list[Admitted]:
         stamp = self.stamp()
         return await self._do(lambda tx: admission.admit_each(tx, arrivals, neighbour, stamp))

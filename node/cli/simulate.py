@@ -37,8 +37,8 @@ profile_option = option(
     metavar="NAME",
     default="small",
     texts=(
-        "kịch bản: small, quiet, medium, country (mặc định: small)",
-        "profile: small, quiet, medium, country (default: small)",
+        "kịch bản: small, quiet, medium, country, expiry, flood (mặc định: small)",
+        "profile: small, quiet, medium, country, expiry, flood (default: small)",
     ),
 )
 jobs_option = option(
@@ -185,7 +185,7 @@ def country(year: str, documents: int, seed: int, as_json: bool) -> int:
     from topology.sim.country import day
 
     say("Đang dựng cây …", "Building the tree …")
-    row = day(year, documents, seed, lambda vi, en: say(vi, en)).row()
+    row = day(year, documents, seed, say).row()
     _show_row(row, as_json)
     return Code.DONE if row["ok"] else Code.FAILED
 
@@ -251,8 +251,9 @@ def _show_row(row: Row, as_json: bool) -> None:
     _show_violations(row)
     click.echo(
         t(
-            f"seed {row['seed']}: {row['documents']} văn bản, {row['deliveries']} lượt gửi; mất {row['lost']}, trùng {row['doubled']}, "
-            f"kẹt {row['stuck']}, sai khác {row['wrong']}; {row['virtual_s']:.0f} giây ảo trong {row['real_s']:.1f} giây; vết {row['digest']}",
+            f"seed {row['seed']}: {row['documents']} văn bản, {row['deliveries']} lượt gửi; mất {row['lost']}, "
+            f"trùng {row['doubled']}, kẹt {row['stuck']}, sai khác {row['wrong']}; {row['virtual_s']:.0f} giây ảo trong "
+            f"{row['real_s']:.1f} giây; vết {row['digest']}",
             f"seed {row['seed']}: {row['documents']} documents, {row['deliveries']} deliveries; lost {row['lost']}, "
             f"doubled {row['doubled']}, stuck {row['stuck']}, wrong {row['wrong']}; {row['virtual_s']:.0f} virtual seconds in "
             f"{row['real_s']:.1f}; trace {row['digest']}",
@@ -264,10 +265,12 @@ def _show_summary(summary: Summary) -> None:
     row = summary.row()
     click.echo(
         t(
-            f"{row['seeds']} seed: {row['documents']} văn bản, {row['deliveries']} lượt gửi. Mất {row['lost']}, trùng {row['doubled']}, "
-            f"kẹt {row['stuck']}, sai khác {row['wrong']}, không lặp lại được {row['nondeterministic']}/{row['repeated']}.",
+            f"{row['seeds']} seed: {row['documents']} văn bản, {row['deliveries']} lượt gửi. Mất {row['lost']}, "
+            f"trùng {row['doubled']}, kẹt {row['stuck']}, sai khác {row['wrong']}, "
+            f"không lặp lại được {row['nondeterministic']}/{row['repeated']}.",
             f"{row['seeds']} seeds: {row['documents']} documents, {row['deliveries']} deliveries. Lost {row['lost']}, "
-            f"doubled {row['doubled']}, stuck {row['stuck']}, wrong {row['wrong']}, not repeatable {row['nondeterministic']}/{row['repeated']}.",
+            f"doubled {row['doubled']}, stuck {row['stuck']}, wrong {row['wrong']}, "
+            f"not repeatable {row['nondeterministic']}/{row['repeated']}.",
         )
     )
     click.echo(

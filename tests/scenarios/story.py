@@ -287,6 +287,10 @@ class Story:
         """The line between two nodes is dead, silently, until `mend`."""
         self._cuts[name, other] = self.bench.world.network.partition([name], [other])
 
+    def falls_silent(self, name: str, other: str) -> None:
+        """Nothing that one says reaches the other any more; the way back is open."""
+        self._cuts[name, other] = self.bench.world.network.partition([name], [other], both=False)
+
     def mend(self, name: str, other: str) -> None:
         self._cuts.pop((name, other))()
 
@@ -325,6 +329,11 @@ class Story:
     def up(self, *names: str) -> bool:
         """Whether these nodes serve."""
         return all(self.machine(name).run is not None for name in names)
+
+    def moves(self, name: str, parent: str) -> None:
+        """At its next start a node dials another parent, and theirs know it or know it no more."""
+        self.machine(name).parent = self.machine(parent).code
+        self.bench.moved = True
 
     def new_directory(self, name: str, directory: Directory) -> None:
         """A node finds this directory on its disk at its next round."""
@@ -413,7 +422,7 @@ async def _course(tale: Tale, story: Story) -> None:
     await tale(story)
 
 
-def nodes_moved(directory: Directory, code: str, parent: str) -> Directory:
+def moved(directory: Directory, code: str, parent: str) -> Directory:
     """The next version, in which a node hangs under another one."""
     nodes = tuple(replace(node, parent=org(parent)) if node.code == org(code) else node for node in directory.nodes)
     return replace(directory, nodes=nodes, version=directory.version + 1)

@@ -13,7 +13,7 @@ THERE = [f"H54.{number:02}" for number in range(1, SEATS + 1)]
 """Organs whose superior's office receives for them: a circular goes to all of them."""
 TREE = country(
     {"H41": ["H41.07"], "H54": []},
-    {"link": {"pull_wait_s": 120.0, "probe_max_s": 15.0}, "retention": {"sweep_s": 600.0}},
+    {"link": {"pull_wait_s": 60.0, "probe_max_s": 15.0}, "retention": {"sweep_s": 600.0}},
     without_system=[*HERE, *THERE],
 )
 WAITING = 10_000

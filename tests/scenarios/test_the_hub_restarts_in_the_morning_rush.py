@@ -8,7 +8,7 @@ from tests.scenarios.story import MINUTE_S, Story, country, tell
 
 TREE = country({province: [f"{province}.07"] for province in ("H41", "H54", "H26")})
 OFFICES = ["H41", "H41.07", "H54", "H54.07", "H26", "H26.07"]
-AWAY_S = 45.0
+AWAY_S = 25.0
 
 
 @pytest.mark.parametrize("how", ["power cut", "restart"])

@@ -34,7 +34,10 @@ EPOCH = datetime.fromtimestamp(EPOCH_MS / 1000, VIETNAM)
 CALL_S = 300.0
 """The longest an office's program waits for an answer, whatever its own patience says."""
 HELD_MAX = 10_000
-WORK = "SELECT 1 FROM outbox WHERE state<>'held' UNION ALL SELECT 1 FROM mailbox WHERE state IN ('initial','processing','fail') LIMIT 1"
+WORK = (
+    "SELECT 1 FROM outbox WHERE state<>'held'"
+    " UNION ALL SELECT 1 FROM mailbox WHERE state IN ('initial','processing','fail') LIMIT 1"
+)
 OPERATOR = "người vận hành diễn tập"
 PATHS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "path/duplicate on a link": ("truc_duplicates_total", {"door": "link"}),
@@ -59,6 +62,7 @@ class Bench:
         self.world.wrap = partial(Watched, self.world)
         self.addresses = Addresses(tree)
         self.ledger = Ledger(plan(tree, profile.traffic, seed, self.addresses), tree.axis_code)
+        self.world.changed = self.ledger.changed
         self.offices: dict[str, SimOffice] = {}
         self.lives: dict[str, Life] = {}
         self.found: dict[Violation, None] = {}
@@ -151,10 +155,7 @@ class Bench:
             return False
         if not all(office.idle for office in self.offices.values()):
             return False
-        for machine in self.world.machines.values():
-            if machine.run is None or machine.run.connection.look(WORK):
-                return False
-        return True
+        return not any(machine.run is None or machine.run.connection.look(WORK) for machine in self.world.machines.values())
 
     async def release(self) -> bool:
         """The operator lets go on what is held. Returns whether anything was."""
@@ -228,9 +229,9 @@ class Bench:
     def _given(self, machine: Machine) -> list[str]:
         """The docIds that this machine has told its offices."""
         systems = {system.id for system in machine.site.systems}
-        told = [sent for sent in self.ledger.sent.values() if sent.package.system in systems]
-        said = [status for status in self.ledger.statuses.values() if status.system in systems]
-        return [doc_id for each in (*told, *said) for doc_id in each.doc_ids]
+        told = [doc_id for sent in self.ledger.sent.values() if sent.package.system in systems for doc_id in sent.doc_ids]
+        said = [doc_id for each in self.ledger.statuses.values() if each.system in systems for doc_id in each.doc_ids]
+        return told + said
 
     def _rules(self) -> checkers.Rules:
         return checkers.Rules(may_expire=self.profile.expires, patience_s=self.profile.patience_s)

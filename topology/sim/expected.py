@@ -1,4 +1,4 @@
-"""What a large batch of small seeds must have met at least once: a rehearsal in which something never happens proves nothing of it.
+"""What a large batch of small seeds must have met at least once: a rehearsal in which something never happens says nothing of it.
 
 Names of events only: "fault/…" went wrong, "path/…" is a way out that was taken, "office/…" what people and their programs did.
 """

@@ -12,6 +12,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+from topology.sim import upheaval
 from topology.sim.lines import Line
 from topology.sim.profile import Stroke
 from topology.sim.record import stream
@@ -371,5 +372,6 @@ KINDS: Mapping[str, Kind] = {
     "mute": _behaves("mute"),
     "poison": _poison,
     "forged": _forged,
+    "removed": upheaval.removed,
 }
 """Every kind of fault there is."""

@@ -16,6 +16,7 @@ from typing import Any
 from node import forwarder, intake, mailbox, origin
 from node.adapters.sqlite import admission, boxes, writer
 from node.adapters.sqlite import road as road_sql
+from node.adapters.sqlite.connection import settings
 from node.core import custody, envelope
 from node.core import forwarding as road
 from node.core.wire import EnvelopeVerdicts, Outcome, Verdict
@@ -52,8 +53,6 @@ def planted(name: str) -> Iterator[None]:
 
 
 def _synchronous_normal(stack: ExitStack) -> None:
-    settings = database.settings
-
     def weaker(wal_pages_max: int) -> Callable[[sqlite3.Connection], None]:
         apply = settings(wal_pages_max)
 
@@ -132,7 +131,7 @@ def _one_verdict_for_all(stack: ExitStack) -> None:
         for spoken in verdicts:
             one: Verdict | None = next(iter(spoken.verdicts.values()), None)
             alike = dict.fromkeys(spoken.verdicts, one) if one is not None else {}
-            same.append(EnvelopeVerdicts(spoken.origin, spoken.id, alike))  # type: ignore[arg-type]
+            same.append(EnvelopeVerdicts(spoken.origin, spoken.id, alike))
         return settle(offered, same, **more)
 
     _put(stack, forwarder, "settle", first)

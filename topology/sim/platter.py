@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 SECTOR = 512
 """A write is torn between sectors, never within one."""
@@ -17,8 +17,7 @@ LOG_MAX = 20_000
 """Unsynced writes of a file; more of them, and the system has written them back by itself."""
 
 
-@dataclass(slots=True)
-class _Write:
+class _Write(NamedTuple):
     """One unsynced change: `new` at `offset`, or a cut to `offset` bytes (new is None). `old` is what it replaced."""
 
     offset: int
@@ -47,10 +46,13 @@ class Inode:
         """A hole before offset is filled with zeros."""
         content = self.content
         size, end = len(content), offset + len(data)
-        if offset > size:
+        if offset >= size:
             content.extend(bytes(offset - size))
-        self._log.append(_Write(offset, data, bytes(content[offset:end]) if offset < size else b"", size))
-        content[offset:end] = data
+            self._log.append(_Write(offset, data, b"", size))
+            content += data
+        else:
+            self._log.append(_Write(offset, data, bytes(content[offset:end]), size))
+            content[offset:end] = data
         if len(self._log) > LOG_MAX:
             self.sync()
 

@@ -86,6 +86,7 @@ OTHERS: Mapping[str, float] = {
     "mute": 0.7,
     "poison": 0.7,
     "forged": 0.7,
+    "removed": 0.5,
 }
 
 NODE_OPTIONS: Options = {"link": {"probe_max_s": 5.0}}

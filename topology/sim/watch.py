@@ -1,7 +1,7 @@
 """What stands between the network and a node's door for children: it counts ways out of faults, and plays bad neighbours.
 
-Poison: one envelope that this parent chokes on, whatever comes with it. Forgery: a child presents an envelope this node knows with
-another content. Everything else passes untouched.
+Poison: one envelope that this parent chokes on, whatever comes with it. Forgery: a child presents an envelope this node knows
+with another content. Everything else passes untouched.
 """
 
 from __future__ import annotations

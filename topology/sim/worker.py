@@ -5,6 +5,7 @@ Several run side by side, each with a PYTHONHASHSEED of its own, so that a seed 
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -22,6 +23,8 @@ from topology.sim.run import Outcome, simulate
 def main() -> None:
     """Until the input ends."""
     trees: dict[str, Tree] = {}
+    gc.collect()
+    gc.freeze()  # the modules: each seed begins with a collection, and they are most of what it would walk through
     for line in sys.stdin:
         print(json.dumps(work(json.loads(line), trees).row(), ensure_ascii=False), flush=True)
 

@@ -55,6 +55,11 @@ class _Given:
     def __init__(self, directory: Directory) -> None:
         self.directory = directory
 
+    def take(self, directory: Directory) -> None:
+        """Another version has come; an older one than is there changes nothing."""
+        if directory.version > self.directory.version:
+            self.directory = directory
+
     def stamp(self) -> tuple[int, ...]:
         return (self.directory.version, id(self.directory))
 
@@ -266,6 +271,8 @@ class World:
         self.flipped: set[tuple[str, str]] = set()
         self.poisoned: dict[OrgId, str] = {}
         """Parents that choke on one envelope: its id, "" while none was chosen."""
+        self.changed: dict[str, None] = {}
+        """Codes that an operator closed or moved on the way: delivered and refused are both right there."""
         self.forging: dict[OrgId, None] = {}
         """Children that will present something forged."""
         self.machines: dict[OrgId, Machine] = {}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from node.core.custody import End, Offered, Settled, Settlement
+from node.core.custody import NEIGHBOUR_GONE, End, Offered, Settled, Settlement
 from node.core.envelope import Envelope, Hop, Lane, decode_header, header_digest
 from node.core.errors import Deferred, Reason, Refused
 from node.core.forwarding import (
@@ -341,12 +341,20 @@ class Forwarder:
         return Refused(Reason.BODY_DAMAGED, "sha256", sha256)
 
     async def find_strays(self) -> None:
-        """Give rows whose neighbour is none of ours (a unit moved, a node was renamed) a way by today's table."""
-        known = list(self.neighbours)
-        for item, header_bytes, recipient in await self._store.astray(known, ROWS_MAX):
-            elsewhere = self._origin.next_hop(decode_header(header_bytes), OrgId.canonical(recipient))
-            if elsewhere in self.neighbours:
-                for code in sorted(await self._store.reroute(item, elsewhere)):
+        """Give rows whose neighbour is none of ours (a unit moved, a node was renamed) a way by today's table.
+
+        A copy in doubt too: the neighbour may have it, and then the two copies meet at a node that knows the key, at the latest
+        where the receiver is. Where the neighbour's node is gone, so may be what it knew: a person decides.
+        """
+        for stray in await self._store.astray(list(self.neighbours), ROWS_MAX):
+            if stray.in_doubt and not self._origin.has_node(stray.neighbour):
+                if await self._store.hold_gone(stray.item):
+                    self._tally.add("truc_held_total", reason=NEIGHBOUR_GONE)
+                    log.error("item held for a person", neighbour=str(stray.neighbour), reason=NEIGHBOUR_GONE)
+                continue
+            elsewhere = self._origin.next_hop(stray.header, stray.recipient)
+            if elsewhere is not None and elsewhere in self.neighbours:
+                for code in sorted(await self._store.reroute(stray.item, elsewhere)):
                     self.wake(code)
 
     def _child(self, peer: OrgId) -> Neighbour:

@@ -112,6 +112,10 @@ class Origin:
         envelope = Envelope(header, encoded, self._signer.sign(encoded), remaining, hops, 0, header_digest(encoded))
         return LocalEnvelope(envelope, routes, (content.body,), self._signer.chain_pem, doc_ids or {})
 
+    def has_node(self, code: OrgId) -> bool:
+        """Whether today's directory names such a node."""
+        return self._directory().node(code) is not None
+
     def next_hop(self, header: Header, code: OrgId) -> OrgId | None:
         """Which neighbour is the way to one recipient of header by today's table; None: none is."""
         table = self._table()

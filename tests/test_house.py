@@ -145,6 +145,7 @@ TASK_HOMES = (
     "node.gateway",
     "node.adapters.http.listener",  # a TLS handshake, bounded in time and number, before there is a request
     "node.adapters.bodies.files",  # the one thread for files
+    "topology.sim",  # the lives of a rehearsal, and its worker processes
 )
 
 TESTED_ELSEWHERE: Mapping[str, str] = {
@@ -195,12 +196,14 @@ def within(name: str, place: str) -> bool:
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, ast.stmt, bool]]:
-    """What is imported: dotted name (`from a import b` is a.b), the statement, whether it stands inside a function."""
+    """What is imported: dotted name (`from a import b` is a.b), the statement, whether it stands inside a function (or is there
+    for the reader of types alone)."""
     inner = {
         id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(function)
+        for place in ast.walk(tree)
+        if isinstance(place, ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(place, ast.If) and ast.unparse(place.test) == "TYPE_CHECKING")
+        for node in ast.walk(place)
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -362,9 +365,10 @@ def untested(root: Path) -> list[str]:
 
 def has_its_test(root: Path, name: str) -> bool:
     """node.core.wire: tests/core/test_wire.py; node.intake: tests/test_intake.py; node.adapters.sqlite.writer:
-    tests/adapters/test_sqlite_writer.py or test_writer.py; topology.load: tests/topology/test_load.py."""
+    tests/adapters/test_sqlite_writer.py or test_writer.py; topology.load: tests/topology/test_load.py; topology.sim.loop:
+    tests/topology/sim/test_loop.py."""
     package, *folders, stem = name.split(".")
-    folder = root / "tests" / (package if package == "topology" else folders[0] if folders else "")
+    folder = root / "tests" / ("/".join((package, *folders)) if package == "topology" else folders[0] if folders else "")
     names = (stem, "_".join((*folders[1:], stem)))
     return any((folder / f"test_{each}.py").is_file() for each in names)
 
@@ -451,6 +455,8 @@ PLANTED: tuple[tuple[Rule, str, str, str], ...] = (
     (swallowed, "node/desk.py", "try:\n    f()\nexcept:\n    log()", "except  swallows"),
     (swallowed, "node/desk.py", "try:\n    f()\nexcept Exception:\n    pass", "except Exception swallows"),
     (untested, "node/invented.py", "x = 1", "no test_invented.py"),
+    (untested, "topology/sim/invented.py", "x = 1", "no test_invented.py"),
+    (arrows, "node/cli/sandbox.py", "if CHECKING:\n    from topology.local import Sandbox", "must not know topology.local.Sandbox"),
     (untested, "node/cli/invented.py", "x = 1", "tests/test_cli.py is not there"),
     (texts, "docs/walk.md", f"see /{HOME}/me/notes", f"/{HOME}/m"),
     (texts, "node/desk.py", f"# {LATER}: think", LATER),
@@ -476,6 +482,7 @@ LAWFUL = (
     ("node/core/envelope.py", "import random\ndef f(rng: random.Random): return rng.random()"),
     ("node/cli/sandbox.py", "def f():\n    from topology.local import Sandbox"),
     ("node/cli/run.py", "def f():\n    from node.app import main"),
+    ("node/cli/simulate.py", "if TYPE_CHECKING:\n    from topology.sim.campaign import Plan"),
     ("node/adapters/sqlite/store.py", "from node.adapters.sqlite.writer import Writer\nfrom node.ports import Clock"),
     ("node/adapters/clock.py", "import time\ntime.time_ns()"),
     ("node/gateway.py", "import asyncio\nasyncio.TaskGroup()"),

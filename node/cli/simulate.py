@@ -94,7 +94,7 @@ def run(topology: Path | None, profile: str, seeds: str, jobs: int, resume: Path
     from topology.sim.campaign import Plan
     from topology.sim.expected import MUST
 
-    known = _known(resume, profile, topology)
+    known = _known(resume, profile)
     must = MUST if profile in ("small", "medium") and topology is None else ()
     return _campaign(Plan(_profile(profile), _seeds(seeds), jobs, _lawful(topology), must=must, known=known), as_json)
 
@@ -341,7 +341,7 @@ def _lawful(topology: Path | None) -> Path | None:
     return topology
 
 
-def _known(resume: Path | None, profile: str, topology: Path | None) -> dict[int, Row]:
+def _known(resume: Path | None, profile: str) -> dict[int, Row]:
     from topology.sim.campaign import read_rows
 
     if resume is None:

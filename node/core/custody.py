@@ -16,6 +16,9 @@ from node.core.lifecycle import StatusFlag, Transport
 from node.core.routing import Decision
 from node.core.wire import Verdict
 
+NEIGHBOUR_GONE = "neighbour-gone"
+"""Why a copy waits for a person: a neighbour may have it, and no directory knows that neighbour any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredBody:
@@ -267,6 +270,17 @@ class BoxItem:
     @property
     def id(self) -> str:
         return self.header.id
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """An outbox row for a neighbour this node does not have (any more). in_doubt: that neighbour may have it."""
+
+    item: int
+    header: Header
+    recipient: OrgId
+    neighbour: OrgId
+    in_doubt: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -340,6 +340,10 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "register": ("yêu cầu đăng ký mã định danh", "request to register a code"),
         "delete": ("yêu cầu đóng mã định danh", "request to close a code"),
         "operator": ("người vận hành tạm dừng", "held by an operator"),
+        "neighbour-gone": (
+            "nút liền kề có thể đã nhận, nhưng không còn trong danh bạ",
+            "a neighbour that is gone from the directory may have it",
+        ),
     },
     "kind": {
         "edoc": ("văn bản điện tử", "document"),

@@ -72,8 +72,16 @@ def country(provinces: Mapping[str, Sequence[str]], options: Options | None = No
         sites.append(_site(province, f"Trục {province}", "tỉnh", HUB, province))
         sites += [_site(unit, f"Đơn vị {unit}", "đơn vị", org(province), unit) for unit in units]
     organs = [code for site in sites for code in site.prefixes]
-    entries = tuple(Entry(code, f"Cơ quan {code}", connection=Connection.OFFICIAL) for code in organs)
-    entries += tuple(Entry(org(code), f"Cơ quan {code}", connection=Connection.NONE) for code in without_system)
+    paper = [org(code) for code in without_system]
+    entries = tuple(
+        Entry(
+            code,
+            f"Cơ quan {code}",
+            connection=Connection.OFFICIAL,
+            receives_for=tuple(each for each in paper if each.path[:-1] == code.path),
+        )
+        for code in organs
+    ) + tuple(Entry(code, f"Cơ quan {code}", connection=Connection.NONE) for code in paper)
     return Tree("vxp.invalid", "Trục liên thông văn bản quốc gia", "TRUC", 1, tuple(sites), entries, options or {})
 
 
@@ -373,8 +381,8 @@ class Story:
         while not self.bench.done() and self.now_s < deadline_s:
             await asyncio.sleep(5.0)
         await self.bench.read_sent()
-        found = [f"{violation.kind}: {violation.text}" for violation in self.bench.judge()]
-        assert [*found, *self.bench.world.violations] == []
+        found = [f"{violation.kind}: {violation.text}" for violation in self.bench.judge()] + self.bench.world.violations
+        assert not found, "\n".join(found)
         self.judged = True
 
 
@@ -412,7 +420,8 @@ def tell(tale: Tale, tree: Tree, habits: Habits = ORDERLY) -> None:
             loop.run_until_complete(asyncio.sleep(0))
             loop.close()
             gc.enable()
-    assert [*problems, *(problem(each) for each in loop.problems)] == []
+    problems += [problem(each) for each in loop.problems]
+    assert not problems, "\n".join(problems)
     assert story.judged, "a story ends with its judgement"
 
 

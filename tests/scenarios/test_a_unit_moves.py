@@ -26,6 +26,7 @@ async def test_documents_on_their_way_to_it_turn_round(story: Story) -> None:
     story.cut("h41.07", "h41")
     waiting = [await story.sent("G22", "H41.07"), await story.sent("H54", "H41.07"), await story.sent("H41", "H41.07")]
     own = await story.sent("H41.07", "H41")
+    await story.passes(1.0)
     await story.until(lambda: len(story.rows("h41", "SELECT 1 FROM outbox")) == 3, MINUTE_S)
     await _moves(story)
     await story.until(lambda: all(letter.arrived() for letter in (*waiting, own)), 10 * MINUTE_S)

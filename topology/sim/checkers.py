@@ -35,8 +35,8 @@ class Rules:
     """What a run allows. repeat_s: how long the same file is the same document. fails_max: so many `fail` hold an item.
 
     may_expire: the run lasted longer than a lifetime. in_doubt_ends: a copy in doubt ended, and was collected after all. ordered:
-    all documents take one way, so none overtakes the one it corrects. patience_s: the longest way of a document that is not urgent,
-    from its sender's answer to its receiver's list; 0: it is not looked at.
+    all documents take one way, so none overtakes the one it corrects. patience_s: the longest way of a document that is not
+    urgent, from its sender's answer to its receiver's list; 0: it is not looked at.
     """
 
     repeat_s: float = 86_400.0

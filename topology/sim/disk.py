@@ -385,11 +385,11 @@ class Disk:
         self._faults.clear()
         self.capacity_bytes, self.lying, self.slow_s = None, False, 0.0
 
-    def flip(self, path: str, rng: random.Random) -> None:
-        """Turn one bit of a file at rest."""
+    def flip(self, path: str, rng: random.Random, at: int | None = None) -> None:
+        """Turn one bit of a file at rest: of the byte at, else of any."""
         inode = self._inode(path)
         if inode.content:
-            self._record.note(self.name, "fault/flip", inode.flip(rng))
+            self._record.note(self.name, "fault/flip", inode.flip(rng, at))
 
     def load(self, path: str, content: bytes) -> None:
         """Put a durable file there, with its folders: preparation, not an operation."""

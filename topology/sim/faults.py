@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -16,7 +17,7 @@ from topology.sim import upheaval
 from topology.sim.lines import Line
 from topology.sim.profile import Stroke
 from topology.sim.record import stream
-from topology.sim.world import Machine, World
+from topology.sim.world import DATABASE, Machine, World
 
 Kind = Callable[[World, random.Random], Awaitable[None]]
 
@@ -24,6 +25,8 @@ OPERATIONS_MAX = 400
 """A fault aimed at an operation of the disk strikes within so many."""
 DOWN_S = (0.2, 120.0)
 HOLD_S = (1.0, 240.0)
+ATTACHED = re.compile(rb"AttachmentEncoded>([^<]{300})", re.S)
+"""Where in a database file the content of a package lies, whole enough for a bit of it to be nothing else."""
 
 
 async def strike(world: World, stroke: Stroke, began_s: float) -> None:
@@ -166,13 +169,16 @@ async def _lying_disk(world: World, rng: random.Random) -> None:
 
 
 async def _bit_flip(world: World, rng: random.Random) -> None:
-    """A bit of a stored body turns: it must be noticed, never delivered as if nothing had happened. # QĐ 28/2018 Điều 6.1"""
-    disks = [machine.disk for machine in world.machines.values()]
-    places = [(disk, path) for disk in disks for path in disk.paths() if path.startswith("bodies/") and "spool" not in path]
-    if places:
-        disk, path = rng.choice(places)
-        disk.flip(path, rng)
-        world.flipped.add((disk.name, path))
+    """A bit of a stored body turns, in its file or in its row: it must be noticed, never delivered as if nothing had happened.
+    # QĐ 28/2018 Điều 6.1"""
+    disk = _machine(world, rng).disk
+    files = [path for path in disk.paths() if path.startswith("bodies/") and "spool" not in path]
+    if files and rng.random() < 0.5:
+        disk.flip(rng.choice(files), rng)
+    elif DATABASE in disk.paths():
+        rows = [found.start(1) for found in re.finditer(ATTACHED, disk.content(DATABASE))]
+        if rows:
+            disk.flip(DATABASE, rng, rng.choice(rows) + rng.randrange(250))
 
 
 async def _clock_step(world: World, rng: random.Random) -> None:

@@ -91,9 +91,9 @@ class Inode:
         self.content, self._durable = image, None
         self._log.clear()
 
-    def flip(self, rng: random.Random) -> int:
-        """Turn one bit, durably; returns which. The file must not be empty."""
-        bit = rng.randrange(8 * len(self.content))
+    def flip(self, rng: random.Random, at: int | None = None) -> int:
+        """Turn one bit, of the byte at or of any, durably; returns which. The file must not be empty."""
+        bit = rng.randrange(8 * len(self.content)) if at is None else 8 * at + rng.randrange(8)
         for image in (self.content, self._durable):
             if image is not None and bit // 8 < len(image):
                 image[bit // 8] ^= 1 << bit % 8

@@ -163,7 +163,7 @@ FLOOD = Profile(
     line_bytes_per_s=4_000.0,
     patience_s=1_800.0,
 )
-"""An hour in which one road of 32 kbit/s is asked to carry more than it can, nearly all of it urgent: what is not must come too."""
+"""An hour in which one road of 32 kbit/s is asked to carry more than it can, nearly all of it urgent: the rest must come too."""
 PROFILES: Mapping[str, Profile] = {each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD)}
 """By name. `small` is what a campaign runs unless told otherwise."""
 

@@ -39,6 +39,7 @@ from topology.sim.network import Network
 from topology.sim.record import Record, stream
 
 STOP_GRACE_S = 10.0
+DATABASE = app.DATABASE
 BODIES = "bodies"
 RESTART_S = (0.5, 5.0)
 """After a process ended by itself its supervisor starts it again, within this."""
@@ -268,7 +269,6 @@ class World:
         self.network = Network(loop, seed, record)
         self.network.on_verdicts = self._verdicts
         self.violations: list[str] = []
-        self.flipped: set[tuple[str, str]] = set()
         self.poisoned: dict[OrgId, str] = {}
         """Parents that choke on one envelope: its id, "" while none was chosen."""
         self.changed: dict[str, None] = {}

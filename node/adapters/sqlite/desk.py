@@ -12,6 +12,7 @@ from typing import Any
 
 from node.adapters.sqlite import road, rows
 from node.adapters.sqlite.writer import Stamp, Transaction
+from node.core.custody import NEIGHBOUR_GONE
 from node.core.envelope import Lane
 from node.core.lifecycle import Transport
 
@@ -97,7 +98,11 @@ def _due_now(tx: Transaction, item: int, stamp: Stamp) -> None:
     row = tx.db.execute(
         "SELECT o.envelope,o.recipient,o.state,e.id FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=?", (item,)
     ).fetchone()
-    tx.db.execute("UPDATE outbox SET state='waiting',due_ms=?,attempts=0,chokes=0,reason='' WHERE item=?", (stamp.at_ms, item))
+    tx.db.execute(
+        # Nobody will ever answer for a neighbour that is gone: the person who releases it answers.
+        "UPDATE outbox SET state='waiting',due_ms=?,attempts=0,chokes=0,in_doubt=in_doubt AND reason<>?,reason='' WHERE item=?",
+        (stamp.at_ms, NEIGHBOUR_GONE, item),
+    )
     if row[2] == "held":
         tx.journal(stamp, "released", envelope=row[3], recipient=row[1])
         rows.move_delivery(tx, row[0], row[1], Transport.QUEUED, stamp, {"reason": ""})

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from node.adapters.sqlite import rows
 from node.adapters.sqlite.writer import Stamp, Transaction
-from node.core.custody import Candidate, Expired, Homeward, Offered, Settled, Settlement
+from node.core.custody import Candidate, Expired, Homeward, Offered, Settled, Settlement, Stray
 from node.core.envelope import BodyRef, Lane, decode_header
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
@@ -176,6 +176,7 @@ def _settle_one(
             )
         case Settled.REROUTED:
             assert settlement.neighbour is not None
+            db.execute("UPDATE outbox SET in_doubt=0 WHERE item=? AND state<>'held'", (item,))  # it has answered that it has it not
             return reroute(tx, item, settlement.neighbour, stamp)
         case Settled.BODY:
             db.executemany(
@@ -206,31 +207,34 @@ def _any_file(db: sqlite3.Connection, digests: Sequence[str]) -> bool:
 
 
 def reroute(tx: Transaction, item: int, neighbour: OrgId, stamp: Stamp) -> set[OrgId]:
-    """Another neighbour is the way now (a unit moved, a directory caught up). Only for a row that nobody else may hold."""
+    """Another neighbour is the way now (a unit moved, a directory caught up). A copy in doubt stays so until the new one answers."""
     row = tx.db.execute(
         "SELECT e.id,o.recipient FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=? AND o.state<>'held'", (item,)
     ).fetchone()
     if row is None:
         return set()
     tx.db.execute(
-        "UPDATE outbox SET neighbour=?,state='waiting',in_doubt=0,due_ms=?,reason='' WHERE item=?",
+        "UPDATE outbox SET neighbour=?,state='waiting',due_ms=?,reason='' WHERE item=?",
         (str(neighbour), stamp.at_ms, item),
     )
     tx.journal(stamp, "queued", envelope=row[0], recipient=row[1], neighbour=str(neighbour))
     return {neighbour}
 
 
-def astray(db: sqlite3.Connection, known: Sequence[str], limit: int) -> list[tuple[int, bytes, str]]:
-    """(item, header, recipient) of rows for a neighbour this node does not have (any more), but for copies in doubt."""
+def astray(db: sqlite3.Connection, known: Sequence[str], limit: int) -> list[Stray]:
+    """Rows for a neighbour this node does not have (any more), but for those that are held."""
     marks = ",".join("?" * len(known))
     cursor = db.execute(
         "WITH RECURSIVE each(code) AS (SELECT min(neighbour) FROM outbox UNION ALL"  # from one neighbour to the next, by index
         " SELECT (SELECT min(neighbour) FROM outbox WHERE neighbour>each.code) FROM each WHERE each.code IS NOT NULL)"
-        " SELECT o.item,e.header,o.recipient FROM outbox o JOIN envelope e ON e.seq=o.envelope"
-        f" WHERE o.neighbour IN (SELECT code FROM each WHERE code NOT IN ({marks})) AND o.in_doubt=0 AND o.state<>'held' LIMIT ?",
+        " SELECT o.item,e.header,o.recipient,o.neighbour,o.in_doubt FROM outbox o JOIN envelope e ON e.seq=o.envelope"
+        f" WHERE o.neighbour IN (SELECT code FROM each WHERE code NOT IN ({marks})) AND o.state<>'held' LIMIT ?",
         (*known, limit),
     )
-    return [(item, bytes(header), recipient) for item, header, recipient in cursor]
+    return [
+        Stray(item, decode_header(bytes(header)), OrgId.canonical(recipient), OrgId.canonical(neighbour), bool(in_doubt))
+        for item, header, recipient, neighbour, in_doubt in cursor
+    ]
 
 
 def hold(tx: Transaction, item: int, reason: str, stamp: Stamp) -> bool:

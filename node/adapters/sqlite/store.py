@@ -16,6 +16,7 @@ from node.adapters.sqlite.connection import Connection
 from node.adapters.sqlite.migrate import migrate
 from node.adapters.sqlite.writer import Stamp, Transaction, Writer
 from node.core.custody import (
+    NEIGHBOUR_GONE,
     Admitted,
     Arrival,
     BoxItem,
@@ -26,6 +27,7 @@ from node.core.custody import (
     Settlement,
     Stored,
     StoredBody,
+    Stray,
     Submission,
     SubmissionInfo,
 )
@@ -185,13 +187,18 @@ class SqliteStore:
         now_ms = self._clock.utc_ms()
         await self._do(lambda tx: road.body_crossed(tx, str(neighbour), digest, now_ms))
 
-    async def astray(self, known: Sequence[OrgId], limit: int) -> list[tuple[int, bytes, str]]:
+    async def astray(self, known: Sequence[OrgId], limit: int) -> list[Stray]:
         codes = [str(code) for code in known]
         return await self._ask(lambda db: road.astray(db, codes, limit))
 
     async def reroute(self, item: int, neighbour: OrgId) -> frozenset[OrgId]:
         stamp = self.stamp()
         return frozenset(await self._do(lambda tx: road.reroute(tx, item, neighbour, stamp)))
+
+    async def hold_gone(self, item: int) -> bool:
+        """Put aside a copy that a neighbour may have of whom no directory knows any more. Returns whether it was there."""
+        stamp = self.stamp()
+        return await self._do(lambda tx: road.hold(tx, item, NEIGHBOUR_GONE, stamp))
 
     async def hold_body(self, neighbour: OrgId, digest: str, reason: str) -> int:
         stamp = self.stamp()

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import wraps
 from importlib import metadata
 from pathlib import Path
 from typing import Protocol
@@ -42,6 +43,7 @@ from node.adapters.registry import Registry, RegistryError
 from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import open_reader, open_writer
 from node.adapters.sqlite.store import SqliteStore, WrongNode
+from node.adapters.sqlite.writer import StoreFailed
 from node.core import instant
 from node.core.directory import Directory, Entry
 from node.core.envelope import Lane, Limits
@@ -142,7 +144,7 @@ class Surroundings:
         """Served here: of the organs of the registered systems and of all connected ones those whose longest prefix is this
         node's. So a document waits in the mailbox before a system is registered, and no registration draws another's mail."""
         bare = table_for(directory, self._code, frozenset())
-        connected = (entry.code for entry in directory.agencies(self._day) if entry.connected_on(self._day))
+        connected = directory.connected_below(bare.own, self._day)
         mine = frozenset(code for code in (*connected, *self._served) if bare.owns(code))
         return Table(bare.code, bare.own, mine, bare.children, bare.parent, bare.away)
 
@@ -317,11 +319,34 @@ def desk(
     )
 
 
+def leave(error: Exception) -> None:
+    """The disk has failed: end at once. Closing SQLite would repeat the sync that failed (decision 3), and a node that took its
+    time to wind down would answer nobody any more."""
+    log.error("the disk has failed, the process ends", reason=str(error)[:500])
+    sys.stderr.flush()
+    os._exit(EXIT_FAILED)
+
+
+def ending_with_the_disk(loop: Loop, leave: Callable[[Exception], None]) -> Loop:
+    """The loop, and `leave` with the first error of the disk that comes out of it."""
+
+    @wraps(loop)
+    async def run() -> None:
+        try:
+            await loop()
+        except (StoreFailed, OSError) as error:
+            leave(error)
+            raise
+
+    return run
+
+
 class Application:
     """One node in production: real files, real listeners. `serve` runs it until stop is set."""
 
     def __init__(self, settings: config.NodeConfig) -> None:
         self._settings = settings
+        self._leave: Callable[[Exception], None] = leave
         self._listeners: dict[str, Listener] = {}
         self._reloads: list[Callable[[], None]] = []
 
@@ -343,7 +368,7 @@ class Application:
             closing.callback(FolderLock(data).release)
             store, ground = await _lay_ground(settings, closing)
             node = duties(settings, ground)
-            loops: list[Loop] = [node.housekeeper.run]
+            loops: list[Loop] = [node.housekeeper.run, ground.bodies.watch]
             if node.parent is not None:
                 link = HttpLink(settings.link, settings.node.zone, ground.clock)
                 closing.push_async_callback(link.close)
@@ -359,7 +384,8 @@ class Application:
                 node.forwarder.release()
                 await self._close()
 
-            await Gateway(store.run, loops, lambda: self._open(apps), close_doors, store.drain).run(stop)
+            writer, *others = (ending_with_the_disk(loop, self._leave) for loop in (store.run, *loops))
+            await Gateway(writer, others, lambda: self._open(apps), close_doors, store.drain).run(stop)
 
     def _apps(self, ground: Ground, node: Duties, operator: Desk) -> dict[str, web.Application]:
         settings, tally = self._settings, ground.tally

@@ -127,6 +127,10 @@ class Bodies(Protocol):
 
     async def forget_parts(self, before_ms: int) -> int: ...
 
+    async def watch(self) -> None:
+        """Waits for ever; raises when the disk fails: the process ends then (decision 3)."""
+        ...
+
 
 class Store(Protocol):
     """Custody. What changes something returns after its commit; what only asks sees the last commit."""

@@ -18,7 +18,7 @@ from node.core.envelope import Lane
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.tally import Tally
-from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest
+from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Verdict
 from node.forwarder import Forwarder, Neighbour
 from node.ports import Bodies, Link, Store
 
@@ -191,9 +191,11 @@ class Uplink:
                 continue
             try:
                 verdicts = await self._accept(batch, self._parent)
-            except Deferred as failure:  # our own store: no verdict, the parent offers the batch again
+            except Deferred as failure:  # our own store
                 failures = await self._pause(failures, failure, lost=False)
-                continue
+                if failure.in_doubt:  # nobody knows what was taken: no verdict, the parent offers the batch again
+                    continue
+                verdicts = _postponed(batch, failure)
             confirmed = batch.sequence
             self._want_downloads(batch, verdicts)
 
@@ -303,3 +305,12 @@ class Uplink:
                 raise Refused(Reason.BODY_DAMAGED, "offset", str(held), str(now))
             held = now
         self._answered()
+
+
+def _postponed(batch: Batch, failure: Deferred) -> tuple[EnvelopeVerdicts, ...]:
+    """Nothing of a batch was taken (a full disk): said of each, or the parent would take our silence for choking on one.
+    They are due again at once: the wait is our own, before the next pull."""
+    later = Verdict(Outcome.LATER, reason=failure.reason, retry_s=0.0)
+    return tuple(
+        EnvelopeVerdicts(each.header.origin, each.header.id, dict.fromkeys(each.remaining, later)) for each in batch.envelopes
+    )

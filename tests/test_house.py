@@ -72,7 +72,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "multidict": ("node.adapters.http",),
     "aiosqlite": ("node.adapters.sqlite.connection",),
     "apsw": ("topology.sim.database",),
-    "sqlite3": ("node.adapters.sqlite", "node.cli.version", "topology.sim.database", "topology.sim.mutants"),
+    "sqlite3": ("node.adapters.sqlite", "node.cli.version", "topology.sim.database", "topology.sim.mutants", "topology.sim.world"),
     "click": ("node.cli",),
     "cryptography": ("node.adapters", "node.app", "node.cli.init", "topology.certificates", "topology.sim.keys"),
     "prometheus_client": ("node.adapters.metrics",),

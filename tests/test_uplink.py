@@ -300,10 +300,8 @@ async def test_verdicts_the_parent_cannot_read_are_not_sent_for_ever(tree: Tree)
     assert tree[H54].count("mailbox") == 1
 
 
-async def test_our_own_full_disk_gives_no_verdict_and_does_not_stop_the_loops(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Decision 3: nothing is lost; the parent's copy stays in doubt until there is room."""
+async def test_our_own_full_disk_says_later_and_does_not_stop_the_loops(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decision 3: nothing is lost; and it is no choking, which would end with a person."""
     site = tree[H54]
     really, full = site.store.admit, [5]
 
@@ -319,6 +317,9 @@ async def test_our_own_full_disk_gives_no_verdict_and_does_not_stop_the_loops(
     await arrived(tree, 1)
     assert site.duties.forwarder.neighbours[HUB].up, "it was not the parent that failed"
     await tree.until(lambda: empty(tree[HUB]))
+    results = tree[HUB].tally
+    assert results.value("truc_attempts_total", neighbour="H54", result="later") >= 5
+    assert results.value("truc_attempts_total", neighbour="H54", result="in-doubt") == 0
 
 
 @pytest.mark.parametrize("method", ["offer", "settle", "session_began"])

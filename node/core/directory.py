@@ -113,11 +113,18 @@ class Directory:
     _receivers: Mapping[OrgId, tuple[Entry, ...]] = field(init=False, repr=False, compare=False)
     _nodes: Mapping[OrgId, NodeEntry] = field(init=False, repr=False, compare=False)
     _children: Mapping[OrgId, tuple[NodeEntry, ...]] = field(init=False, repr=False, compare=False)
+    _held: Mapping[OrgId, int] = field(init=False, repr=False, compare=False)
+    _held_below: Mapping[OrgId, tuple[OrgId, ...]] = field(init=False, repr=False, compare=False)
+    _entries_below: Mapping[OrgId, tuple[Entry, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         by_age = sorted(self.entries, key=_begins)
         parented = [node for node in self.nodes if node.parent is not None]
+        held = dict.fromkeys(prefix for node in self.nodes for prefix in node.prefixes)
         indexes = {
+            "_held": {prefix: place for place, prefix in enumerate(held)},
+            "_held_below": _group(held, lambda prefix: tuple(prefix.upwards())[1:]),
+            "_entries_below": _group(self.entries, lambda entry: tuple(entry.code.upwards())),
             "_texts": _index_texts(self.entries),
             "_histories": _group(by_age, lambda entry: (entry.code,)),
             "_receivers": _group(by_age, lambda entry: entry.receives_for),
@@ -149,6 +156,18 @@ class Directory:
     def agencies(self, day: date) -> tuple[Entry, ...]:
         """The entries open on that day, connected or not, in the directory's order."""
         return tuple(entry for entry in self.entries if entry.open_on(day))
+
+    def connected_below(self, prefixes: Iterable[OrgId], day: date) -> Iterator[OrgId]:
+        """Codes at or below these prefixes whose office systems take packages on that day; a code may come twice."""
+        for prefix in prefixes:
+            for entry in self._entries_below.get(prefix, ()):
+                if entry.connected_on(day):
+                    yield entry.code
+
+    def held_below(self, prefixes: Iterable[OrgId]) -> list[OrgId]:
+        """The prefixes of all nodes that are longer than one of these, each once, in the directory's order."""
+        found = {below for prefix in prefixes for below in self._held_below.get(prefix, ())}
+        return sorted(found, key=self._held.__getitem__)
 
     def name(self, code: OrgId, day: date) -> str:
         """What the organ was called on that day; if closed, its last name; else its node's name; "" for the unknown."""

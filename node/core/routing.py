@@ -111,9 +111,8 @@ def table_for(directory: Directory, node_code: OrgId, served: frozenset[OrgId]) 
         raise ValueError(f'the directory has no node "{node_code}"')
     children = tuple(Child(child.code, _prefixes_below(directory, child.code)) for child in directory.children(node_code))
     inside = {*node.prefixes, *(prefix for child in children for prefix in child.prefixes)}
-    held = (prefix for other in directory.nodes for prefix in other.prefixes if prefix not in inside)
-    away = dict.fromkeys(prefix for prefix in held if not inside.isdisjoint(prefix.upwards()))
-    return Table(node.code, node.prefixes, served, children, node.parent, tuple(away))
+    away = tuple(prefix for prefix in directory.held_below(inside) if prefix not in inside)
+    return Table(node.code, node.prefixes, served, children, node.parent, away)
 
 
 def _prefixes_below(directory: Directory, code: OrgId) -> tuple[OrgId, ...]:

@@ -249,13 +249,8 @@ class Campaign:
         for node in self.tree.nodes.values():
             yield from autopsy(node)
             for line in node.log_lines():
-                if line.get("level") in ("error", "critical") and not self._excused(line):
+                if line.get("level") in ("error", "critical"):
                     yield f"{node.code or 'hub'} logged: {line.get('event')} {_fields(line)}"
-
-    def _excused(self, line: Mapping[str, Any]) -> bool:
-        """A parent's word on a child that could not commit, and asked for the same batch until its process ended."""
-        failing = self.storm.failing if self.storm is not None else ()
-        return line.get("event") == "batch refused" and line.get("neighbour") in failing
 
     def summary(self) -> dict[str, Any]:
         """Figures of the campaign. lost: acknowledged, not received, and held by no node; stuck: some node still holds it."""

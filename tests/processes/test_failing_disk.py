@@ -70,7 +70,6 @@ async def test_a_node_whose_sync_fails_exits_and_has_all_it_acknowledged_when_it
     assert "node.db-wal" in failed, f"no commit was struck: the story was not told ({failed})"
 
 
-@pytest.mark.xfail(strict=True, reason="closing the last connection checkpoints, which syncs the same file again")
 async def test_a_sync_of_the_database_that_failed_is_not_repeated_by_the_node_that_ends(small: Callable[[], Tree]) -> None:
     """The second sync says yes to what the first has lost. # architecture, decision 3"""
     skip_without(no_strace)
@@ -81,7 +80,6 @@ async def test_a_sync_of_the_database_that_failed_is_not_repeated_by_the_node_th
             assert repeated(node) == []
 
 
-@pytest.mark.xfail(strict=True, reason="the faces answer the error of the disk, and the node goes on")
 async def test_a_node_that_cannot_make_a_body_durable_exits(small: Callable[[], Tree]) -> None:
     """# architecture, decision 3"""
     skip_without(no_strace)

@@ -427,6 +427,7 @@ def tell(tale: Tale, tree: Tree, habits: Habits = ORDERLY) -> None:
 
 async def _course(tale: Tale, story: Story) -> None:
     await story.bench.boot(BOOT_S)
+    assert story.up(*story.bench.world.by_name), "\n".join(story.bench.world.violations)
     story.bench.open_offices()
     await tale(story)
 

@@ -24,8 +24,8 @@ from topology.sim.ledger import Ledger, Violation
 from topology.sim.lines import Lost, Unreached
 from topology.sim.loop import Life, SimLoop
 from topology.sim.offices import SimOffice
-from topology.sim.profile import Profile
-from topology.sim.record import Record
+from topology.sim.profile import Profile, options
+from topology.sim.record import Record, stream
 from topology.sim.traffic import Addresses, plan
 from topology.sim.watch import Watched
 from topology.sim.world import BODIES, Machine, World, secret
@@ -57,7 +57,7 @@ class Bench:
         self.loop = loop
         self.record = record
         self.profile = profile
-        self.world = World(tree, profile.options, seed, loop, record)
+        self.world = World(tree, options(profile, stream(seed, "options")), seed, loop, record)
         self.world.on_recovered = self._recovered
         self.world.wrap = partial(Watched, self.world)
         self.addresses = Addresses(tree)
@@ -182,6 +182,14 @@ class Bench:
 
     # judgement
 
+    def known(self) -> list[Violation]:
+        """What is known to be wrong without a judgement: seen at a restart, or by an office."""
+        return list(dict.fromkeys([*self.found, *self.ledger.wrong]))
+
+    def wrong(self) -> bool:
+        """Whether anything is known to be wrong already."""
+        return bool(self.known() or self.world.violations)
+
     def _recovered(self, machine: Machine, connection: SimConnection) -> None:
         """After every restart: what this machine has promised is still there, and its history is whole."""
         if machine.starts > 1 and connection.look("SELECT 1 FROM outbox LIMIT 1"):
@@ -219,7 +227,7 @@ class Bench:
         """Every large body it has taken is on its disk as it came."""
         root = BODIES + "/"
         present = {path.removeprefix(root): path for path in machine.disk.paths() if path.startswith(root)}
-        spoilt = [path.removeprefix(root) for name, path in self.world.flipped if name == machine.name]
+        spoilt = [path.removeprefix(root) for path in machine.disk.flipped]
 
         def read(file: str) -> bytes | None:
             return machine.disk.content(present[file]) if file in present else None

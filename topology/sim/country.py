@@ -5,9 +5,11 @@ What `truc simulate country` runs. Says how far it has come; knows nothing of wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+from node.core import wire
 from topology.generate import SHAPES, generate
 from topology.model import Tree
 from topology.sim.profile import COUNTRY, Profile
@@ -21,6 +23,9 @@ SAY_EVERY_S = 2 * 3600.0
 """Virtual seconds between two words on how far the run has come."""
 DOCUMENTS_PER_CRASH = 100
 DOCUMENTS_PER_FAULT = 200
+PULL_WAIT_S = 1_800.0
+"""How long a child's question for documents waits where there are none. At the minute that production allows, an idle country asks
+a million times a day."""
 
 
 def day(year: str, documents: int, seed: int, say: Say) -> Outcome:
@@ -38,6 +43,7 @@ def profile_for(documents: int) -> Profile:
         traffic=replace(COUNTRY.traffic, documents=documents),
         crashes=documents // DOCUMENTS_PER_CRASH,
         faults=documents // DOCUMENTS_PER_FAULT,
+        options={**COUNTRY.options, "link": {**COUNTRY.options["link"], "pull_wait_s": PULL_WAIT_S}},
     )
 
 
@@ -56,6 +62,18 @@ def rehearse(tree: Tree, profile: Profile, seed: int, say: Say) -> Outcome:
         hours, real_s = now_s / 3600, passed_s()
         say(f"{hours:.1f} giờ ảo sau {real_s:.0f} giây", f"{hours:.1f} virtual hours after {real_s:.0f} seconds")
 
-    outcome = simulate(tree, profile, seed, tell)
+    with _long_waits():
+        outcome = simulate(tree, profile, seed, tell)
     outcome.real_s = passed_s()
     return outcome
+
+
+@contextmanager
+def _long_waits() -> Iterator[None]:
+    """Nodes read a pull that waits longer than the wire allows."""
+    before = wire.WAIT_MAX_MS
+    wire.WAIT_MAX_MS = int(PULL_WAIT_S * 1000)
+    try:
+        yield
+    finally:
+        wire.WAIT_MAX_MS = before

@@ -110,6 +110,8 @@ class Disk:
         """A sync says yes and does nothing."""
         self.slow_s = 0.0
         """Added to every sync."""
+        self.flipped: dict[str, None] = {}
+        """Files in which a bit was turned."""
         self.dead = False
         self.mounts = 0
         """Grows at every death: files opened before it are no longer usable."""
@@ -334,7 +336,7 @@ class Disk:
         self.mounts += 1
         self.busy_s = 0.0
         self._faults.clear()
-        self._record.note(self.name, "fault/power" if power else "fault/kill", self.operations)
+        self._record.note(self.name, "fault/power" if power else "fault/killed", self.operations)
 
     def mount(self) -> None:
         """The machine, or the process, starts again. Killed: everything written is there, and what was not synced can still be
@@ -389,6 +391,7 @@ class Disk:
         """Turn one bit of a file at rest: of the byte at, else of any."""
         inode = self._inode(path)
         if inode.content:
+            self.flipped[path] = None
             self._record.note(self.name, "fault/flip", inode.flip(rng, at))
 
     def load(self, path: str, content: bytes) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from topology.sim.profile import CRASHES, OTHERS
 
 HIT = (
-    *("fault/power", "fault/kill", "fault/disk-read", "fault/disk-write", "fault/disk-sync", "fault/disk-full", "fault/flip"),
-    *("fault/lost-request", "fault/lost-reply", "fault/torn-request", "fault/torn-reply", "fault/repeated", "fault/held-up"),
-    *("fault/mute", "fault/spoilt"),
+    *("fault/power", "fault/killed", "fault/disk-read", "fault/disk-write", "fault/disk-sync", "fault/disk-full", "fault/flip"),
+    *("fault/lost-request", "fault/lost-reply", "fault/torn-request", "fault/torn-reply", "fault/repetition", "fault/held-up"),
+    *("fault/silence", "fault/spoilt"),
 )
 """Faults that were not only planned but struck."""
 PATHS = (
     *("path/duplicate on a link", "path/duplicate at a door", "path/digest conflict", "path/released"),
-    *("path/body resumed", "path/recovered", "path/no-connection"),
+    *("path/body resumed", "path/recovered"),
 )
 OFFICES = (
     *("office/no answer", "office/not reached", "office/told later", "office/hung up", "office/sent again", "office/slow"),

@@ -402,10 +402,10 @@ class _Call:
                 self.server.start(_done(self.torn(fate.share)), "torn call")
             self.break_off()
         elif network.mode(target) == "mute":
-            self.note("fault/mute")
+            self.note("fault/silence")
         else:
             if fate.later_s is not None:
-                self.note("fault/repeated")
+                self.note("fault/repetition")
                 network.loop.call_later(fate.later_s, self._repeat, context=network.outside)
             network.serving(self.server)[self.number] = self
             self.task = self.server.start(self._work(), "call")

@@ -113,11 +113,11 @@ MEDIUM = Profile(
 COUNTRY = Profile(
     "country",
     Traffic(documents=20_000, span_s=86_400.0),
-    Habits(poll_s=600.0, p_answered=0.35),
+    Habits(poll_s=600.0, status_every=6, p_answered=0.35),
     crashes=200,
     faults=100,
     kinds={**CRASHES, **OTHERS},
-    options={"link": {"pull_wait_s": 60.0, "probe_max_s": 15.0}, "retention": {"sweep_s": 600.0}},
+    options={"link": {"pull_wait_s": 60.0, "probe_max_s": 15.0}, "retention": {"sweep_s": 3600.0}},
     look_s=300.0,
 )
 EXPIRY = Profile(
@@ -166,6 +166,15 @@ FLOOD = Profile(
 """An hour in which one road of 32 kbit/s is asked to carry more than it can, nearly all of it urgent: the rest must come too."""
 PROFILES: Mapping[str, Profile] = {each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD)}
 """By name. `small` is what a campaign runs unless told otherwise."""
+
+
+def options(profile: Profile, rng: random.Random) -> Options:
+    """The options of every node of one run: the profile's, and small limits now and then, which force what is rare."""
+    drawn: dict[str, dict[str, object]] = {name: dict(values) for name, values in profile.options.items()}
+    if profile.kinds:
+        drawn.setdefault("store", {}).update(wal_pages_max=rng.choice((100, 300, 4000)), group_max=rng.choice((1, 8, 512)))
+        drawn.setdefault("link", {}).update(batch_envelopes_max=rng.choice((1, 8, 500, 500)))
+    return drawn
 
 
 def draw(profile: Profile, rng: random.Random) -> list[Stroke]:

@@ -74,8 +74,11 @@ class Outcome:
         }
 
 
-def simulate(tree: Tree, profile: Profile, seed: int, tell: Tell | None = None) -> Outcome:
-    """Run one seed to its end and judge it. The same tree, profile and seed give the same digest, in any process."""
+def simulate(tree: Tree, profile: Profile, seed: int, tell: Tell | None = None, *, hasty: bool = False) -> Outcome:
+    """Run one seed to its end and judge it. The same tree, profile and seed give the same digest, in any process.
+
+    hasty: once something is known to be wrong, do not wait for work to end that may never end.
+    """
     gc.collect()
     gc.disable()  # what it would clear away in the middle, it would at a moment that does not follow from the seed
     loop = SimLoop()
@@ -85,7 +88,7 @@ def simulate(tree: Tree, profile: Profile, seed: int, tell: Tell | None = None) 
     with complaints(problems):
         bench = Bench(tree, profile, seed, loop, record)
         try:
-            loop.run_until_complete(_course(bench, profile, outcome))
+            loop.run_until_complete(_course(bench, profile, outcome, hasty))
         finally:
             bench.end()
             loop.run_until_complete(asyncio.sleep(0))  # what ended is swept away by the loop
@@ -99,7 +102,7 @@ def simulate(tree: Tree, profile: Profile, seed: int, tell: Tell | None = None) 
     return outcome
 
 
-async def _course(bench: Bench, profile: Profile, outcome: Outcome) -> None:
+async def _course(bench: Bench, profile: Profile, outcome: Outcome, hasty: bool) -> None:
     loop, world = bench.loop, bench.world
     await bench.boot(BOOT_S)
     began_s = loop.time()
@@ -108,8 +111,8 @@ async def _course(bench: Bench, profile: Profile, outcome: Outcome) -> None:
     storm = [loop.create_task(faults.strike(world, stroke, began_s)) for stroke in strokes]
     await asyncio.sleep(profile.traffic.span_s)
     await _heal(bench, storm)
-    outcome.held = await _settle(bench, profile)
-    outcome.violations += bench.judge()
+    outcome.held = await _settle(bench, profile, hasty)
+    outcome.violations += bench.known() if hasty and bench.wrong() else bench.judge()
     sent = [each for each in bench.ledger.sent.values() if each.doc_ids]
     outcome.documents = len(bench.ledger.sent)
     outcome.deliveries = sum(len(each.package.good) for each in sent)
@@ -127,12 +130,14 @@ async def _heal(bench: Bench, storm: Sequence[asyncio.Task[None]]) -> None:
     bench.hurry()
 
 
-async def _settle(bench: Bench, profile: Profile) -> int:
+async def _settle(bench: Bench, profile: Profile, hasty: bool) -> int:
     """Until all work is done, or its time is up. Returns how many items are held for a person at the end."""
     deadline = bench.loop.time() + profile.settle_s
     releases = 0
     while bench.loop.time() < deadline:
         await asyncio.sleep(profile.look_s)
+        if hasty and bench.wrong():
+            return 0
         if bench.done():
             if releases == RELEASES or not await bench.release():
                 break

@@ -35,7 +35,7 @@ def work(job: Mapping[str, Any], trees: dict[str, Tree], tell: Callable[[float, 
     tree = trees[path] if path in trees else trees.setdefault(path, load_lawful(Path(path)))
     passed_s = stopwatch()
     with planted(job.get("mutant") or ""):
-        outcome = simulate(tree, PROFILES[job["profile"]], int(job["seed"]), tell)
+        outcome = simulate(tree, PROFILES[job["profile"]], int(job["seed"]), tell, hasty=bool(job.get("mutant")))
     outcome.real_s = passed_s()
     return outcome
 

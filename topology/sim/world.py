@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.store import SqliteStore
 from node.adapters.sqlite.writer import StoreFailed
 from node.core.directory import Directory
+from node.core.errors import Deferred
 from node.core.identifier import OrgId
 from node.core.office import System
 from node.core.tally import Tally
@@ -162,7 +165,7 @@ class Machine:
         signer, verifier = Signer(own.certificate, own.key), Verifier(own.trust, settings.node.zone)
         ground = app.Ground(clock, store, bodies, signer, verifier, rng, self.tally, systems, surroundings)
         node = app.duties(settings, ground)
-        loops: list[Loop] = [node.housekeeper.run]
+        loops: list[Loop] = [node.housekeeper.run, bodies.watch]
         if node.parent is not None:
             above = self.world.machines[node.parent].name
             link = self.world.network.link(self.name, self.code, above, life, settings.link)
@@ -184,7 +187,8 @@ class Machine:
             await door.close(STOP_GRACE_S)
             self.run = None
 
-        await Gateway(store.run, loops, open_doors, close_doors, store.drain).run(self.stop)
+        writer, *others = (app.ending_with_the_disk(loop, partial(self._left, life)) for loop in (store.run, *loops))
+        await Gateway(writer, others, open_doors, close_doors, store.drain).run(self.stop)
         await store.close()
 
     def _ended(self, life: Life, done: asyncio.Task[Any]) -> None:
@@ -203,10 +207,17 @@ class Machine:
             return
         self.world.later(self._rng.uniform(*RESTART_S), self.start)
 
+    def _left(self, life: Life, error: Exception) -> None:
+        """The process ends at once, as `node.app.leave` ends it."""
+        if self.life is life:
+            self.world.record.note(self.name, "exit")
+            self._gone()
+            self.world.later(self._rng.uniform(*RESTART_S), self.start)
+
     def _judge_exit(self, error: BaseException) -> None:
         """A process may exit where its disk failed it; any other end is a bug of the node."""
         self.world.record.note(self.name, "exit")
-        unexpected = [each for each in _causes(error) if not isinstance(each, StoreFailed | OSError)]
+        unexpected = [each for each in _causes(error) if not _of_the_disk(each)]
         for each in unexpected:
             self.world.fell(self.name, each)
 
@@ -340,6 +351,12 @@ def _beyond(settings: config.NodeConfig, options: Options) -> config.NodeConfig:
             raise ValueError(f"{name} has no option {', '.join(unknown)}")
         sections[name] = sections[name].model_copy(update=dict(values))
     return settings.model_copy(update=sections)
+
+
+def _of_the_disk(error: BaseException) -> bool:
+    if isinstance(error, sqlite3.OperationalError):  # while the database was being opened
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
+    return isinstance(error, StoreFailed | OSError | Deferred)
 
 
 def _token(rng: random.Random) -> str:

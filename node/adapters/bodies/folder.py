@@ -6,6 +6,7 @@ of rows: the writer decides what is needed; nor of the machine, whose files are 
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import re
@@ -44,6 +45,8 @@ class FolderBodies:
         files.sync_folder("")  # a folder that a killed process had made is as good as one made now
         self._shelves = set(filter(SHELF.fullmatch, found))
         """Those whose entry this process has synced. That one is there says nothing: it may have been the sync that failed."""
+        self._broken = asyncio.Event()
+        self._error: OSError | None = None
         self._left = {f"partial/{name}" for name in files.names("partial")}
         """Parts of an earlier process, which may have ended in a power cut: any byte of them may be wrong."""
 
@@ -57,7 +60,15 @@ class FolderBodies:
                 raise Deferred(FULL_RETRY_S, Reason.DISK_FULL) from error
             if error.errno in SCARCE:
                 raise Deferred(SCARCE_RETRY_S, Reason.NOT_NOW) from error
+            self._error = error
+            self._broken.set()
             raise
+
+    async def watch(self) -> None:
+        """A loop of the gateway: raises the first error of the disk, also one met by a request, which can only fail itself."""
+        await self._broken.wait()
+        assert self._error is not None
+        raise self._error
 
     def close(self) -> None:
         self.files.close()

@@ -37,6 +37,9 @@ from node.ports import Bodies, Clock, Store
 log = structlog.get_logger()
 
 PER_LANE = 1000
+ASTRAY = (Reason.LOOP, Reason.RECIPIENT_UNKNOWN, Reason.SENDER_OUTSIDE)
+"""Refusals that two directories which disagree for a while make of a good document: a unit has moved and one of them does not
+know yet."""
 ROWS_MAX = 5000
 UNCONFIRMED_MAX = 3
 STOPPING_RETRY_S = 2.0
@@ -206,11 +209,11 @@ class Forwarder:
         """The neighbour refused for good: we hold custody, so we alone tell the sender (decision 5)."""
         header = decode_header(row.header)
         reason = settlement.reason or Reason.INTERNAL
-        if reason in (Reason.LOOP, Reason.RECIPIENT_UNKNOWN):
+        if reason in ASTRAY:
             elsewhere = self._origin.next_hop(header, row.recipient)
             if elsewhere is not None and elsewhere != neighbour.code:
                 return Settlement(row.item, Settled.REROUTED, neighbour=elsewhere)
-            if reason is Reason.LOOP:
+            if reason is not Reason.RECIPIENT_UNKNOWN:
                 now_ms = self._clock.utc_ms()
                 return settle_astray(row, reason, now_ms=now_ms, patience=self._bounds.patience, rng=self._rng)
         if not tells_home(header.kind) or reason in (Reason.DIGEST_CONFLICT, Reason.ORIGIN_SIGNATURE):

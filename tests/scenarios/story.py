@@ -341,7 +341,7 @@ class Story:
     def moves(self, name: str, parent: str) -> None:
         """At its next start a node dials another parent, and theirs know it or know it no more."""
         self.machine(name).parent = self.machine(parent).code
-        self.bench.moved = True
+        self.bench.world.moved[self.machine(name).code] = self.machine(parent).code
 
     def new_directory(self, name: str, directory: Directory) -> None:
         """A node finds this directory on its disk at its next round."""

@@ -342,6 +342,16 @@ async def _poison(world: World, rng: random.Random) -> None:
         world.poisoned.pop(parent.code, None)
 
 
+async def _in_parts(world: World, rng: random.Random) -> None:
+    """A parent that takes an envelope for some receivers, and for one of them only later."""
+    parent = rng.choice([machine for machine in world.machines.values() if world.children(machine.code)])
+    world.sparing[parent.code] = None
+    try:
+        await _hold(rng, 30.0, 300.0)
+    finally:
+        world.sparing.pop(parent.code, None)
+
+
 async def _forged(world: World, rng: random.Random) -> None:
     """A child presents a known envelope with another content: refused, counted, and never delivered."""
     world.forging[_child(world, rng).code] = None
@@ -378,6 +388,8 @@ KINDS: Mapping[str, Kind] = {
     "mute": _behaves("mute"),
     "poison": _poison,
     "forged": _forged,
+    "in parts": _in_parts,
     "removed": upheaval.removed,
+    "moved": upheaval.moved,
 }
 """Every kind of fault there is."""

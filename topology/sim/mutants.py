@@ -233,7 +233,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "dedup-off": Mutant("không nhận ra bì đã nhận", _dedup_off),
     "new-id-on-retry": Mutant("gửi lại cùng tệp thành văn bản mới", _new_id_on_retry),
     "failure-is-success": Mutant("coi việc không có trả lời là đã chuyển", _failure_is_success),
-    "one-verdict-for-all": Mutant("một kết quả cho mọi Bên nhận của một bì", _one_verdict_for_all),
+    "one-verdict-for-all": Mutant("một kết quả cho mọi Bên nhận của một bì", _one_verdict_for_all, "change"),
     "come-back-taken": Mutant("bì quay về được trả lời là đã nhận", _come_back_is_taken),
     "expiry-in-doubt": Mutant("hết hạn cả bản chưa rõ kết quả", _expiry_in_doubt, "expiry"),
     "confirmed-before-commit": Mutant("báo hệ thống đã ghi nhận trước khi commit", _confirmed_before_commit),

@@ -26,7 +26,8 @@ class Profile:
     settle_s: virtual seconds that may pass between the last fault and the end of all work. look_s: how often (virtual) it is
     looked at whether all work is done. expires: lifetimes end within the run. line_bytes_per_s: what each line between two nodes
     carries while there is traffic, 0: enough. patience_s: also a document that is not urgent must be laid before its office
-    within so many virtual seconds after its sender was answered, whatever overtakes it; 0: whenever.
+    within so many virtual seconds after its sender was answered, whatever overtakes it; 0: whenever. absent_every: at so many restarts the tables of all nodes are read for what was
+    acknowledged and is on no disk; at each of them, the node's own promises are.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Profile:
     expires: bool = False
     line_bytes_per_s: float = 0.0
     patience_s: float = 0.0
+    absent_every: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ OTHERS: Mapping[str, float] = {
     "poison": 0.7,
     "forged": 0.7,
     "removed": 0.5,
+    "moved": 0.5,
 }
 
 NODE_OPTIONS: Options = {"link": {"probe_max_s": 5.0}}
@@ -113,12 +116,13 @@ MEDIUM = Profile(
 COUNTRY = Profile(
     "country",
     Traffic(documents=20_000, span_s=86_400.0),
-    Habits(poll_s=600.0, status_every=6, p_answered=0.35),
+    Habits(poll_s=600.0, status_every=6, p_answered=0.1),
     crashes=200,
     faults=100,
     kinds={**CRASHES, **OTHERS},
     options={"link": {"pull_wait_s": 60.0, "probe_max_s": 15.0}, "retention": {"sweep_s": 3600.0}},
     look_s=300.0,
+    absent_every=20,
 )
 EXPIRY = Profile(
     "expiry",
@@ -164,7 +168,17 @@ FLOOD = Profile(
     patience_s=1_800.0,
 )
 """An hour in which one road of 32 kbit/s is asked to carry more than it can, nearly all of it urgent: the rest must come too."""
-PROFILES: Mapping[str, Profile] = {each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD)}
+CHANGE = Profile(
+    "change",
+    Traffic(documents=50, span_s=600.0, p_several=0.8),
+    Habits(poll_s=45.0, p_answered=0.2),
+    crashes=4,
+    faults=6,
+    kinds={**dict.fromkeys(("kill", "pause", "cut", "clog"), 1.0), "removed": 2.0, "in parts": 4.0},
+    options=NODE_OPTIONS,
+)
+"""Documents to several receivers at once, while some of those are closed or put off: one envelope goes more than one way."""
+PROFILES: Mapping[str, Profile] = {each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD, CHANGE)}
 """By name. `small` is what a campaign runs unless told otherwise."""
 
 

@@ -5,6 +5,7 @@ The directory reaches the nodes one after the other, so for a while they disagre
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,37 @@ async def removed(world: World, rng: random.Random) -> None:
         replace(entry, connection=Connection.CLOSED) if entry.code == code else entry for entry in world.directory.entries
     )
     roll_out(world, replace(world.directory, entries=entries, version=world.directory.version + 1), rng)
+
+
+async def moved(world: World, rng: random.Random) -> None:
+    """A unit moves to another parent: the directory comes to each node at its own moment, then the new parent, the unit and the
+    old parent are set up anew, in some order. Documents on their way turn round."""
+    parents = [machine for machine in world.machines.values() if world.children(machine.code)]
+    units = [machine for machine in world.machines.values() if machine.parent is not None and machine not in parents]
+    units = [unit for unit in units if unit.code not in world.moved]  # an operator finishes one move before the next
+    if not units:
+        return
+    unit = rng.choice(units)
+    new = rng.choice([machine for machine in parents if machine.code != unit.parent])
+    assert unit.parent is not None
+    old = world.machines[unit.parent]
+    world.moved[unit.code] = new.code
+    for system in unit.site.systems:
+        world.changed.update(dict.fromkeys(str(code) for code in system.codes))
+    nodes = tuple(replace(node, parent=new.code) if node.code == unit.code else node for node in world.directory.nodes)
+    roll_out(world, replace(world.directory, nodes=nodes, version=world.directory.version + 1), rng)
+    ends = [new, unit, old]
+    rng.shuffle(ends)
+    try:
+        await asyncio.sleep(rng.uniform(0.0, 2 * ROLL_OUT_S))
+        unit.parent = new.code
+        while len(ends) > 1:
+            ends.pop().stop.set()
+            await asyncio.sleep(rng.uniform(0.0, 30.0))
+    finally:  # also when the storm ends before: a move is not left half done
+        unit.parent = new.code
+        for machine in ends:
+            machine.stop.set()
 
 
 def roll_out(world: World, directory: Directory, rng: random.Random) -> None:

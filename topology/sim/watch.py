@@ -1,7 +1,7 @@
 """What stands between the network and a node's door for children: it counts ways out of faults, and plays bad neighbours.
 
 Poison: one envelope that this parent chokes on, whatever comes with it. Forgery: a child presents an envelope this node knows
-with another content. Everything else passes untouched.
+with another content. Parts: an envelope is taken for all receivers but one, who is put off. Everything else passes untouched.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from dataclasses import replace
 from node.core.envelope import KIND_DOCUMENT, Envelope, encode_header, open_envelope
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
-from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest
+from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Verdict
 from node.ports import Downlink
 from topology.sim.world import Machine, World
 
 FORGED = "giả"
+PUT_OFF_S = 5.0
 
 
 class Watched:
@@ -25,27 +26,40 @@ class Watched:
         self._world = world
         self._machine = machine
         self._door = door
+        self._registered = frozenset(child.code for child in world.children(machine.code))
 
     async def push(self, peer: OrgId, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
+        self._admit(peer)
         self._choke(batch)
-        verdicts = await self._door.push(peer, batch)
+        if self._machine.code in self._world.sparing:
+            verdicts = await self._in_parts(peer, batch)
+        else:
+            verdicts = await self._door.push(peer, batch)
         if peer in self._world.forging:
             await self._forge(peer, batch, verdicts)
         return verdicts
 
     async def pull(self, peer: OrgId, request: PullRequest) -> Batch:
+        self._admit(peer)
         return await self._door.pull(peer, request)
 
     async def put_body(self, peer: OrgId, sha256: str, size: int, offset: int, chunk: bytes) -> int:
+        self._admit(peer)
         held = await self._door.put_body(peer, sha256, size, offset, chunk)
         if not chunk and 0 < held < size:
             self._world.record.note(self._machine.name, "path/body resumed", held)
         return held
 
     async def get_body(self, peer: OrgId, sha256: str, offset: int, length: int) -> bytes:
+        self._admit(peer)
         if offset:
             self._world.record.counts["path/body in pieces"] += 1
         return await self._door.get_body(peer, sha256, offset, length)
+
+    def _admit(self, peer: OrgId) -> None:
+        """As production's listener, which asks at every request who bears the certificate."""
+        if peer not in self._registered:
+            raise Refused(Reason.PEER_UNKNOWN, "certificate")
 
     def _choke(self, batch: Batch) -> None:
         poisoned = self._world.poisoned
@@ -58,6 +72,24 @@ class Watched:
         if poison in ids:
             self._world.record.note(self._machine.name, "fault/choked", len(ids))
             raise Refused(Reason.WIRE_MALFORMED, "batch", str(len(ids)))
+
+    async def _in_parts(self, peer: OrgId, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
+        """The last receiver of each envelope hears "later"; an envelope for one receiver is whole."""
+        put_off = {
+            (each.header.origin, each.header.id): each.remaining[-1] for each in batch.envelopes if len(each.remaining) > 1
+        }
+        envelopes = tuple(
+            replace(each, remaining=each.remaining[:-1]) if len(each.remaining) > 1 else each for each in batch.envelopes
+        )
+        found = []
+        for spoken in await self._door.push(peer, replace(batch, envelopes=envelopes)):
+            code = put_off.get((spoken.origin, spoken.id))
+            if code is not None:
+                self._world.record.note(self._machine.name, "fault/put off", len(spoken.verdicts))
+                later = Verdict(Outcome.LATER, reason=Reason.NOT_NOW, retry_s=PUT_OFF_S)
+                spoken = replace(spoken, verdicts={**spoken.verdicts, code: later})
+            found.append(spoken)
+        return tuple(found)
 
     async def _forge(self, peer: OrgId, batch: Batch, verdicts: tuple[EnvelopeVerdicts, ...]) -> None:
         """The same key with another content, of what was just taken."""

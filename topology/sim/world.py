@@ -282,8 +282,12 @@ class World:
         self.violations: list[str] = []
         self.poisoned: dict[OrgId, str] = {}
         """Parents that choke on one envelope: its id, "" while none was chosen."""
+        self.moved: dict[OrgId, OrgId] = {}
+        """Units that have another parent now."""
         self.changed: dict[str, None] = {}
         """Codes that an operator closed or moved on the way: delivered and refused are both right there."""
+        self.sparing: dict[OrgId, None] = {}
+        """Parents that take an envelope for all of its receivers but one, which they put off."""
         self.forging: dict[OrgId, None] = {}
         """Children that will present something forged."""
         self.machines: dict[OrgId, Machine] = {}
@@ -323,6 +327,7 @@ class World:
         """Nothing is wrong with any machine or line any more; what is down comes up."""
         self.network.heal(calm=True)
         self.poisoned.clear()
+        self.sparing.clear()
         self.forging.clear()
         for machine in self.machines.values():
             machine.disk.calm()

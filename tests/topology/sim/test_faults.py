@@ -14,6 +14,7 @@ from tests.topology.sim.tiny import CALM, bench_of, run
 from topology.sim import faults
 from topology.sim.bench import Bench
 from topology.sim.faults import KINDS, strike
+from topology.sim.lines import Line
 from topology.sim.profile import CRASHES, Stroke
 
 NEWS = frozenset({"removed", "moved"})
@@ -24,6 +25,15 @@ BUSY = replace(CALM, traffic=replace(CALM.traffic, documents=30, span_s=240.0, p
 ACT_S = 600.0
 OVER_S = 3_600.0
 STEP_S = 0.25
+TRIES = 30
+
+
+def condition(line: Line) -> tuple[float, ...]:
+    """What a line is like now."""
+    return (
+        *(line.cut, line.clogged, line.reset, line.bytes_per_s, line.latency_s),
+        *(line.p_refuse, line.p_lose_request, line.p_lose_reply, line.p_reset, line.p_duplicate, line.p_reorder),
+    )
 
 
 class Stage:
@@ -47,21 +57,17 @@ class Stage:
     def state(self) -> dict[str, Any]:
         """All that a fault may change and must put back."""
         network, machines = self.world.network, self.world.machines.values()
-        lines = {
-            (line.source, line.target): (
-                *(line.cut, line.clogged, line.reset, line.bytes_per_s, line.latency_s),
-                *(line.p_refuse, line.p_lose_request, line.p_lose_reply, line.p_reset, line.p_duplicate, line.p_reorder),
-            )
-            for line in network.lines()
-        }
+        lines = {(line.source, line.target): condition(line) for line in network.lines()}
+        healthy = condition(network.usual)
         now_s = self.bench.loop.time()
         return {
-            "lines": lines,
+            "lines": {ends: now for ends, now in lines.items() if now != healthy},
             "modes": {name: network.mode(name) for name in self.world.by_name},
             "disks": {each.name: (each.disk.capacity_bytes, each.disk.slow_s, each.disk.lying) for each in machines},
             "clocks": {each.name: round(each.clock.wall_ns() / 1e9 - now_s, 1) for each in machines},
             "lied to": [each.name for each in machines if each.lied_to],
             "poisoned": dict(self.world.poisoned),
+            "sparing": dict(self.world.sparing),
             "forging": dict(self.world.forging),
             "paused": [each.name for each in machines if each.life is not None and not each.life.runs],
             "changed": dict(self.world.changed),
@@ -97,14 +103,16 @@ def stage() -> Iterator[Stage]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_acts_and_undoes_itself_when_it_is_over(stage: Stage, kind: str) -> None:
-    task = stage.begin(kind)
-    assert stage.until(lambda: stage.acted() or task.done(), ACT_S)
-    assert stage.acted() or kind == "bit flip", "a fault that does nothing tests nothing"
+    for number in range(1, TRIES):  # the machine that is drawn may have no body yet in which a bit could turn
+        task = stage.begin(kind, number)
+        if stage.until(lambda: stage.acted() or (task.done() and kind in MARKS), ACT_S) and stage.acted():
+            break
+    assert stage.acted(), "a fault that does nothing tests nothing"
     if kind == "clock wrong":  # lasts until the end of the storm
         task.cancel()
     assert stage.until(task.done, OVER_S)
     assert task.cancelled() or task.exception() is None
-    assert stage.world.record.counts[f"fault/{kind}"] == 1
+    assert stage.world.record.counts[f"fault/{kind}"] == number
     assert stage.until(stage.up, OVER_S), "whatever fell comes up by itself"
     if kind not in NEWS | MARKS:
         assert stage.state() == stage.before

@@ -58,4 +58,5 @@ def test_a_quiet_run_has_no_fault() -> None:
 def test_every_profile_goes_by_its_own_name_and_names_faults_that_there_are() -> None:
     assert [profile.name for profile in PROFILES.values()] == list(PROFILES)
     assert [kind for profile in PROFILES.values() for kind in profile.kinds if kind not in KINDS] == []
-    assert sorted(KINDS) == sorted((*CRASHES, *OTHERS)), "a kind of fault that no profile draws is never tried"
+    drawn = {kind for profile in PROFILES.values() for kind in profile.kinds}
+    assert [kind for kind in KINDS if kind not in drawn] == [], "a kind of fault that no profile draws is never tried"

@@ -125,3 +125,15 @@ def test_a_body_that_goes_on_where_it_stopped_is_counted(stage: Stage) -> None:
     assert stage.world.record.counts["path/body resumed"] == 1
     assert asyncio.run(stage.watched.get_body(CHILD, "d", 500, 3)) == b"xxx"
     assert stage.world.record.counts["path/body in pieces"] == 1
+
+
+def test_an_envelope_is_taken_for_all_receivers_but_one_who_comes_later(stage: Stage) -> None:
+    g22, g17 = OrgId.canonical("G22"), OrgId.canonical("G17")
+    both, one = envelope(header(g22, g17)), letter()
+    stage.world.sparing[HUB] = None
+    first, second = stage.push(both, one)
+    assert {code: verdict.outcome for code, verdict in first.verdicts.items()} == {g22: Outcome.TAKEN, g17: Outcome.LATER}
+    assert second.verdicts == {g22: TAKEN}
+    assert [each.remaining for each in stage.door.pushed[0].envelopes] == [(g22,), (g22,)]
+    stage.world.heal()
+    assert stage.push(both)[0].verdicts == {g22: TAKEN, g17: TAKEN}

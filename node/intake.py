@@ -409,7 +409,7 @@ class Intake:
             return await self._judge(envelope, batch, neighbour)
         except Refused as refusal:
             refused = dict.fromkeys(envelope.remaining, Refuse(refusal.reason))
-            return Arrival(envelope, refused, refused, {}, ())
+            return Arrival(self._passed(envelope), refused, refused, {}, ())
         except Deferred as deferred:
             return self._postponed(envelope, Verdict(Outcome.LATER, reason=deferred.reason, retry_s=deferred.retry_after_s))
         except Exception:
@@ -418,7 +418,11 @@ class Intake:
 
     def _postponed(self, envelope: Envelope, later: Verdict) -> Arrival:
         nowhere = dict.fromkeys(envelope.remaining, Deliver())
-        return Arrival(envelope, nowhere, nowhere, {}, (), later=later)
+        return Arrival(self._passed(envelope), nowhere, nowhere, {}, (), later=later)
+
+    def _passed(self, envelope: Envelope) -> Envelope:
+        """As it leaves this node: with its hop."""
+        return replace(envelope, hops=(*envelope.hops, Hop(self._code, self._clock.utc_ms(), self._clock.bound_ms())))
 
     async def _judge(self, envelope: Envelope, batch: Batch, neighbour: OrgId) -> Arrival:
         header = envelope.header
@@ -442,8 +446,7 @@ class Intake:
         # Named over all recipients: a copy for some of them must not give two items of one system the same docId.
         doc_ids = self._doc_ids(header.doc_id, header.recipients)
         chain = await self._good_chain(header, batch)
-        passed = replace(envelope, hops=(*envelope.hops, Hop(self._code, now_ms, self._clock.bound_ms())))
-        arrival = Arrival(passed, judged, anew, doc_ids, _inline(header, batch), chain)
+        arrival = Arrival(self._passed(envelope), judged, anew, doc_ids, _inline(header, batch), chain)
         here = [code for code, decision in (anew if passed_here else judged).items() if isinstance(decision, Deliver)]
         return await self._read_final(arrival, batch, here) if here else arrival
 

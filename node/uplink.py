@@ -27,6 +27,8 @@ log = structlog.get_logger()
 PROBE_MIN_S = 0.2
 ROOM_BYTES = 1 << 40
 BODY_TRIES_MAX = 5
+PUSH_PROBE_MAX_S = 60.0
+"""Pushes to a silent parent are tried again after this at the latest; it is the pull that finds it sooner and wakes them."""
 LOOK_AGAIN_S = 30.0
 """A wake-up that was lost with its caller costs this much, not more."""
 
@@ -132,7 +134,8 @@ class Uplink:
         """One turn; returns how many failures in a row there are now."""
         parent = self.neighbour
         parent.wake.clear()
-        found = await self._forwarder.offer(parent, self._pace.batch_bytes)
+        # A silent parent is asked with one row: a full batch would be marked and unmarked again, durably, at every attempt.
+        found = await self._forwarder.offer(parent, 1 if failures else self._pace.batch_bytes)
         if found is None:
             await self._forwarder.wait(parent, LOOK_AGAIN_S)
             return failures
@@ -142,7 +145,7 @@ class Uplink:
         except Deferred as failure:
             parent.chains.clear()
             await self._forwarder.failed(parent, offered, failure)
-            return await self._pause(failures, failure)
+            return await self._pause(failures, failure, most_s=PUSH_PROBE_MAX_S)
         except Refused as refusal:
             await self._forwarder.choked(parent, offered, refusal)
             return 0
@@ -211,13 +214,13 @@ class Uplink:
         self._forwarder.seen(self.neighbour, True)
         self._restored.set()
 
-    async def _pause(self, failures: int, failure: Deferred, *, lost: bool = True) -> int:
+    async def _pause(self, failures: int, failure: Deferred, *, lost: bool = True, most_s: float = 0.0) -> int:
         """Wait with full jitter, at most the bound; cut short as soon as another loop finds the parent again. lost: it was the
-        parent that did not answer, not our own store."""
+        parent that did not answer, not our own store. most_s: another bound, if it is higher."""
         if lost:
             self._forwarder.seen(self.neighbour, False)
         self._restored.clear()
-        cap_s = min(self._pace.probe_max_s, PROBE_MIN_S * (1 << min(failures, 10)))
+        cap_s = min(max(most_s, self._pace.probe_max_s), PROBE_MIN_S * (1 << min(failures, 10)))
         wait_s = self._rng.uniform(PROBE_MIN_S / 2, max(cap_s, PROBE_MIN_S))
         log.debug("link pauses", neighbour=str(self._parent), reason=failure.reason.value, duration_ms=int(wait_s * 1000))
         try:

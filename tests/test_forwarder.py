@@ -393,7 +393,7 @@ async def test_rows_for_a_neighbour_that_is_none_of_ours_any_more_find_another_w
 ) -> None:
     site = tree[HUB]
     await send(tree, number="1")
-    await Child(site).pull()  # in doubt: only H54 itself can answer for it (decision 6)
+    await Child(site).pull()  # in doubt, and it stays so until the new neighbour answers (decision 6)
     await send(tree, number="2")
     await send(tree, number="3")
     ((last,),) = site.rows("SELECT max(item) FROM outbox")
@@ -401,8 +401,25 @@ async def test_rows_for_a_neighbour_that_is_none_of_ours_any_more_find_another_w
     move(tree, monkeypatch)
     monkeypatch.delitem(site.duties.forwarder.neighbours, H54)
     await site.duties.housekeeper.round()
-    assert outbox(site, "neighbour", "state", "in_doubt") == [("H54", "waiting", 1), ("H41", "waiting", 0), ("H54", "held", 0)]
+    assert outbox(site, "neighbour", "state", "in_doubt") == [("H41", "waiting", 1), ("H41", "waiting", 0), ("H54", "held", 0)]
     assert site.duties.forwarder.neighbours[H41].wake.is_set()
+
+
+async def test_a_copy_in_doubt_at_a_node_that_is_gone_is_held_until_a_person_answers_for_it(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tree[HUB]
+    await send(tree)
+    await Child(site).pull()
+    move(tree, monkeypatch)
+    monkeypatch.delitem(site.duties.forwarder.neighbours, H54)
+    monkeypatch.setattr(site.duties.forwarder._origin, "has_node", lambda code: code != H54)
+    await site.duties.housekeeper.round()
+    assert outbox(site, "neighbour", "state", "in_doubt", "reason") == [("H54", "held", 1, "neighbour-gone")]
+    ((item,),) = site.rows("SELECT item FROM outbox")
+    assert await site.store.act_queue("release", [item], None, "chị Hoa", "chưa nhận") == 1
+    await site.duties.housekeeper.round()
+    assert outbox(site, "neighbour", "state", "in_doubt") == [("H41", "waiting", 0)]
 
 
 async def test_rows_without_any_way_stay_where_they_can_be_seen(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

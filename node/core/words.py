@@ -341,7 +341,7 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "delete": ("yêu cầu đóng mã định danh", "request to close a code"),
         "operator": ("người vận hành tạm dừng", "held by an operator"),
         "neighbour-gone": (
-            "nút liền kề có thể đã nhận, nhưng không còn trong danh bạ",
+            "nút liền kề có thể đang giữ một bản nhưng không còn trong danh bạ",
             "a neighbour that is gone from the directory may have it",
         ),
     },

@@ -16,6 +16,7 @@ from typing import Any
 from node.core.directory import Connection, Directory, Entry, NodeEntry
 from node.core.identifier import HUB, OrgId
 from node.core.package import Business, Priority
+from node.desk import Desk
 from topology import vxp
 from topology.model import OfficeSystem, Options, Site, Tree
 from topology.sim.bench import OPERATOR, Bench
@@ -284,11 +285,6 @@ class Story:
         """The answers an office had that only put it off."""
         return self.bench.told_later[organ.lower()]
 
-    def closes(self, organ: str) -> None:
-        """An office is no more: its program stops for good."""
-        self.bench.lives.pop(organ.lower()).end()
-        del self.bench.offices[organ.lower()]
-
     # the network
 
     def cut(self, name: str, other: str) -> None:
@@ -341,11 +337,39 @@ class Story:
     def moves(self, name: str, parent: str) -> None:
         """At its next start a node dials another parent, and theirs know it or know it no more."""
         self.machine(name).parent = self.machine(parent).code
-        self.bench.world.moved[self.machine(name).code] = self.machine(parent).code
+        self.bench.moved = True
+
+    def chokes(self, name: str, letter: Letter | None) -> None:
+        """A node cannot read any batch with this document in it; None: it can read everything again."""
+        code = self.machine(name).code
+        if letter is None:
+            self.bench.world.poisoned.pop(code)
+            return
+        sender = self.bench.addresses.owner[letter.sent.package.sender].id
+        ((id_,),) = self.rows(sender, f"SELECT id FROM envelope WHERE doc_id='{letter.doc_id}'")
+        self.bench.world.poisoned[code] = id_
+
+    def is_gone(self, name: str) -> None:
+        """A node and its offices are no more. What its organs were sent may end undelivered from now on."""
+        machine = self.machine(name)
+        for system in machine.site.systems:
+            self.bench.lives.pop(system.id).end()
+            del self.bench.offices[system.id]
+            self.ledger.changed.update({str(code): None for code in system.codes})
+        del self.bench.world.machines[machine.code], self.bench.world.by_name[name]
+        if machine.life is not None:
+            machine.life.end()
+        self.bench.moved = True
 
     def new_directory(self, name: str, directory: Directory) -> None:
         """A node finds this directory on its disk at its next round."""
-        self.machine(name).given.directory = directory
+        self.machine(name).given.take(directory)
+
+    def desk(self, name: str) -> Desk:
+        """The operator's desk of a node."""
+        run = self.machine(name).run
+        assert run is not None, f"{name} is down"
+        return run.desk
 
     def rows(self, name: str, sql: str) -> list[tuple[Any, ...]]:
         """What an auditor reads in a node's tables."""
@@ -357,21 +381,15 @@ class Story:
 
     async def status(self, name: str) -> dict[str, Any]:
         """What `truc status` shows of a node."""
-        run = self.machine(name).run
-        assert run is not None, f"{name} is down"
-        return await run.desk.status()
+        return await self.desk(name).status()
 
     async def held(self, name: str) -> list[dict[str, Any]]:
         """What `truc held list` shows of a node."""
-        run = self.machine(name).run
-        assert run is not None, f"{name} is down"
-        return await run.desk.held(0, HELD_MAX)
+        return await self.desk(name).held(0, HELD_MAX)
 
     async def acts(self, name: str, action: str, why: str) -> int:
         """An operator releases or drops all that is held at a node."""
-        run = self.machine(name).run
-        assert run is not None, f"{name} is down"
-        return await run.desk.held_act(action, [row["item"] for row in await run.desk.held(0, HELD_MAX)], OPERATOR, why)
+        return await self.desk(name).held_act(action, [row["item"] for row in await self.held(name)], OPERATOR, why)
 
     # the end
 
@@ -438,7 +456,10 @@ def moved(directory: Directory, code: str, parent: str) -> Directory:
     return replace(directory, nodes=nodes, version=directory.version + 1)
 
 
-def node_gone(directory: Directory, code: str) -> Directory:
-    """The next version, in which there is no such node, and nobody holds its prefixes."""
+def dissolved(directory: Directory, code: str) -> Directory:
+    """The next version, in which an organ is closed and its node is no more."""
     nodes: tuple[NodeEntry, ...] = tuple(node for node in directory.nodes if node.code != org(code))
-    return replace(directory, nodes=nodes, version=directory.version + 1)
+    entries = tuple(
+        replace(entry, connection=Connection.CLOSED) if entry.code == org(code) else entry for entry in directory.entries
+    )
+    return replace(directory, nodes=nodes, entries=entries, version=directory.version + 1)

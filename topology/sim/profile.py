@@ -26,8 +26,8 @@ class Profile:
     settle_s: virtual seconds that may pass between the last fault and the end of all work. look_s: how often (virtual) it is
     looked at whether all work is done. expires: lifetimes end within the run. line_bytes_per_s: what each line between two nodes
     carries while there is traffic, 0: enough. patience_s: also a document that is not urgent must be laid before its office
-    within so many virtual seconds after its sender was answered, whatever overtakes it; 0: whenever. absent_every: at so many restarts the tables of all nodes are read for what was
-    acknowledged and is on no disk; at each of them, the node's own promises are.
+    within so many virtual seconds after its sender was answered, whatever overtakes it; 0: whenever. absent_every: at
+    one restart of so many the tables of all nodes are read for what was acknowledged and is on no disk.
     """
 
     name: str

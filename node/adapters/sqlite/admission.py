@@ -16,7 +16,7 @@ from node.adapters.sqlite import rows
 from node.adapters.sqlite.status import match_status
 from node.adapters.sqlite.writer import Stamp, Transaction, attempt
 from node.core.custody import Admitted, Arrival, DoorRefusal, Stored, Submission
-from node.core.envelope import KIND_NOTICE, KIND_STATUS, Header, derived_doc_id
+from node.core.envelope import KIND_NOTICE, KIND_STATUS, Envelope, Header, derived_doc_id
 from node.core.errors import Reason
 from node.core.identifier import OrgId
 from node.core.lifecycle import StatusFlag, Transport
@@ -180,7 +180,7 @@ def admit(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: Stamp) -> 
     duplicates = 0
     for code in envelope.remaining:
         known, back = _known(tx, header, code, neighbour)
-        if known and not back and _on_the_way_to(tx, header, code, neighbour):
+        if known and not back and _on_the_way_to(tx, envelope, code, neighbour):
             # Our own offer to it was not answered yet, and here it presents the same: it must not forget the document before we
             # have heard that it was handed over, or nobody would hold it.
             verdicts[code] = Verdict(Outcome.LATER, reason=Reason.NOT_NOW, retry_s=1.0)
@@ -192,6 +192,8 @@ def admit(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: Stamp) -> 
             rows.ledger(tx, stamp, "duplicate", header, str(code), str(header.sender))
             continue
         decision = (arrival.anew if back else arrival.judged)[code]
+        if back and isinstance(decision, Forward) and decision.neighbour == neighbour:
+            decision = Refuse(Reason.LOOP)  # two directories disagree: it waits where it is, instead of going to and fro
         if isinstance(decision, Refuse):
             verdicts[code] = Verdict(Outcome.REFUSED, reason=decision.reason)
             tx.journal(
@@ -236,15 +238,25 @@ def _known(tx: Transaction, header: Header, code: OrgId, neighbour: OrgId) -> tu
     return True, row[0] is not None and row[0] == str(neighbour)
 
 
-def _on_the_way_to(tx: Transaction, header: Header, code: OrgId, neighbour: OrgId) -> bool:
-    """Whether we are handing this very key to the neighbour. Not if we had it from there: then we are giving it back, have its
-    custody, and say so; else the two of us would wait for each other's word."""
+def _on_the_way_to(tx: Transaction, envelope: Envelope, code: OrgId, neighbour: OrgId) -> bool:
+    """Whether what the neighbour presents is the very copy we are handing to it, on its way back before we heard that it arrived.
+
+    Of two copies of one key that meet on a link, one side must say "taken" and the other "later": both would lose it, or both
+    would wait. Where ours has come by what is presented, ours is the younger, and we have custody; where what is presented has
+    come by ours, theirs is. Copies that went different ways: the node with the lesser code keeps it.
+    """
     row = tx.db.execute(
-        "SELECT 1 FROM envelope e JOIN outbox o ON o.envelope=e.seq AND o.recipient=?1 WHERE e.origin=?2 AND e.id=?3"
-        " AND o.neighbour=?4 AND (e.came_from IS NULL OR e.came_from<>?4)",
-        (str(code), str(header.origin), header.id, str(neighbour)),
+        "SELECT coalesce(o.hops,e.hops) FROM envelope e JOIN outbox o ON o.envelope=e.seq AND o.recipient=? WHERE e.origin=? AND e.id=?"
+        " AND o.neighbour=?",
+        (str(code), str(envelope.header.origin), envelope.header.id, str(neighbour)),
     ).fetchone()
-    return row is not None
+    if row is None:
+        return False
+    *before, here = envelope.hops  # the last hop is our own
+    presented, ours = tuple(before), rows.hops_value(row[0])
+    if ours[: len(presented)] == presented:
+        return False
+    return presented[: len(ours)] == ours or here.node > neighbour
 
 
 def _missing(tx: Transaction, arrival: Arrival, neighbour: OrgId) -> tuple[str, ...]:

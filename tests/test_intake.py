@@ -24,6 +24,7 @@ from node.core.lifecycle import Transport
 from node.core.notice import MEDIA_NOTICE, NOTICE_BYTES_MAX, encode_notice
 from node.core.office import Claim
 from node.core.package import Priority
+from node.core.routing import Child
 from node.core.wire import Batch, Outcome, PullRequest
 from node.origin import MEDIA_EDXML, Content, small_body
 from tests.adapters.pki import NOW_MS
@@ -506,13 +507,15 @@ async def test_a_copy_that_comes_back_goes_on_exempt_from_the_loop_rule_but_not_
     verdicts = await tree[H54].duties.intake.accept(pulled, HUB)
     await hub.duties.forwarder.pull(H54, replace(pull(2), confirmed=1, verdicts=verdicts))
     back = batch(made, hops=[H41, HUB, H54])
-    assert await present(hub, back, H54) == {"H54.02": (Outcome.TAKEN, None)}
-    assert hub.rows("SELECT neighbour,json_array_length(hops) FROM outbox") == [("H54", 4)]
-    assert hub.tally.value("truc_comebacks_total") == 1
-    await hub.duties.forwarder.pull(H54, replace(pull(3)))
-    await hub.duties.forwarder.pull(H54, replace(pull(4), confirmed=3, verdicts=verdicts))
+    assert await present(hub, back, H54) == {"H54.02": (Outcome.REFUSED, Reason.LOOP)}, "it would go there again"
+    table = hub.surroundings.table()
+    children = tuple(Child(each.code, (*each.prefixes, OFFICE)) if each.code == H41 else each for each in table.children)
+    hub.surroundings._table = replace(table, children=children)
     tired = batch(made, hops=[H41, *[HUB, H54] * 20])
     assert await present(hub, tired, H54) == {"H54.02": (Outcome.REFUSED, Reason.TOO_MANY_HOPS)}
+    assert await present(hub, back, H54) == {"H54.02": (Outcome.TAKEN, None)}
+    assert hub.rows("SELECT neighbour,json_array_length(hops) FROM outbox") == [("H41", 4)]
+    assert hub.tally.value("truc_comebacks_total") == 1
 
 
 def pull(sequence: int) -> PullRequest:

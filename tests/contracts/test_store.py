@@ -185,7 +185,7 @@ async def test_what_is_not_yet_confirmed_by_the_neighbour_does_not_come_back(at:
     head = header()
     await at.admit(arrival(head, DOWN), HUB)
     await at.offer(UNIT)
-    admitted = await at.admit(arrival(head, UP, anew=UP), UNIT)
+    admitted = await at.admit(arrival(head, UP, anew=UP, hops=[H41, UNIT, H41]), UNIT)
     assert [verdict.outcome for verdict in admitted.verdicts.values()] == [Outcome.LATER]
     assert at.rows("SELECT neighbour,in_doubt FROM outbox") == [("H41.07", 1)]
 
@@ -198,6 +198,37 @@ async def test_two_nodes_that_offer_each_other_the_same_copy_do_not_wait_for_eac
     await at.offer(HUB)
     assert (await at.admit(arrival(head, DOWN), HUB)).verdicts == {OFFICE: TAKEN}
     assert at.rows("SELECT neighbour FROM outbox") == [("",)]
+
+
+async def test_what_we_give_back_and_are_offered_again_before_we_heard_of_it_is_kept_by_one_of_the_two(at: Opened) -> None:
+    """Two directories disagree: the hub has taken it back from us, and presents it again before its answer is here. Said taken
+    to, it would forget the document, and so would we at its answer: nobody would have it."""
+    head = header()
+    await at.admit(arrival(head, UP, hops=[HUB, H41]), HUB)
+    await at.offer(HUB)
+    again = arrival(head, UP, anew=UP, hops=[HUB, H41, HUB, H41])
+    assert [verdict.outcome for verdict in (await at.admit(again, HUB)).verdicts.values()] == [Outcome.LATER]
+
+
+@pytest.mark.parametrize(("neighbour", "outcome"), [(HUB, Outcome.LATER), (UNIT, Outcome.TAKEN)])
+async def test_of_two_copies_that_went_different_ways_the_lesser_node_keeps_its_own(
+    at: Opened, neighbour: OrgId, outcome: Outcome
+) -> None:
+    head = header()
+    await at.admit(arrival(head, Forward(neighbour), hops=[org("H54"), H41]), OTHER_UNIT)
+    await at.offer(neighbour)
+    other = arrival(head, Forward(neighbour), hops=[org("H01"), neighbour, H41])
+    assert [verdict.outcome for verdict in (await at.admit(other, neighbour)).verdicts.values()] == [outcome]
+
+
+async def test_what_comes_back_to_the_neighbour_it_would_go_to_waits_there(at: Opened) -> None:
+    """Two directories disagree: it does not go to and fro until its hops are used up."""
+    head = header()
+    await at.admit(arrival(head, DOWN), HUB)
+    await at.hand_over(UNIT)
+    back = arrival(head, Refuse(Reason.LOOP), anew=DOWN, hops=[H41, UNIT, H41])
+    assert (await at.admit(back, UNIT)).verdicts == {OFFICE: Verdict(Outcome.REFUSED, reason=Reason.LOOP)}
+    assert at.rows("SELECT handed_to FROM seen") == [("H41.07",)]
 
 
 async def test_one_of_two_recipients_may_come_back_alone(at: Opened) -> None:

@@ -40,7 +40,9 @@ async def test_a_province_is_cut_off_for_72_hours(story: Story) -> None:
 
     story.mend("h41", "hub")
     await story.until(lambda: not story.rows("h41", "SELECT 1 FROM outbox"), 10 * MINUTE_S)
-    before_it = "SELECT count(*) FROM envelope WHERE taken_ms < (SELECT taken_ms FROM envelope WHERE doc_id='{}') AND sender='H41.07'"
+    before_it = (
+        "SELECT count(*) FROM envelope WHERE taken_ms < (SELECT taken_ms FROM envelope WHERE doc_id='{}') AND sender='H41.07'"
+    )
     assert story.rows("hub", before_it.format(urgent.doc_id)) == [(0,)], "the urgent one was sent last and goes first"
     await story.settled(12 * HOUR_S)
     assert all(letter.arrived() for letter in (*waiting, urgent))

@@ -176,7 +176,9 @@ def _settle_one(
             )
         case Settled.REROUTED:
             assert settlement.neighbour is not None
-            db.execute("UPDATE outbox SET in_doubt=0 WHERE item=? AND state<>'held'", (item,))  # it has answered that it has it not
+            db.execute(
+                "UPDATE outbox SET in_doubt=0 WHERE item=? AND state<>'held'", (item,)
+            )  # it has answered that it has it not
             return reroute(tx, item, settlement.neighbour, stamp)
         case Settled.BODY:
             db.executemany(

@@ -14,6 +14,7 @@ import pytest
 from node import app
 from node.adapters import registry
 from node.adapters.directory_file import DirectoryFile, dump
+from node.adapters.sqlite.writer import StoreFailed
 from node.core.directory import Directory
 from node.core.errors import Reason
 from node.core.office import System
@@ -221,3 +222,20 @@ async def test_the_data_folder_is_durable_before_anything_is_opened_in_it(
             await app.Application(settings).serve(asyncio.Event())
         assert set(synced) == expected
         synced.clear()
+
+
+@pytest.mark.parametrize(
+    ("error", "leaves"), [(StoreFailed("gone"), True), (OSError(5, "EIO"), True), (ValueError("ours"), False)]
+)
+async def test_an_error_of_the_disk_ends_the_process_at_once_and_a_bug_of_ours_falls_with_the_group(
+    error: Exception, leaves: bool
+) -> None:
+    """Decision 3: winding down would repeat the sync that failed."""
+    left: list[Exception] = []
+
+    async def loop() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        await app.ending_with_the_disk(loop, left.append)()
+    assert left == ([error] if leaves else [])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from node.adapters.bodies.files import HostFiles
+from node.adapters.bodies.files import COPY_BYTES, HostFiles, renew
 
 
 @pytest.fixture
@@ -195,3 +195,23 @@ def test_the_free_share_is_the_one_an_ordinary_user_has(host: HostFiles, tmp_pat
     assert host.free_ratio() == 0.25
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255)))
     assert host.free_ratio() == 1.0
+
+
+# --- written anew ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_written_anew_has_its_bytes_in_a_durable_file_of_its_own(host: HostFiles, synced: list[str]) -> None:
+    data = os.urandom(COPY_BYTES + 77)
+    put(host, "wal", data)
+    put(host, "wal.new", b"left by a process that was killed here")
+    before = host._root.joinpath("wal").stat().st_ino
+    renew(host, "wal")
+    assert synced == ["wal.new", "root"]
+    assert host._root.joinpath("wal").read_bytes() == data
+    assert host._root.joinpath("wal").stat().st_ino != before
+    assert host.names("") == ["wal"]
+
+
+def test_what_is_not_there_is_not_written_anew(host: HostFiles, synced: list[str]) -> None:
+    renew(host, "wal")
+    assert (host.names(""), synced) == ([], [])

@@ -4,6 +4,7 @@ behind. On the machine's own files, and on the simulated disk under virtual time
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import itertools
 import random
@@ -333,3 +334,19 @@ async def test_harm_to_a_stored_body_is_found_and_is_a_refusal_of_that_body(at: 
 @contract
 async def test_the_free_share_is_a_share(at: Place) -> None:
     assert 0.0 <= at.bodies.free_ratio() <= 1.0
+
+
+@contract
+async def test_an_error_of_the_disk_is_told_to_whoever_watches_also_when_only_a_request_met_it(at: Place) -> None:
+    """Decision 3: the process ends, whoever was hit."""
+    watching = asyncio.ensure_future(at.bodies.watch())
+    await at.spool(LARGE)
+    assert not watching.done()
+
+    def work() -> None:
+        raise OSError(errno.EIO, "EIO")
+
+    with pytest.raises(OSError, match="EIO"):
+        await at.bodies.do(work)
+    with pytest.raises(OSError, match="EIO"):
+        await watching

@@ -217,7 +217,7 @@ class _Bench(Bench):
 
 @dataclass
 class Story:
-    """What a story may do and ask. Nodes are named by their folders ("hub", "h41", "h41.07"), offices and organs by their codes."""
+    """What a story may do and ask. Nodes are named by their folders ("hub", "h41.07"), offices and organs by their codes."""
 
     bench: _Bench
     ledger: _Ledger
@@ -308,7 +308,7 @@ class Story:
         return [(each.name, machines[each.parent].name) for each in machines.values() if each.parent is not None]
 
     def set_lines(self, name: str, other: str, **settings: float) -> None:
-        """Both directions between two names (an office's: "office:h41.07") are from now on like this (`topology.sim.lines.Line`)."""
+        """Both directions between two names (an office's: "office:h41.07") are like this from now on (`lines.Line`)."""
         for line in self.bench.world.network.lines_between(name, other):
             for setting, value in settings.items():
                 setattr(line, setting, value)
@@ -336,8 +336,8 @@ class Story:
 
     def moves(self, name: str, parent: str) -> None:
         """At its next start a node dials another parent, and theirs know it or know it no more."""
-        self.machine(name).parent = self.machine(parent).code
-        self.bench.moved = True
+        machine = self.machine(name)
+        machine.parent = self.bench.world.moved[machine.code] = self.machine(parent).code
 
     def chokes(self, name: str, letter: Letter | None) -> None:
         """A node cannot read any batch with this document in it; None: it can read everything again."""
@@ -359,7 +359,6 @@ class Story:
         del self.bench.world.machines[machine.code], self.bench.world.by_name[name]
         if machine.life is not None:
             machine.life.end()
-        self.bench.moved = True
 
     def new_directory(self, name: str, directory: Directory) -> None:
         """A node finds this directory on its disk at its next round."""

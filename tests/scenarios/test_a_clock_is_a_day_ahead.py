@@ -1,4 +1,4 @@
-"""The clock of a province is a day ahead, and is then put right: documents pass in both states, none ends too early or waits a day."""
+"""The clock of a province is a day ahead, and is then put right: documents pass all the time, and none waits a day."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The disk of a commune fills: first it takes only what is urgent, then nothing; what is for it waits above, and nothing is lost."""
+"""The disk of a commune fills: first it takes only what is urgent, then nothing; what is for it waits above."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hub answers rubbish for a whole day: below it work goes on, what has to pass it waits, and nobody takes rubbish for an answer."""
+"""The hub answers rubbish for a day: below it work goes on, what has to pass it waits, nobody takes rubbish for an answer."""
 
 from __future__ import annotations
 

@@ -7,17 +7,17 @@ from dataclasses import replace
 from node.core.package import Priority
 from tests.scenarios.story import DAY_S, HOUR_S, MINUTE_S, ORDERLY, Story, country, told
 
-SEATS = 25
-HERE = [f"H41.07.{number:02}" for number in range(1, SEATS + 1)]
-THERE = [f"H54.{number:02}" for number in range(1, SEATS + 1)]
+RECEIVERS = 50
+HERE = [f"H41.{number}" for number in range(20, 20 + RECEIVERS)]
+THERE = [f"G22.{number}" for number in range(20, 20 + RECEIVERS)]
 """Organs whose superior's office receives for them: a circular goes to all of them."""
 TREE = country(
-    {"H41": ["H41.07"], "H54": []},
+    {"H41": ["H41.07"]},
     {"link": {"pull_wait_s": 60.0, "probe_max_s": 15.0}, "retention": {"sweep_s": 600.0}},
     without_system=[*HERE, *THERE],
 )
 WAITING = 10_000
-CIRCULARS = WAITING // (2 * SEATS)
+CIRCULARS = WAITING // (2 * RECEIVERS)
 
 
 @told(TREE, replace(ORDERLY, poll_s=3 * HOUR_S))
@@ -26,9 +26,9 @@ async def test_a_province_is_cut_off_for_72_hours(story: Story) -> None:
     began_s = story.now_s
     waiting = []
     for _ in range(CIRCULARS):
-        waiting += [story.send("H41.07", *THERE), story.send("H54", *HERE)]
-        await story.passes(15 * MINUTE_S)
-    await story.until(lambda: all(letter.taken for letter in waiting), MINUTE_S)
+        waiting += [story.send("H41", *THERE), story.send("G22", *HERE)]
+        await story.passes(30 * MINUTE_S)
+    assert all(letter.taken for letter in waiting), "an office is answered, whether or not its province is cut off"
     for name in ("h41", "hub"):
         assert story.rows(name, "SELECT count(*) FROM outbox") == [(WAITING // 2,)]
     assert "parent-down" in {found["code"] for found in (await story.status("h41"))["problems"]}
@@ -39,11 +39,12 @@ async def test_a_province_is_cut_off_for_72_hours(story: Story) -> None:
     assert not any(letter.seen() for letter in (*waiting, urgent))
 
     story.mend("h41", "hub")
-    await story.until(lambda: not story.rows("h41", "SELECT 1 FROM outbox"), 10 * MINUTE_S)
-    before_it = (
-        "SELECT count(*) FROM envelope WHERE taken_ms < (SELECT taken_ms FROM envelope WHERE doc_id='{}') AND sender='H41.07'"
+    await story.until(lambda: not story.rows("h41", "SELECT 1 FROM outbox"), 5 * MINUTE_S)
+    (urgent_at,), *others = story.rows(
+        "hub", f"SELECT taken_ms FROM envelope WHERE came_from='H41' ORDER BY doc_id<>'{urgent.doc_id}', taken_ms"
     )
-    assert story.rows("hub", before_it.format(urgent.doc_id)) == [(0,)], "the urgent one was sent last and goes first"
+    earlier = sum(taken_at < urgent_at for (taken_at,) in others)
+    assert earlier <= 1, "the urgent one was sent last, and only the row that found the link again went before it"
     await story.settled(12 * HOUR_S)
     assert all(letter.arrived() for letter in (*waiting, urgent))
     assert {letter.state(to.code) for letter in waiting for to in letter.sent.package.to} == {"collected"}

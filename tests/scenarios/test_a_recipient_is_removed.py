@@ -1,4 +1,4 @@
-"""A recipient is taken out of the directory while a document is on its way: the sender is told, once, why it was not delivered."""
+"""A recipient is taken out of the directory while a document is on its way: the sender is told, once, why it ended."""
 
 from __future__ import annotations
 

@@ -234,7 +234,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "new-id-on-retry": Mutant("gửi lại cùng tệp thành văn bản mới", _new_id_on_retry),
     "failure-is-success": Mutant("coi việc không có trả lời là đã chuyển", _failure_is_success),
     "one-verdict-for-all": Mutant("một kết quả cho mọi Bên nhận của một bì", _one_verdict_for_all, "change"),
-    "come-back-taken": Mutant("bì quay về được trả lời là đã nhận", _come_back_is_taken),
+    "come-back-taken": Mutant("bì quay về được trả lời là đã nhận", _come_back_is_taken, "change"),
     "expiry-in-doubt": Mutant("hết hạn cả bản chưa rõ kết quả", _expiry_in_doubt, "expiry"),
     "confirmed-before-commit": Mutant("báo hệ thống đã ghi nhận trước khi commit", _confirmed_before_commit),
     "handed-over-at-fetch": Mutant("coi như đã giao khi mới tải về", _handed_over_at_fetch),

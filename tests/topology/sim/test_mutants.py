@@ -25,6 +25,13 @@ SMALLER: Mapping[str, Profile] = {
     "change": replace(CHANGE, traffic=replace(CHANGE.traffic, documents=20, span_s=240.0), settle_s=1_200.0),
 }
 """What finds a bug in a second, of the profiles that find it in a few."""
+NARROWER: Mapping[str, Profile] = {
+    "dedup-off": replace(STORMY, crashes=0, faults=12, kinds={"lossy": 2.0, "one way": 1.0, "repeated": 1.0}),
+    "body-before-sync": replace(STORMY, traffic=replace(STORMY.traffic, p_large=0.5), faults=0, kinds={"power cut": 1.0}),
+    "expiry-in-doubt": replace(SMALLER["expiry"], crashes=0, kinds={"lossy": 1.0, "one way": 2.0, "cut": 2.0}),
+    "come-back-taken": replace(SMALLER["change"], crashes=0, faults=4, kinds={"moved": 1.0}),
+}
+"""Nothing but what the bug is about: bugs that need a rare meeting of faults are then found in a few seeds."""
 ASKED = (
     *("synchronous-normal", "dedup-off", "reply-before-commit", "confirmed-before-commit", "new-id-on-retry"),
     *("one-verdict-for-all", "come-back-taken", "expiry-in-doubt", "body-before-sync", "lane-starves", "notice-answers-notice"),
@@ -55,25 +62,28 @@ SPOILT = (database, files._SimFile, files.SimFiles, admission, boxes, road, writ
 SPOILT_TOO = (mailbox.Mailbox, intake.Intake)
 
 
+def profile_of(name: str) -> Profile:
+    return NARROWER.get(name, SMALLER[MUTANTS[name].profile])
+
+
 @cache
-def clean(profile: str, seed: int) -> Outcome:
-    return simulate(TREE, SMALLER[profile], seed)
+def clean(name: str, seed: int) -> Outcome:
+    return simulate(TREE, profile_of(name), seed)
 
 
 @pytest.mark.parametrize("name", FOUND_BY)
 def test_a_planted_bug_is_found(name: str) -> None:
     for seed in (FOUND_BY[name], *range(1, TRIES)):
         with planted(name):
-            spoilt = simulate(TREE, SMALLER[MUTANTS[name].profile], seed, hasty=True)
+            spoilt = simulate(TREE, profile_of(name), seed, hasty=True)
         if spoilt.violations:
             return
     raise AssertionError(f"{name} was not found in {TRIES} seeds")
 
 
-@pytest.mark.parametrize("profile", SMALLER)
-def test_the_code_as_it_is_raises_no_alarm_where_bugs_are_found(profile: str) -> None:
-    seeds = sorted({seed for name, seed in FOUND_BY.items() if MUTANTS[name].profile == profile})[:3]
-    assert {seed: clean(profile, seed).violations for seed in seeds} == {seed: [] for seed in seeds}
+@pytest.mark.parametrize("name", ["synchronous-normal", "one-verdict-for-all", "lane-starves", *NARROWER])
+def test_the_code_as_it_is_raises_no_alarm_where_a_bug_is_found(name: str) -> None:
+    assert clean(name, FOUND_BY[name]).violations == []
 
 
 def test_every_bug_that_must_be_planted_is_planted_and_found_by_a_test() -> None:

@@ -78,7 +78,9 @@ def test_json_is_one_line_for_each_seed_and_a_last_one_with_the_summary(stand: S
     *rows, summary = lines(run("run", "--seeds", "3..5", "--json"))
     assert [(each["seed"], each["digest"], each["ok"]) for each in rows] == [(seed, f"digest{seed}", True) for seed in (3, 4, 5)]
     for each in (*rows, summary):
-        assert [key for key in ("documents", "deliveries", "lost", "doubled", "stuck", "virtual_s", "real_s") if key not in each] == []
+        assert [
+            key for key in ("documents", "deliveries", "lost", "doubled", "stuck", "virtual_s", "real_s") if key not in each
+        ] == []
     assert (summary["summary"], summary["documents"], summary["faults"]) == (True, 150, {"power cut": 9})
 
 

@@ -117,5 +117,3 @@ def test_what_is_held_for_a_person_is_released_a_few_times_and_then_left(monkeyp
     monkeypatch.setattr(Bench, "release", release)
     simulate(TREE, CALM, 1)
     assert len(released) == run.RELEASES
-
-

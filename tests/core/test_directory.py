@@ -457,3 +457,16 @@ def test_a_broken_law_names_the_node(nodes: list[NodeEntry], broken: list[str]) 
 
 def test_a_tree_without_a_hub_is_reported() -> None:
     assert Directory((), (), "Trục", "TRUC", 1).check() == ['node "": a tree has a hub']
+
+
+def test_what_lies_below_a_prefix_is_found_in_the_directorys_order() -> None:
+    nodes = [
+        NodeEntry(HUB, "Trục", "trung ương", None, (code("G22"),)),
+        NodeEntry(code("H41"), "Tỉnh", "tỉnh", HUB, (code("H41"),)),
+        NodeEntry(code("H41.09"), "Huyện", "huyện", code("H41"), (code("H41.09"), code("H41.02.01"))),
+        NodeEntry(code("H41.02"), "Huyện", "huyện", code("H41"), (code("H41.02"),)),
+    ]
+    book = directory(organ("H41"), organ("H41.09.01", Connection.NONE), organ("H41.02"), organ("H5"), nodes=nodes)
+    assert book.held_below([code("H41")]) == [code("H41.09"), code("H41.02.01"), code("H41.02")]
+    assert book.held_below([code("H41.02"), code("H4")]) == [code("H41.02.01")]
+    assert list(book.connected_below([code("H41")], DAY)) == [code("H41"), code("H41.02")]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from node.core.package import Priority
 from tests.scenarios.story import DAY_S, HOUR_S, MINUTE_S, ORDERLY, Story, country, told
 
@@ -20,6 +22,7 @@ WAITING = 10_000
 CIRCULARS = WAITING // (2 * RECEIVERS)
 
 
+@pytest.mark.timeout(300)
 @told(TREE, replace(ORDERLY, poll_s=3 * HOUR_S))
 async def test_a_province_is_cut_off_for_72_hours(story: Story) -> None:
     story.cut("h41", "hub")

@@ -25,7 +25,7 @@ SAY_EVERY_S = 2 * 3600.0
 DOCUMENTS_PER_CRASH = 100
 DOCUMENTS_PER_FAULT = 200
 PULL_WAIT_S = 1_800.0
-"""How long a child's question for documents waits where there are none. At the minute that production allows, an idle country asks
+"""How long a child asks for documents where there are none. At the minute that production allows, an idle country asks
 a million times a day."""
 LOOK_AGAIN_S = 1_800.0
 """How often a node looks whether it has something for its parent though nobody woke it, for the same reason."""

@@ -12,8 +12,8 @@ import itertools
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from contextvars import Context
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import apsw
@@ -415,7 +415,7 @@ async def open_connection(disk: Disk, path: str, wal_pages_max: int) -> SimConne
     try:
         disk.close(disk.open(path, create=True))  # as `open_writer` touches it
         connection = apsw.Connection(path, vfs=vfs.name, statementcachesize=STATEMENTS)
-        # The wheel's SQLite is built with STAT4 and would plan a query anew at every new value; the sqlite3 of most systems is not.
+        # The wheel has STAT4 and would plan a query anew at every new value; the sqlite3 of most systems has not.
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     except apsw.Error as error:
         vfs.unregister()

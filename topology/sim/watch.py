@@ -82,13 +82,12 @@ class Watched:
             replace(each, remaining=each.remaining[:-1]) if len(each.remaining) > 1 else each for each in batch.envelopes
         )
         found = []
+        later = Verdict(Outcome.LATER, reason=Reason.NOT_NOW, retry_s=PUT_OFF_S)
         for spoken in await self._door.push(peer, replace(batch, envelopes=envelopes)):
             code = put_off.get((spoken.origin, spoken.id))
             if code is not None:
                 self._world.record.note(self._machine.name, "fault/put off", len(spoken.verdicts))
-                later = Verdict(Outcome.LATER, reason=Reason.NOT_NOW, retry_s=PUT_OFF_S)
-                spoken = replace(spoken, verdicts={**spoken.verdicts, code: later})
-            found.append(spoken)
+            found.append(spoken if code is None else replace(spoken, verdicts={**spoken.verdicts, code: later}))
         return tuple(found)
 
     async def _forge(self, peer: OrgId, batch: Batch, verdicts: tuple[EnvelopeVerdicts, ...]) -> None:

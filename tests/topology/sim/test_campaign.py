@@ -24,9 +24,10 @@ for line in sys.stdin:
     print(seed, hash_seed, os.getpid(), job["profile"], job["topology"], job["mutant"], file=log, flush=True)
     digest, lost, ok = "d%d" % seed, 0, True
     {behaviour}
-    row = dict(profile=job["profile"], seed=seed, digest=digest, ok=ok, documents=50, deliveries=60, statuses=9, held=0, lost=lost,
-               doubled=0, stuck=0, wrong=0, violations=["lost: x"] * lost, events={{"fault/kill": 2, "path/recovered": 1}},
-               virtual_s=600.0, real_s=0.5)
+    row = dict(profile=job["profile"], seed=seed, digest=digest, ok=ok, documents=50, deliveries=60, statuses=9, held=0,
+               lost=lost,
+               doubled=0, stuck=0, wrong=0, violations=["lost: x"] * lost,
+               events={{"fault/kill": 2, "path/recovered": 1}}, virtual_s=600.0, real_s=0.5)
     print(json.dumps(row), flush=True)
 """
 
@@ -45,7 +46,7 @@ class Stage:
         worker = self.folder / "worker"
         worker.write_text(WORKER.format(python=PYTHON, log=str(self.log), behaviour=behaviour))
         worker.chmod(0o755)
-        self.monkeypatch.setattr(campaign.sys, "executable", str(worker))
+        self.monkeypatch.setattr(sys, "executable", str(worker))
 
     def run(self, seeds: range, **more: Any) -> Summary:
         return asyncio.run(campaign.run(Plan("small", seeds, **more), self.heard.append))

@@ -42,7 +42,7 @@ def test_the_same_seed_gives_the_same_day() -> None:
 def test_nodes_are_hurried_again_after_the_day() -> None:
     before = wire.WAIT_MAX_MS, uplink.LOOK_AGAIN_S
     country.rehearse(generate(small(2, 1), 1), _short(1), 1, lambda vi, en: None)
-    assert (wire.WAIT_MAX_MS, uplink.LOOK_AGAIN_S) == before
+    assert before == (wire.WAIT_MAX_MS, uplink.LOOK_AGAIN_S)
 
 
 def test_faults_are_as_frequent_as_documents() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -79,6 +80,10 @@ class Stage:
         struck = ("down", "stopped", "exit", "fault/flip", "fault/disk-read", "fault/disk-write", "fault/disk-sync")
         return self.state() != self.before or any(counts[event] for event in struck)
 
+    def acted_or_did_not(self, kind: str, task: asyncio.Task[None]) -> bool:
+        """Whether it is known by now if a fault has acted."""
+        return self.acted() or (task.done() and kind in MARKS)
+
     def until(self, what: Callable[[], bool], most_s: float) -> bool:
         async def wait() -> bool:
             until_s = self.bench.loop.time() + most_s
@@ -105,7 +110,7 @@ def stage() -> Iterator[Stage]:
 def test_it_acts_and_undoes_itself_when_it_is_over(stage: Stage, kind: str) -> None:
     for number in range(1, TRIES):  # the machine that is drawn may have no body yet in which a bit could turn
         task = stage.begin(kind, number)
-        if stage.until(lambda: stage.acted() or (task.done() and kind in MARKS), ACT_S) and stage.acted():
+        if stage.until(partial(stage.acted_or_did_not, kind, task), ACT_S) and stage.acted():
             break
     assert stage.acted(), "a fault that does nothing tests nothing"
     if kind == "clock wrong":  # lasts until the end of the storm

@@ -53,7 +53,7 @@ class Stage:
         self.bench = bench_of()
         self.world = self.bench.world
         self.door = Door()
-        self.watched = Watched(self.world, self.world.machines[HUB], self.door)  # type: ignore[arg-type]
+        self.watched = Watched(self.world, self.world.machines[HUB], self.door)
 
     def push(self, *envelopes: Any) -> tuple[EnvelopeVerdicts, ...]:
         return asyncio.run(self.watched.push(CHILD, Batch(tuple(envelopes))))

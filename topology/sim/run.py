@@ -8,6 +8,7 @@ judgement each delivery has ended in one way, offices and nodes agree, nothing i
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import sys
 from collections import Counter
@@ -153,7 +154,7 @@ def complaints(problems: list[str]) -> Iterator[None]:
 
     def keep(_: Any, __: str, event: Mapping[str, Any]) -> Any:
         life = LIFE.get()
-        if event.get("exc_info") and (life is None or life.alive):
+        if event.get("exc_info") and (life is None or life.alive) and not _of_the_disk(sys.exc_info()[1]):
             problems.append(_logged(event))
         raise structlog.DropEvent
 
@@ -164,6 +165,11 @@ def complaints(problems: list[str]) -> Iterator[None]:
         yield
     finally:
         structlog.configure(**before)
+
+
+def _of_the_disk(error: object) -> bool:
+    """An injected error: the request that met it fails, and the process ends, both as they should."""
+    return isinstance(error, OSError) and error.errno == errno.EIO
 
 
 def _logged(event: Mapping[str, Any]) -> str:

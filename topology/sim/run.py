@@ -95,7 +95,7 @@ def simulate(tree: Tree, profile: Profile, seed: int, tell: Tell | None = None, 
             loop.run_until_complete(asyncio.sleep(0))  # what ended is swept away by the loop
             loop.close()
             gc.enable()
-    problems += [problem(each) for each in loop.problems]
+    problems += [problem(each) for each in loop.problems if not _of_the_disk(each.get("exception"))]
     outcome.violations += [Violation("wrong", text) for text in dict.fromkeys([*bench.world.violations, *problems])]
     outcome.digest = record.digest()
     outcome.events = record.counts + bench.ledger.counts + bench.paths()

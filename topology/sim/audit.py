@@ -49,6 +49,9 @@ def kept(queries: Iterable[Query]) -> Kept:
         for doc_id, recipients, state in query(_BOX, ()):
             for recipient in json.loads(recipients) if state in (*_OPEN_BOX, "held") else ():
                 (held if state == "held" else present)[doc_id, recipient] = None
+        # Its end is known, only not at home: the notice waits for a person.
+        for doc_id, data in query(f"{_NOTICES} AND o.state='held'", ()):
+            held.update(dict.fromkeys((doc_id, str(end.recipient)) for end in decode_notice(bytes(data))))
     return Kept(held.keys(), present.keys())
 
 

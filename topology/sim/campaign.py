@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 REPEAT_EVERY = 50
 BATCH_MIN = 200
 """A batch of so many seeds or more must have met everything in `must`."""
-SEEDS_PER_WORKER = 200
+SEEDS_PER_WORKER = 50
 """A worker is replaced by a fresh one after so many: memory it may have kept goes with it."""
 ROW_BYTES_MAX = 64 << 20
 SHOWN_MAX = 5

@@ -2,6 +2,9 @@
 
 The store's functions are handed an object with the methods of `sqlite3.Connection` that they use, and see the errors of
 `sqlite3`. Knows nothing of tables; the settings are production's own (`node/adapters/sqlite/connection.py: settings`).
+
+Where `Disk.in_memory` is set, the database lies in memory, and says nothing of durability: a commit is there for good, a process
+that dies loses what it had not committed, power is never cut from it. For runs of so many nodes that pages would cost too much.
 """
 
 from __future__ import annotations
@@ -106,6 +109,22 @@ class _Vfs(apsw.VFS):
     def excepthook(self, etype: object, evalue: object, etraceback: object) -> bool:
         """An error SQLite itself passes over, as it passes over that of the real call."""
         return True
+
+
+class _Memory:
+    """Where the database lies in memory: which process may use it."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self.mount = disk.mounts
+        self.abandoned = False
+
+    def stale(self) -> bool:
+        """As `_Vfs.stale`."""
+        return self.abandoned or self.disk.dead or self.disk.mounts != self.mount
+
+    def unregister(self) -> None:
+        """SQLite was told nothing of it."""
 
 
 class _Open:
@@ -301,7 +320,7 @@ class _Rows(SimCursor):
 class SimDatabase:
     """The methods of `sqlite3.Connection` that the store uses. Every one raises Ended once the machine is dead."""
 
-    def __init__(self, connection: apsw.Connection, vfs: _Vfs) -> None:
+    def __init__(self, connection: apsw.Connection, vfs: _Vfs | _Memory) -> None:
         self._connection = connection
         self._vfs = vfs
 
@@ -350,7 +369,7 @@ class SimConnection:
     """`node.adapters.sqlite.connection.Connection` on a simulated disk. It serves writer and reader: exclusive locking, which
     needs no shared memory, allows one connection. Open with `open_connection`."""
 
-    def __init__(self, database: SimDatabase, connection: apsw.Connection, vfs: _Vfs) -> None:
+    def __init__(self, database: SimDatabase, connection: apsw.Connection, vfs: _Vfs | _Memory) -> None:
         self._database = database
         self._connection: apsw.Connection | None = connection
         self._vfs = vfs
@@ -405,12 +424,43 @@ class SimConnection:
         self._vfs.unregister()
 
 
+class MemoryConnection(SimConnection):
+    """On a database in memory. A machine dies between two transactions there, never inside one; what is not committed then is
+    undone. A commit still takes the time of a sync, so that nothing is answered before it."""
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As `SimConnection.run`; only what changes rows takes time."""
+        living()
+        self._database.check()
+        assert self._connection is not None
+        disk, before = self._vfs.disk, self._connection.total_changes()
+        disk.pretend()
+        try:
+            result = work(cast(sqlite3.Connection, self._database))
+        except Exception:
+            await self._pass_time()
+            raise
+        if self._connection.total_changes() != before:
+            disk.pretend(sync=True)
+        await self._pass_time()
+        return result
+
+    def release(self) -> None:
+        """Leave the database to the next process of the machine."""
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 async def open_connection(disk: Disk, path: str, wal_pages_max: int) -> SimConnection:
-    """Open or create the database, with production's settings. Its folder must exist.
+    """Open or create the database, with production's settings. Its folder must exist. Where the disk says that the database lies
+    in memory: with those settings that mean something there.
 
     Raises sqlite3.Error as `open_writer` does, Ended when the machine dies at it.
     """
     life = living()
+    if disk.in_memory:
+        return _open_in_memory(disk, life)
     vfs = _Vfs(disk)
     try:
         disk.close(disk.open(path, create=True))  # as `open_writer` touches it
@@ -436,6 +486,23 @@ async def open_connection(disk: Disk, path: str, wal_pages_max: int) -> SimConne
     except Exception:
         opened.release()
         raise
+    return opened
+
+
+def _open_in_memory(disk: Disk, life: Life | None) -> MemoryConnection:
+    if disk.memory is None:
+        disk.memory = apsw.Connection(":memory:", statementcachesize=STATEMENTS)
+        disk.memory.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # as below
+        _prepared().backup_to(disk.memory)
+        for pragma in ("foreign_keys=ON", "temp_store=MEMORY"):
+            disk.memory.pragma(*pragma.split("="))
+    memory = _Memory(disk)
+    connection: apsw.Connection = disk.memory
+    if connection.in_transaction:  # of the process before this one
+        connection.execute("ROLLBACK")
+    opened = MemoryConnection(SimDatabase(connection, memory), connection, memory)
+    if life is not None:
+        life.ending.append(lambda: _end(life, opened))
     return opened
 
 

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from topology.sim.loop import Ended
 from topology.sim.platter import Inode
@@ -112,6 +112,10 @@ class Disk:
         """Added to every sync."""
         self.flipped: dict[str, None] = {}
         """Files in which a bit was turned."""
+        self.in_memory = False
+        """The database lies in the machine's memory instead: see `database.py`."""
+        self.memory: Any = None
+        """What lies there. It outlives processes; power is never cut from it."""
         self.dead = False
         self.mounts = 0
         """Grows at every death: files opened before it are no longer usable."""
@@ -210,6 +214,11 @@ class Disk:
             return
         file.inode.opens -= 1
         self._forget(file.inode)
+
+    def pretend(self, *, sync: bool = False) -> None:
+        """One operation that touches no file: it counts, takes its time, and may be the one at which the machine dies."""
+        self._begin_sync(None) if sync else self._begin(0)
+        self._end()
 
     # names: each is one operation
 

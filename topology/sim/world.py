@@ -360,7 +360,11 @@ def _beyond(settings: config.NodeConfig, options: Options) -> config.NodeConfig:
 
 def _of_the_disk(error: BaseException) -> bool:
     if isinstance(error, sqlite3.OperationalError):  # while the database was being opened
-        return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_CANTOPEN,
+        )
     return isinstance(error, StoreFailed | OSError | Deferred)
 
 

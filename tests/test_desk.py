@@ -13,7 +13,11 @@ from node.core.errors import Reason, Refused
 from node.core.tally import METRICS, Kind
 from node.core.wire import EnvelopeVerdicts, Outcome, PullRequest, Verdict
 from node.desk import EXPIRY_WARN_MS, SILENT_MS, Desk
+from tests.adapters.pki import NOW_MS
 from tests.tree import H41, H54, HUB, Site, Tree, document, planted, status
+
+
+CERTIFICATE_ENDS_MS = NOW_MS + 400 * 86_400_000
 
 
 @pytest.fixture
@@ -23,7 +27,7 @@ async def tree(tmp_path: Path) -> AsyncIterator[Tree]:
 
 
 def desk(site: Site) -> Desk:
-    return app.desk(site.settings, site.ground, site.duties, site.store.size_bytes, {})
+    return app.desk(site.settings, site.ground, site.duties, site.store.size_bytes, {"link": CERTIFICATE_ENDS_MS})
 
 
 async def hold(site: Site) -> str:
@@ -108,7 +112,7 @@ async def test_every_trouble_has_a_name_a_text_and_a_command(tree: Tree, monkeyp
 
 async def test_certificates_are_missed_before_they_end(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     site = tree[HUB]
-    end_ms = (desk(site)._identity.expiry_ms)["link"]
+    end_ms = CERTIFICATE_ENDS_MS
     tree.clock.now_ms = end_ms - EXPIRY_WARN_MS
     assert await codes(site) == []
     tree.clock.now_ms += 1

@@ -60,6 +60,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         *("topology", "node.core", "node.config", "node.ports", "node.adapters"),
         *("node.app", "node.desk", "node.gateway"),
     ),
+    "topology.sim.country": ("topology", "node.core", "node.uplink"),  # a day of it waits longer between two idle looks
     "topology.sim.mutants": ("topology", "node.core", "node.adapters", "node.origin", *DUTIES),  # the code it spoils
 }
 """Longest match decides. A technology of `node.adapters` (a file or a folder) may also know itself."""

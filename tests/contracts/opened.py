@@ -47,9 +47,23 @@ async def rehearsed(path: Path) -> tuple[Connection, Connection, Look]:
     return connection, connection, look
 
 
+async def remembered(path: Path) -> tuple[Connection, Connection, Look]:
+    """The rehearsal's class on a database in memory, as a whole country has it. A look from outside is a look at a copy."""
+    disk = Disk("node", random.Random(7), Record(asyncio.get_running_loop().time))
+    disk.in_memory = True
+    connection = await open_connection(disk, path.name, 4000)
+
+    def look() -> Path:
+        path.write_bytes(disk.memory.serialize("main"))
+        return path
+
+    return connection, connection, look
+
+
 OPENERS: dict[str, Callable[[Path], Awaitable[tuple[Connection, Connection, Look]]]] = {
     "threads": threads,
     "rehearsed": rehearsed,
+    "remembered": remembered,
 }
 """Another connection class joins the contract with one line here."""
 

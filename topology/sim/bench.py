@@ -58,6 +58,8 @@ class Bench:
         self.record = record
         self.profile = profile
         self.world = World(tree, options(profile, stream(seed, "options")), seed, loop, record)
+        for machine in self.world.machines.values():
+            machine.disk.in_memory = profile.in_memory
         self.world.on_recovered = self._recovered
         self.world.wrap = partial(Watched, self.world)
         self.addresses = Addresses(tree)

@@ -22,9 +22,10 @@ from typing import Any, TypeVar, cast
 import apsw
 
 from node.adapters.sqlite.connection import settings
+from node.adapters.sqlite.migrate import migrate
 from topology.sim.disk import Disk, File
 from topology.sim.loop import Ended, Life, living
-from topology.sim.record import stream
+from topology.sim.record import Record, stream
 
 T = TypeVar("T")
 
@@ -37,6 +38,7 @@ CACHE_KB = 256
 """Of the page cache, instead of production's 16 MB: for memory too. What does not fit is read again, or spilled into the WAL
 before its commit, which a power cut must survive as well."""
 UNIX_SECTOR = 4096
+MEMORY_PAGE = 1024
 
 _DIRSYNC = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL
 _names = itertools.count(1)
@@ -425,8 +427,8 @@ class SimConnection:
 
 
 class MemoryConnection(SimConnection):
-    """On a database in memory. A machine dies between two transactions there, never inside one; what is not committed then is
-    undone. A commit still takes the time of a sync, so that nothing is answered before it."""
+    """On a database in memory. A machine dies between two calls of `run` there, never inside one. A commit still takes the time
+    of a sync, so that nothing is answered before it."""
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """As `SimConnection.run`; only what changes rows takes time."""
@@ -447,9 +449,7 @@ class MemoryConnection(SimConnection):
 
     def release(self) -> None:
         """Leave the database to the next process of the machine."""
-        connection, self._connection = self._connection, None
-        if connection is not None and connection.in_transaction:
-            connection.execute("ROLLBACK")
+        self._connection = None
 
 
 async def open_connection(disk: Disk, path: str, wal_pages_max: int) -> SimConnection:
@@ -490,20 +490,34 @@ async def open_connection(disk: Disk, path: str, wal_pages_max: int) -> SimConne
 
 
 def _open_in_memory(disk: Disk, life: Life | None) -> MemoryConnection:
-    if disk.memory is None:
-        disk.memory = apsw.Connection(":memory:", statementcachesize=STATEMENTS)
-        disk.memory.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # as below
-        _prepared().backup_to(disk.memory)
-        for pragma in ("foreign_keys=ON", "temp_store=MEMORY"):
-            disk.memory.pragma(*pragma.split("="))
     memory = _Memory(disk)
+    if disk.memory is None:
+        disk.memory = _new_in_memory()
+        with disk.memory.backup("main", _prepared(), "main") as copy:
+            copy.step()
     connection: apsw.Connection = disk.memory
-    if connection.in_transaction:  # of the process before this one
-        connection.execute("ROLLBACK")
+    assert not connection.in_transaction, "a transaction lasts no longer than one call of run"
     opened = MemoryConnection(SimDatabase(connection, memory), connection, memory)
     if life is not None:
         life.ending.append(lambda: _end(life, opened))
     return opened
+
+
+def _new_in_memory() -> apsw.Connection:
+    """With those of production's settings that mean something there. Small pages: most nodes of a country hold few rows."""
+    connection = apsw.Connection(":memory:", statementcachesize=STATEMENTS)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # as in `open_connection`
+    for pragma in (f"page_size={MEMORY_PAGE}", "foreign_keys=ON", "temp_store=MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+@lru_cache(1)
+def _prepared() -> apsw.Connection:
+    """An empty database that production's migrations have made: copied, not made anew, for each of hundreds of nodes."""
+    connection = _new_in_memory()
+    migrate(cast(sqlite3.Connection, SimDatabase(connection, _Memory(Disk("", stream(0, ""), Record(lambda: 0.0))))))
+    return connection
 
 
 def _checkpointing(pages_max: int) -> Callable[[apsw.Connection, str, int], int]:

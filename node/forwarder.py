@@ -26,6 +26,7 @@ from node.core.forwarding import (
     settle_choke,
     settle_failure,
     tells_home,
+    together,
 )
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
@@ -190,7 +191,7 @@ class Forwarder:
         now_ms = self._clock.utc_ms()
         settlements = settle(offered, verdicts, now_ms=now_ms, patience=self._bounds.patience, rng=self._rng)
         rows = {row.item: row for row in offered}
-        final = [await self._finished(neighbour, rows[each.item], each, now_ms) for each in settlements]
+        final = together([await self._finished(neighbour, rows[each.item], each, now_ms) for each in settlements], rows)
         await self._record(neighbour, final)
         return final
 

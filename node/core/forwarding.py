@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from node.core.custody import Candidate, Offered, Settled, Settlement
 from node.core.envelope import KIND_NOTICE, KIND_STATUS, Lane
@@ -158,6 +158,21 @@ def settle_astray(row: Offered, reason: Reason, *, now_ms: int, patience: Patien
     if row.chokes + 1 >= patience.attempts_max:
         return Settlement(row.item, Settled.HELD, reason=reason)
     return Settlement(row.item, Settled.LATER, now_ms + patience.wait_ms(row.chokes + 4, rng), reason, choked=True)
+
+
+def together(settlements: Sequence[Settlement], offered: Mapping[int, Offered]) -> list[Settlement]:
+    """Rows of one envelope that wait for two directories to agree are due at one moment, so that they go on together (decision
+    7). offered: by item."""
+    latest: dict[tuple[OrgId, str], int] = {}
+
+    def key(settlement: Settlement) -> tuple[OrgId, str] | None:
+        astray = settlement.settled is Settled.LATER and settlement.choked
+        return (offered[settlement.item].origin, offered[settlement.item].id) if astray else None
+
+    for each in settlements:
+        if (envelope := key(each)) is not None:
+            latest[envelope] = max(latest.get(envelope, 0), each.due_ms)
+    return [each if (envelope := key(each)) is None else replace(each, due_ms=latest[envelope]) for each in settlements]
 
 
 def tells_home(kind: str) -> bool:

@@ -137,14 +137,17 @@ async def test_codes_without_a_connection_come_under_the_organ_that_receives_for
 
 
 async def test_a_receiver_that_comes_after_its_organ_has_collected_is_an_item_of_its_own(at: Opened) -> None:
-    """Decision 12: the first is not counted as collected a second time."""
+    """Decision 12: the first is not counted as collected a second time. The office has the content: it may know it by its docId
+    and confirm without fetching it again."""
     first, late = org("H41.05"), org("H41.06")
     head = header(recipients=received_by(FOCAL, first, late))
     await at.admit(arrival(head, remaining=[first]), HUB)
-    await at.store.collect((await item_of(at, head, FOCAL)).item, DONE)
+    collected = (await item_of(at, head, FOCAL)).item
+    assert await at.store.fetched(collected)
+    await at.store.collect(collected, DONE)
     await at.admit(arrival(head, remaining=[late]), HUB)
     item = await item_of(at, head, FOCAL)
-    assert (item.recipients, item.state, item.fetched) == ((late,), "initial", False)
+    assert (item.recipients, item.state, item.fetched) == ((late,), "initial", True)
     await at.store.collect(item.item, DONE)
     assert at.rows("SELECT organ FROM ledger WHERE event='collected' ORDER BY 1") == [("H41.05",), ("H41.06",)]
 

@@ -25,6 +25,7 @@ from node.core.forwarding import (
     settle_choke,
     settle_failure,
     tells_home,
+    together,
 )
 from node.core.identifier import OrgId
 from node.core.wire import EnvelopeVerdicts, Outcome, Verdict
@@ -310,6 +311,20 @@ def test_the_rows_of_one_envelope_wait_for_the_same_time() -> None:
     said = [EnvelopeVerdicts(ORIGIN, "e-1", dict.fromkeys(codes, Verdict(Outcome.LATER, retry_s=2)))]
     found = settle(rows, said, now_ms=NOW_MS, patience=PATIENCE, rng=random.Random(5))
     assert len({each.due_ms for each in found}) == 1
+
+
+def test_rows_of_one_envelope_that_wait_for_two_directories_to_agree_are_due_together() -> None:
+    """Decision 7; another envelope keeps a time of its own, and so does what was answered otherwise."""
+    rows = [offered(number, recipient=OrgId.canonical(f"H54.{number + 10}")) for number in range(3)] + [offered(3, id_="e-2")]
+    astray = [
+        settle_astray(row, Reason.LOOP, now_ms=NOW_MS, patience=PATIENCE, rng=random.Random(number))
+        for number, row in enumerate(rows)
+    ]
+    assert len({each.due_ms for each in astray}) == 4, "drawn apart"
+    taken = Settlement(2, Settled.TAKEN)
+    found = together([*astray[:2], taken, astray[3]], {row.item: row for row in rows})
+    assert found[0].due_ms == found[1].due_ms == max(each.due_ms for each in astray[:2])
+    assert found[2:] == [taken, astray[3]]
 
 
 def test_a_document_that_two_directories_send_to_and_fro_waits_for_them_to_agree_and_never_ends_by_that() -> None:

@@ -172,7 +172,8 @@ def put_mailbox(
 ) -> None:
     """Lay the envelope before the office of organ, for the addressed code recipient. # QĐ 28/2018 Điều 7.3, 21.2
 
-    One item for all the codes it receives for; what comes after that item has ended is another, so that nothing ends twice.
+    One item for all the codes it receives for; what comes after that item has ended is another, so that nothing ends twice. Its
+    content the office has by then: it need not fetch it again to confirm.
     """
     row = tx.db.execute(
         "SELECT item, recipients FROM mailbox WHERE envelope=? AND organ=? AND state NOT IN ('done','ended')", (seq, str(organ))
@@ -183,8 +184,8 @@ def put_mailbox(
         return
     tx.db.execute("UPDATE envelope SET boxed=1 WHERE seq=?", (seq,))
     tx.db.execute(
-        "INSERT INTO mailbox (envelope,organ,recipients,kind,doc_id,lane,state,flag,since_ms,updated_ms,expires_ms)"
-        " VALUES (?,?,?,?,?,?,'initial',?,?,?,?)",
+        "INSERT INTO mailbox (envelope,organ,fetched_ms,recipients,kind,doc_id,lane,state,flag,since_ms,updated_ms,expires_ms)"
+        " VALUES (?1,?2,(SELECT max(fetched_ms) FROM mailbox WHERE envelope=?1 AND organ=?2 AND state='done'),?3,?4,?5,?6,'initial',?7,?8,?9,?10)",
         (
             seq,
             str(organ),

@@ -1,6 +1,6 @@
 """What an operator does while documents are on their way: an organ is closed, a unit moves to another parent.
 
-The directory reaches the nodes one after the other, so for a while they disagree. Nothing of it is undone: it is no fault, it is news.
+The directory reaches the nodes one after the other, so for a while they disagree. Nothing of it is undone: it is news, no fault.
 """
 
 from __future__ import annotations

@@ -282,9 +282,10 @@ def office_app(settings: config.NodeConfig, ground: Ground, node: Duties) -> web
     """The application behind the office listener: every face, on one door."""
     office = web.Application(middlewares=[no_pages], client_max_size=settings.office.package_bytes_max + 2)
     door = OfficeDoor(ground.registry, node.intake, node.mailbox, ground.surroundings)
+    reasons = frozenset(Reason)
 
     def told(operation: str, result: str) -> None:
-        if result in set(Reason):
+        if result in reasons:
             ground.tally.add("truc_refusals_total", door="office", reason=result)
 
     VxpFace(door, ground.clock, settings.office, tell=told).register(office)

@@ -16,7 +16,6 @@ from node.desk import EXPIRY_WARN_MS, SILENT_MS, Desk
 from tests.adapters.pki import NOW_MS
 from tests.tree import H41, H54, HUB, Site, Tree, document, planted, status
 
-
 CERTIFICATE_ENDS_MS = NOW_MS + 400 * 86_400_000
 
 

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from node.core.errors import Reason, Refused
 
@@ -17,6 +18,8 @@ CODE_CHARS_MAX = 35
 """QĐ 20/2020/QĐ-TTg: a code has at most 35 characters, dots included."""
 WRITTEN_CHARS_MAX = 400
 """More than this is not looked at: white space and compatibility forms around a code fit easily."""
+CODES_REMEMBERED = 8192
+"""Of those read last from a wire or a row: more than a tree has nodes."""
 ELEMENT = "OrganId"
 
 PLACEHOLDERS = frozenset(
@@ -47,6 +50,7 @@ class OrgId:
         return ".".join(self.path)
 
     @classmethod
+    @lru_cache(CODES_REMEMBERED)
     def canonical(cls, text: str) -> OrgId:
         """Read exactly what `str()` gives, "" (the hub) included; anything else is `Refused(CODE_*)`, as by `parse`."""
         if not text:

@@ -198,10 +198,11 @@ class Bench:
         found = audit.integrity(machine.name, connection.look)
         found += audit.promised(machine.name, connection.look, machine.taken, self._given(machine))
         found += self._whole(machine, connection.look)
-        machines = self.world.machines.values()
-        others = [each.run.connection for each in machines if each.run is not None and not each.run.connection.gone]
-        if len(others) == len(self.world.machines) - 1 and self.record.counts["start"] % self.profile.absent_every == 0:
-            found += audit.absent(self.ledger, [each.look for each in (connection, *others)])
+        if self.record.counts["start"] % self.profile.absent_every == 0:
+            machines = self.world.machines.values()
+            others = [each.run.connection for each in machines if each.run is not None and not each.run.connection.gone]
+            if len(others) == len(self.world.machines) - 1:
+                found += audit.absent(self.ledger, [each.look for each in (connection, *others)])
         for violation in found:
             self.found[violation] = None
 

@@ -13,12 +13,13 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from node import app, config
 from node.adapters.bodies.folder import FolderBodies
-from node.adapters.signing import Signer, Verifier
+from node.adapters.signing import Signer
 from node.adapters.sqlite.store import SqliteStore
 from node.adapters.sqlite.writer import StoreFailed
 from node.core.directory import Directory
@@ -114,7 +115,7 @@ class Machine:
         self.site = site
         self.name = site.folder
         self.code = site.code
-        self.parent = site.parent
+        self._parent = site.parent
         self.disk = Disk(self.name, stream(world.seed, self.name, "disk"), world.record)
         self.clock = WrongClock(world.loop, 0.0, 0.0)
         self.given = _Given(world.directory)
@@ -131,6 +132,16 @@ class Machine:
         """Of the process that runs now; `totals` holds those before."""
         self.totals = Tally()
         self._rng = stream(world.seed, self.name, "machine")
+
+    @property
+    def parent(self) -> OrgId | None:
+        """Where it hangs now."""
+        return self._parent
+
+    @parent.setter
+    def parent(self, code: OrgId | None) -> None:
+        self._parent = code
+        self.world.below.clear()
 
     # the process
 
@@ -162,7 +173,7 @@ class Machine:
         await app.prepare(self.code, store, bodies)
         self.world.on_recovered(self, connection)
         own = keys.pair(self.code.dns_name(settings.node.zone))
-        signer, verifier = Signer(own.certificate, own.key), Verifier(own.trust, settings.node.zone)
+        signer, verifier = Signer(own.certificate, own.key), keys.SharedVerifier(own.trust, settings.node.zone)
         ground = app.Ground(clock, store, bodies, signer, verifier, rng, self.tally, systems, surroundings)
         node = app.duties(settings, ground)
         loops: list[Loop] = [node.housekeeper.run, bodies.watch]
@@ -290,6 +301,8 @@ class World:
         """Parents that take an envelope for all of its receivers but one, which they put off."""
         self.forging: dict[OrgId, None] = {}
         """Children that will present something forged."""
+        self.below: dict[OrgId, list[Machine]] = {}
+        """Children by their parent's code, as `children` has found them; empty once one hangs elsewhere."""
         self.machines: dict[OrgId, Machine] = {}
         for site in tree.parents_first():
             self.machines[site.code] = Machine(self, site)
@@ -299,7 +312,12 @@ class World:
         self.wrap: Callable[[Machine, Downlink], Downlink] = lambda machine, door: door
 
     def children(self, code: OrgId) -> list[Machine]:
-        return [machine for machine in self.machines.values() if machine.parent == code]
+        """In the order of the tree."""
+        if not self.below:
+            for machine in self.machines.values():
+                if machine.parent is not None:
+                    self.below.setdefault(machine.parent, []).append(machine)
+        return list(self.below.get(code, ()))
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Outside every life: it happens whatever dies meanwhile."""
@@ -338,10 +356,10 @@ class World:
 
     def total(self) -> Tally:
         """Everything that all processes have counted."""
-        total = Tally()
-        for machine in self.machines.values():
-            total = total + machine.totals + machine.tally
-        return total
+        parts = [machine.totals + machine.tally for machine in self.machines.values()]
+        while len(parts) > 1:  # in pairs: what all nodes together have counted is long, and would be copied for each of them
+            parts = [one + other for one, other in zip_longest(parts[::2], parts[1::2], fillvalue=Tally())]
+        return parts[0]
 
     def systems(self) -> list[tuple[Machine, OfficeSystem]]:
         return [(machine, system) for machine in self.machines.values() for system in machine.site.systems]

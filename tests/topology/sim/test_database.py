@@ -294,9 +294,10 @@ def test_a_full_disk_defers_and_work_resumes_when_there_is_room() -> None:
 # --- the connection --------------------------------------------------------------------------------------------------------
 
 
-def alone(story: Callable[[SimConnection, Disk], Coroutine[Any, Any, None]]) -> Disk:
+def alone(story: Callable[[SimConnection, Disk], Coroutine[Any, Any, None]], *, in_memory: bool = False) -> Disk:
     loop = SimLoop()
     disk = Disk("h41", stream(1, "disk"), Record(loop.time))
+    disk.in_memory = in_memory
 
     async def told() -> None:
         connection = await open_connection(disk, "node.db", 1000)
@@ -477,3 +478,72 @@ def test_a_sort_needs_no_file_without_a_name() -> None:
         assert len(await connection.run(sql("SELECT a FROM t ORDER BY -a"))) == 3000
 
     assert alone(story).paths() == ["node.db"], "and a connection that is closed folds its WAL in"
+
+
+# --- in memory -------------------------------------------------------------------------------------------------------------
+
+
+def test_in_memory_nothing_acknowledged_is_lost_whatever_ends_the_process() -> None:
+    unheard = 0
+    for how in ("kill", "power"):
+        for strike in range(10, 22):
+            with node(strike) as at:
+                at.disk.in_memory = True
+
+                async def work(store: SqliteStore, at: Node = at, strike: int = strike, how: Any = how) -> None:
+                    at.disk.strike_in(strike, how, at.die)
+                    while True:
+                        await at.admit(store, len(at.acknowledged))
+
+                at.run(work)
+                assert at.errors == []
+                assert at.acknowledged
+                assert at.judge() == set()
+                assert at.disk.paths() == []
+                ((count,),) = at.disk.memory.execute("SELECT count(*) FROM seen").fetchall()
+                unheard += count - len(at.acknowledged)
+    assert unheard > 0, "some of them died between a commit and its answer"
+
+
+def test_in_memory_a_commit_takes_as_long_as_a_sync_and_a_question_hardly_any_time() -> None:
+    async def story(connection: SimConnection, disk: Disk) -> None:
+        loop = asyncio.get_running_loop()
+        await connection.run(sql("CREATE TABLE t(a)"))
+        disk.slow_s = 3.0
+        before = loop.time()
+        await connection.run(sql("INSERT INTO t VALUES(1)"))
+        assert loop.time() - before > 3.0
+        before = loop.time()
+        assert await connection.run(sql("SELECT a FROM t")) == [(1,)]
+        assert 0 < loop.time() - before < 0.001
+
+    alone(story, in_memory=True)
+
+
+def test_in_memory_the_connection_of_a_dead_machine_says_ended_and_leaves_the_rows_to_its_successor() -> None:
+    async def story(connection: SimConnection, disk: Disk) -> None:
+        await connection.run(sql("CREATE TABLE t(a)", "INSERT INTO t VALUES(1)"))
+        disk.die(power=False)
+        with pytest.raises(Ended):
+            await connection.run(sql("INSERT INTO t VALUES(2)"))
+        disk.mount()
+        with pytest.raises(Ended):
+            await connection.run(sql("INSERT INTO t VALUES(2)"))
+        await connection.close()
+        successor = await open_connection(disk, "node.db", 1000)
+        assert connection.gone and not successor.gone
+        assert successor.look("SELECT a FROM t") == [(1,)]
+        assert successor.look("PRAGMA foreign_keys") == [(1,)]
+
+    alone(story, in_memory=True)
+
+
+def test_in_memory_two_machines_share_nothing_but_the_tables_they_begin_with() -> None:
+    async def story(connection: SimConnection, disk: Disk) -> None:
+        other = Disk("h42", stream(2, "disk"), Record(lambda: 0.0))
+        other.in_memory = True
+        second = await open_connection(other, "node.db", 1000)
+        await connection.run(sql("INSERT INTO meta VALUES ('node','H41')"))
+        assert second.look("SELECT * FROM meta WHERE key='node'") == []
+
+    alone(story, in_memory=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from topology.sim.faults import KINDS
-from topology.sim.profile import CRASHES, FEW_KINDS, OTHERS, PROFILES, QUIET, SMALL, draw
+from topology.sim.profile import CRASHES, FEW_KINDS, OF_DISKS, OTHERS, PROFILES, QUIET, SMALL, draw
 from topology.sim.record import stream
 
 SEEDS = 300
@@ -49,6 +49,18 @@ def test_kinds_come_as_often_as_their_weights_say() -> None:
 
 def test_where_no_kind_ends_a_process_none_ends() -> None:
     assert {stroke.kind for stroke in draw(replace(SMALL, kinds={"cut": 1.0}), stream(1, "faults"))} == {"cut"}
+
+
+def test_where_no_power_is_cut_processes_are_killed() -> None:
+    profile = replace(SMALL, kinds={kind: weight for kind, weight in SMALL.kinds.items() if kind != "power cut"})
+    drawn = [draw(profile, stream(seed, "faults")) for seed in range(50)]
+    assert all(any(stroke.kind in CRASHES for stroke in strokes) for strokes in drawn)
+
+
+def test_databases_in_memory_meet_no_fault_of_a_disk() -> None:
+    remembered = [profile for profile in PROFILES.values() if profile.in_memory]
+    assert remembered
+    assert [kind for profile in remembered for kind in OF_DISKS if kind in profile.kinds] == []
 
 
 def test_a_quiet_run_has_no_fault() -> None:

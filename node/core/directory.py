@@ -112,6 +112,7 @@ class Directory:
     _histories: Mapping[OrgId, tuple[Entry, ...]] = field(init=False, repr=False, compare=False)
     _receivers: Mapping[OrgId, tuple[Entry, ...]] = field(init=False, repr=False, compare=False)
     _nodes: Mapping[OrgId, NodeEntry] = field(init=False, repr=False, compare=False)
+    _owners: Mapping[OrgId, OrgId] = field(init=False, repr=False, compare=False)
     _children: Mapping[OrgId, tuple[NodeEntry, ...]] = field(init=False, repr=False, compare=False)
     _held: Mapping[OrgId, int] = field(init=False, repr=False, compare=False)
     _held_below: Mapping[OrgId, tuple[OrgId, ...]] = field(init=False, repr=False, compare=False)
@@ -129,6 +130,7 @@ class Directory:
             "_histories": _group(by_age, lambda entry: (entry.code,)),
             "_receivers": _group(by_age, lambda entry: entry.receives_for),
             "_nodes": {node.code: node for node in reversed(self.nodes)},
+            "_owners": {prefix: node.code for node in reversed(self.nodes) for prefix in node.prefixes},
             "_children": _group(parented, lambda node: () if node.parent is None else (node.parent,)),
         }
         for name, index in indexes.items():
@@ -238,11 +240,7 @@ class Directory:
 
     def owner(self, code: OrgId) -> OrgId | None:
         """The node that holds the longest prefix of a code; None: nobody does."""
-        for prefix in code.upwards():
-            for node in self.nodes:
-                if prefix in node.prefixes:
-                    return node.code
-        return None
+        return next((self._owners[prefix] for prefix in code.upwards() if prefix in self._owners), None)
 
     def line(self, code: OrgId) -> tuple[OrgId, ...]:
         """A node's code, its parent's and so on up to the hub; it stops at an unknown parent and at the second visit."""

@@ -24,10 +24,10 @@ SAY_EVERY_S = 2 * 3600.0
 """Virtual seconds between two words on how far the run has come."""
 DOCUMENTS_PER_CRASH = 100
 DOCUMENTS_PER_FAULT = 200
-PULL_WAIT_S = 1_800.0
+PULL_WAIT_S = 3_600.0
 """How long a child asks for documents where there are none. At the minute that production allows, an idle country asks
 a million times a day."""
-LOOK_AGAIN_S = 1_800.0
+LOOK_AGAIN_S = 3_600.0
 """How often a node looks whether it has something for its parent though nobody woke it, for the same reason."""
 
 

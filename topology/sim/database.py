@@ -434,7 +434,7 @@ class MemoryConnection(SimConnection):
     of a sync, so that nothing is answered before it."""
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """As `SimConnection.run`; only what changes rows takes time."""
+        """As `SimConnection.run`; only what changes rows takes time, a question one turn of the loop."""
         living()
         self._database.check()
         assert self._connection is not None
@@ -511,11 +511,17 @@ def _open_in_memory(disk: Disk, life: Life | None) -> MemoryConnection:
 
 
 def _new_in_memory() -> apsw.Connection:
-    """With those of production's settings that mean something there. Small pages: most nodes of a country hold few rows."""
-    connection = apsw.Connection(":memory:", statementcachesize=STATEMENTS)
+    """With those of production's settings that mean something there. Small pages: most nodes of a country hold few rows.
+
+    Not ":memory:": there all pages count as changed for good, and every commit walks over the whole database.
+    """
+    flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    connection = apsw.Connection("file:node?vfs=memdb", flags=flags, statementcachesize=STATEMENTS)  # no slash: nobody shares it
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # as in `open_connection`
-    for pragma in (f"page_size={MEMORY_PAGE}", "foreign_keys=ON", "temp_store=MEMORY"):
-        connection.execute(f"PRAGMA {pragma}")
+    for pragma in (f"page_size={MEMORY_PAGE}", "locking_mode=EXCLUSIVE", "journal_mode=MEMORY", "synchronous=OFF"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    for pragma in (f"cache_size=-{CACHE_KB:d}", "foreign_keys=ON", "temp_store=MEMORY"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
 
 

@@ -120,12 +120,12 @@ MEDIUM = Profile(
 )
 COUNTRY = Profile(
     "country",
-    Traffic(documents=20_000, span_s=86_400.0),
-    Habits(poll_s=1800.0, status_every=6, p_answered=0.1),
+    Traffic(documents=20_000, span_s=86_400.0, p_several=0.05),
+    Habits(poll_s=600.0, status_every=6, p_answered=0.1),
     crashes=200,
     faults=100,
     kinds={kind: weight for kind, weight in {**CRASHES, **OTHERS}.items() if kind not in OF_DISKS},
-    options={"link": {"pull_wait_s": 60.0, "probe_max_s": 15.0}, "retention": {"sweep_s": 3600.0}},
+    options={"link": {"pull_wait_s": 60.0, "probe_max_s": 15.0}, "retention": {"sweep_s": 6 * 3600.0}},
     look_s=60.0,
     absent_every=20,
     in_memory=True,

@@ -505,7 +505,7 @@ def test_in_memory_nothing_acknowledged_is_lost_whatever_ends_the_process() -> N
     assert unheard > 0, "some of them died between a commit and its answer"
 
 
-def test_in_memory_a_commit_takes_as_long_as_a_sync_and_a_question_hardly_any_time() -> None:
+def test_in_memory_a_commit_takes_as_long_as_a_sync_and_a_question_no_time() -> None:
     async def story(connection: SimConnection, disk: Disk) -> None:
         loop = asyncio.get_running_loop()
         await connection.run(sql("CREATE TABLE t(a)"))
@@ -515,7 +515,7 @@ def test_in_memory_a_commit_takes_as_long_as_a_sync_and_a_question_hardly_any_ti
         assert loop.time() - before > 3.0
         before = loop.time()
         assert await connection.run(sql("SELECT a FROM t")) == [(1,)]
-        assert 0 < loop.time() - before < 0.001
+        assert loop.time() == before
 
     alone(story, in_memory=True)
 

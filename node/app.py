@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from functools import wraps
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 from aiohttp import web
@@ -44,7 +43,6 @@ from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import open_reader, open_writer
 from node.adapters.sqlite.store import SqliteStore, WrongNode
 from node.adapters.sqlite.writer import StoreFailed
-from node.core import instant
 from node.core.directory import Directory, Entry
 from node.core.envelope import Lane, Limits
 from node.core.errors import Reason
@@ -52,7 +50,6 @@ from node.core.forwarding import Patience
 from node.core.identifier import OrgId
 from node.core.office import System
 from node.core.package import Party, Reference
-from node.core.routing import Table, table_for
 from node.core.tally import Tally
 from node.core.wire import Batch, EnvelopeVerdicts
 from node.desk import Desk, Identity
@@ -66,6 +63,7 @@ from node.mailbox import Mailbox
 from node.origin import Origin
 from node.parts import Parts
 from node.ports import Bodies, Clock, Link, Store
+from node.surroundings import Surroundings, Systems
 from node.uplink import Pace, Uplink
 
 log = structlog.get_logger()
@@ -79,74 +77,6 @@ STRANGERS_MAX = 256
 """Connections from one address that have not shown a certificate yet."""
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
-
-
-class DirectorySource(Protocol):
-    """Where the directory comes from. stamp: changes when it does."""
-
-    def stamp(self) -> tuple[int, ...]: ...
-
-    def load(self) -> Directory: ...
-
-
-class Systems(Protocol):
-    """The registered office systems. problem: why the ones last given are not in use, "" when they are."""
-
-    problem: str
-
-    def get(self, system_id: str) -> System | None: ...
-
-    def all(self) -> Sequence[System]: ...
-
-    def served(self) -> frozenset[OrgId]: ...
-
-
-class Surroundings:
-    """What a node knows of the world from files that may change under it: the directory, the systems, and its routing table.
-
-    A directory file that turns bad keeps the last good one in use, with an error in the log (decision 13).
-    """
-
-    def __init__(self, code: OrgId, source: DirectorySource, registry: Systems, clock: Clock) -> None:
-        self._code = code
-        self._source = source
-        self._registry = registry
-        self._clock = clock
-        self._stamp = source.stamp()
-        self._served: frozenset[OrgId] = frozenset()
-        self._day = instant.day(clock.utc_ms())
-        self.directory = source.load()
-        self._table = self._tabled(self.directory)
-
-    def table(self) -> Table:
-        served = self._registry.served()
-        today = instant.day(self._clock.utc_ms())
-        if served != self._served or today != self._day:
-            self._served, self._day = served, today
-            self._table = self._tabled(self.directory)
-        return self._table
-
-    def refresh(self) -> None:
-        """Read the directory again if its file has changed."""
-        stamp = self._source.stamp()
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        try:
-            directory = self._source.load()
-            self._table = self._tabled(directory)  # before anybody sees it: it may not name this node
-            self.directory = directory
-            log.info("directory read again", version=self.directory.version)
-        except (DirectoryFileError, OSError, ValueError) as error:
-            log.error("directory not usable, keeping the last good one", reason=str(error)[:500])
-
-    def _tabled(self, directory: Directory) -> Table:
-        """Served here: of the organs of the registered systems and of all connected ones those whose longest prefix is this
-        node's. So a document waits in the mailbox before a system is registered, and no registration draws another's mail."""
-        bare = table_for(directory, self._code, frozenset())
-        connected = directory.connected_below(bare.own, self._day)
-        mine = frozenset(code for code in (*connected, *self._served) if bare.owns(code))
-        return Table(bare.code, bare.own, mine, bare.children, bare.parent, bare.away)
 
 
 class OfficeDoor:

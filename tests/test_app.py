@@ -20,6 +20,7 @@ from node.core.errors import Reason
 from node.core.office import System
 from node.core.routing import Deliver, Forward, Refuse, decide
 from node.core.wire import Batch
+from node.surroundings import Surroundings
 from tests.adapters.pki import Clock
 from tests.tree import DIRECTORY, H41, H54, HUB, SYSTEMS, UNIT, Site, Tree, document, org, planted
 
@@ -34,7 +35,7 @@ class World:
         registry.save(self.systems_file, SYSTEMS[H41])
         self.clock = Clock()
         self.registry = registry.Registry(self.systems_file)
-        self.around = app.Surroundings(H41, DirectoryFile(self.directory_file), self.registry, self.clock)
+        self.around = Surroundings(H41, DirectoryFile(self.directory_file), self.registry, self.clock)
 
     def write(self, directory: Directory | str) -> None:
         """A new file each time, as an editor or `truc` would leave it."""

@@ -34,6 +34,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.documents": ("node.core", "node.documents"),
     "node.origin": ("node.core", "node.ports"),
     **dict.fromkeys(DUTIES, ("node.core", "node.ports", "node.origin")),
+    "node.surroundings": ("node.core", "node.ports", "node.adapters.directory_file"),
     "node.desk": ("node.core", "node.ports", "node.origin", "node.forwarder"),
     "node.uplink": ("node.core", "node.ports", "node.forwarder"),
     "node.gateway": (),
@@ -43,7 +44,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.adapters.signing": ("node.core", "node.adapters.http.tls"),  # reads the same certificate files
     "node.app": (
         *("node.core", "node.ports", "node.config", "node.documents", "node.adapters"),
-        *("node.origin", "node.desk", "node.uplink", "node.gateway", *DUTIES),
+        *("node.origin", "node.desk", "node.uplink", "node.gateway", "node.surroundings", *DUTIES),
     ),
     "node.cli": (
         "node.cli",
@@ -58,7 +59,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "topology.sim": ("topology", "node.core", "node.config", "node.documents", "node.ports", "node.adapters"),
     "topology.sim.world": (
         *("topology", "node.core", "node.config", "node.ports", "node.adapters"),
-        *("node.app", "node.desk", "node.gateway"),
+        *("node.app", "node.desk", "node.gateway", "node.surroundings"),
     ),
     "topology.sim.country": ("topology", "node.core", "node.uplink"),  # a day of it waits longer between two idle looks
     "topology.sim.mutants": ("topology", "node.core", "node.adapters", "node.origin", *DUTIES),  # the code it spoils
@@ -86,7 +87,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "pydantic_core": ("node.config",),
     "pydantic": ("node.config", "node.adapters", "node.cli.init", "topology.load"),
     "rich": ("node.cli", "topology.chronicle"),
-    "structlog": ("node.adapters", "node.app", "node.gateway", "node.uplink", "topology.sim.run", *DUTIES),
+    "structlog": ("node.adapters", "node.app", "node.gateway", "node.uplink", "node.surroundings", "topology.sim.run", *DUTIES),
 }
 """Where each library may be imported: docs/dependencies.md says why it is there at all. Others have no home here."""
 
@@ -162,6 +163,7 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "node.core.office": "",
     "node.core.package": "tests/documents/test_edxml.py",
     "node.ports": "",  # protocols
+    "node.surroundings": "tests/test_app.py",  # tried where it is put together
     "node.__main__": "tests/test_cli.py",
     "node.cli": "tests/test_cli.py",  # one command, tried as its users do
     **dict.fromkeys(("node.adapters.chance", "node.adapters.clock"), "tests/adapters/test_chance_and_clock.py"),

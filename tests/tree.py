@@ -48,6 +48,7 @@ from node.core.wire import (
 )
 from node.documents.edxml_writer import DocumentMessage, File, StatusMessage, write_document, write_status
 from node.origin import Content
+from node.surroundings import Surroundings
 from node.uplink import Uplink
 from tests.adapters.pki import NOW_MS, ZONE, Clock, Holder, authority, leaf, put
 from tests.swift import swift
@@ -253,7 +254,7 @@ class Site:
     tally: Tally
     store: SqliteStore = field(init=False, repr=False)
     bodies: FolderBodies = field(init=False, repr=False)
-    surroundings: app.Surroundings = field(init=False, repr=False)
+    surroundings: Surroundings = field(init=False, repr=False)
     duties: app.Duties = field(init=False, repr=False)
     ground: app.Ground = field(init=False, repr=False)
     uplink: Uplink = field(init=False, repr=False)
@@ -267,7 +268,7 @@ class Site:
         rng = _Chance(f"{self.code}/{self._starts}")
         path = self.folder / "node.db"
         systems = registry.Registry(self.folder / "systems.json", self.tally)
-        self.surroundings = app.Surroundings(self.code, DirectoryFile(self.folder / "directory.json"), systems, self.tree.clock)
+        self.surroundings = Surroundings(self.code, DirectoryFile(self.folder / "directory.json"), systems, self.tree.clock)
         self.bodies = FolderBodies(
             HostFiles(self.folder / "bodies"), self.settings.store.inline_bytes_max, lambda: f"{rng.getrandbits(64):016x}"
         )

@@ -62,9 +62,11 @@ async def test_a_node_whose_sync_fails_exits_and_has_all_it_acknowledged_when_it
     with small() as tree:
         node = tree.nodes["H41"]
         async with Flow(tree, *ROADS) as flow:
-            for number in (2, 9):
+            for number in (2, 9, 13, 17, 21):  # each thread counts its own: which file is struck depends on what a start syncs
                 failed |= await struck(flow, node, SYNCS, number)
                 await flow.more(3)
+                if "node.db-wal" in failed:
+                    break
             await flow.settle()
         assert node.query("PRAGMA integrity_check") == [("ok",)]
     assert "node.db-wal" in failed, f"no commit was struck: the story was not told ({failed})"

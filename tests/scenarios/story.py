@@ -356,6 +356,7 @@ class Story:
             self.bench.lives.pop(system.id).end()
             del self.bench.offices[system.id]
             self.ledger.changed.update({str(code): None for code in system.codes})
+        machine.parent = None
         del self.bench.world.machines[machine.code], self.bench.world.by_name[name]
         if machine.life is not None:
             machine.life.end()

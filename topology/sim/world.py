@@ -31,6 +31,7 @@ from node.core.wire import Batch, EnvelopeVerdicts, Outcome
 from node.desk import Desk
 from node.gateway import Gateway, Loop
 from node.ports import Downlink
+from node.surroundings import Surroundings
 from topology.model import OfficeSystem, Options, Site, Tree
 from topology.sim import keys
 from topology.sim.clocks import SimClock, WrongClock
@@ -164,7 +165,7 @@ class Machine:
         rng = stream(self.world.seed, self.name, "node", self.starts)
         clock = SimClock(self.clock, settings.clock.bound_ms)
         systems = _Systems(self.site)
-        surroundings = app.Surroundings(self.code, self.given, systems, clock)
+        surroundings = Surroundings(self.code, self.given, systems, clock)
         bodies = FolderBodies(SimFiles(self.disk, BODIES, self._wall_ms), settings.store.inline_bytes_max, lambda: _token(rng))
         await app.renew_wal(SimFiles(self.disk, "", self._wall_ms))
         connection = await open_connection(self.disk, app.DATABASE, settings.store.wal_pages_max)

@@ -25,7 +25,7 @@ from node.core.office import Claim, Fetched, SentLine, Submitted, System, Waitin
 from topology import vxp
 from topology.sim import door as module
 from topology.sim.door import AppDoor, Calls, NoAnswer, NotReached, Reply, VxpCalls, as_request, package_in, read_reply
-from topology.sim.loop import LIFE, Life, SimLoop
+from topology.sim.loop import LIFE, Ended, Life, SimLoop
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -414,7 +414,7 @@ def test_a_node_that_dies_in_a_call_leaves_nothing_running() -> None:
     async def works(request: web.Request) -> web.Response:
         try:
             await asyncio.sleep(10)
-        except GeneratorExit:
+        except Ended:
             ends.append("closed")
             raise
         ends.append("worked")

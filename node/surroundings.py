@@ -1,0 +1,89 @@
+"""What a node knows of the world from files that may change under it: the directory, the office systems, and its routing table.
+
+Knows `core`, the clock and the errors of the directory file; nothing of what is decided by the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from node.adapters.directory_file import DirectoryFileError
+from node.core import instant
+from node.core.directory import Directory
+from node.core.identifier import OrgId
+from node.core.office import System
+from node.core.routing import Table, table_for
+from node.ports import Clock
+
+log = structlog.get_logger()
+
+
+class DirectorySource(Protocol):
+    """Where the directory comes from. stamp: changes when it does."""
+
+    def stamp(self) -> tuple[int, ...]: ...
+
+    def load(self) -> Directory: ...
+
+
+class Systems(Protocol):
+    """The registered office systems. problem: why the ones last given are not in use, "" when they are."""
+
+    problem: str
+
+    def get(self, system_id: str) -> System | None: ...
+
+    def all(self) -> Sequence[System]: ...
+
+    def served(self) -> frozenset[OrgId]: ...
+
+
+class Surroundings:
+    """What a node knows of the world from files that may change under it: the directory, the systems, and its routing table.
+
+    A directory file that turns bad keeps the last good one in use, with an error in the log (decision 13).
+    """
+
+    def __init__(self, code: OrgId, source: DirectorySource, registry: Systems, clock: Clock) -> None:
+        self._code = code
+        self._source = source
+        self._registry = registry
+        self._clock = clock
+        self._stamp = source.stamp()
+        self._served: frozenset[OrgId] = frozenset()
+        self._day = instant.day(clock.utc_ms())
+        self.directory = source.load()
+        self._table = self._tabled(self.directory)
+
+    def table(self) -> Table:
+        served = self._registry.served()
+        today = instant.day(self._clock.utc_ms())
+        if served != self._served or today != self._day:
+            self._served, self._day = served, today
+            self._table = self._tabled(self.directory)
+        return self._table
+
+    def refresh(self) -> None:
+        """Read the directory again if its file has changed."""
+        stamp = self._source.stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            directory = self._source.load()
+            self._table = self._tabled(directory)  # before anybody sees it: it may not name this node
+            self.directory = directory
+            log.info("directory read again", version=self.directory.version)
+        except (DirectoryFileError, OSError, ValueError) as error:
+            log.error("directory not usable, keeping the last good one", reason=str(error)[:500])
+
+    def _tabled(self, directory: Directory) -> Table:
+        """Served here: of the organs of the registered systems and of all connected ones those whose longest prefix is this
+        node's. So a document waits in the mailbox before a system is registered, and no registration draws another's mail."""
+        bare = table_for(directory, self._code, frozenset())
+        connected = directory.connected_below(bare.own, self._day)
+        mine = frozenset(code for code in (*connected, *self._served) if bare.owns(code))
+        return Table(bare.code, bare.own, mine, bare.children, bare.parent, bare.away)

@@ -125,7 +125,8 @@ def replay(
             click.echo(f"{now_s:14.6f}  {name or '-':<20} {event} {size or ''}".rstrip(), err=as_json)
 
     path = _lawful(topology)
-    job = {"topology": str(path) if path else None, "profile": _profile(profile), "seed": seed, "mutant": _mutant(mutant)}
+    tree = str(path) if path else None
+    job = {"topology": tree, "profile": _profile(profile), "seed": seed, "mutant": _mutant(mutant), "whole": True}
     row = work(job, {}, tell).row()
     _show_row(row, as_json)
     return Code.DONE if row["ok"] else Code.FAILED

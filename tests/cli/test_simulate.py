@@ -231,7 +231,7 @@ def test_replay_prints_what_happens_and_the_outcome(work: Work) -> None:
         ["9.000000", "-", "fault/cut", "3"],
     ]
     assert "seed 7: 50 văn bản, 60 lượt gửi" in result.stdout
-    assert work.jobs == [{"topology": None, "profile": "small", "seed": 7, "mutant": ""}]
+    assert work.jobs == [{"topology": None, "profile": "small", "seed": 7, "mutant": "", "whole": True}]
 
 
 def test_replay_shows_one_node_or_the_beginning_only(work: Work) -> None:

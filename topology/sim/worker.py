@@ -30,12 +30,13 @@ def main() -> None:
 
 
 def work(job: Mapping[str, Any], trees: dict[str, Tree], tell: Callable[[float, str, str, int], None] | None = None) -> Outcome:
-    """Run one job. trees: those read before, by the path of their file."""
+    """Run one job. trees: those read before, by the path of their file. Unless the job says `whole`, a run in which something
+    is known to be wrong ends there: its work may never end."""
     path = str(job.get("topology") or default_topology())
     tree = trees[path] if path in trees else trees.setdefault(path, load_lawful(Path(path)))
     passed_s = stopwatch()
     with planted(job.get("mutant") or ""):
-        outcome = simulate(tree, PROFILES[job["profile"]], int(job["seed"]), tell, hasty=bool(job.get("mutant")))
+        outcome = simulate(tree, PROFILES[job["profile"]], int(job["seed"]), tell, hasty=not job.get("whole"))
     outcome.real_s = passed_s()
     return outcome
 

@@ -68,7 +68,7 @@ def test_a_job_names_its_profile_seed_and_tree(stand: Stand) -> None:
     trees: dict[str, Any] = {}
     worker.work(JOB, trees)
     worker.work({**JOB, "topology": str(default_topology()), "profile": "quiet", "seed": 9}, trees)
-    assert stand.asked == [(7, "small", 2, False), (7, "quiet", 9, False)]
+    assert stand.asked == [(7, "small", 2, True), (7, "quiet", 9, True)]
     assert list(trees) == [str(default_topology())], "a tree is read once"
 
 
@@ -78,7 +78,12 @@ def test_a_bug_is_planted_for_its_job_alone(stand: Stand) -> None:
     worker.work(JOB, {})
     assert stand.known[0] is not before
     assert stand.known[1] is before
-    assert stand.asked[0][3], "a run with a bug ends as soon as it was found"
+
+
+def test_a_run_ends_as_soon_as_something_is_known_to_be_wrong_unless_it_is_wanted_whole(stand: Stand) -> None:
+    worker.work(JOB, {})
+    worker.work({**JOB, "whole": True}, {})
+    assert [hasty for *_, hasty in stand.asked] == [True, False]
 
 
 def test_real_time_is_taken_outside_the_run(stand: Stand) -> None:

@@ -400,7 +400,8 @@ class Disk:
         """Turn one bit of a file at rest: of the byte at, else of any."""
         inode = self._inode(path)
         if inode.content:
-            self.flipped[path] = None
+            # A power cut may have left a file two names, when it kept only one half of a rename.
+            self.flipped.update(dict.fromkeys(name for name, other in _walk(self._root, "") if other is inode))
             self._record.note(self.name, "fault/flip", inode.flip(rng, at))
 
     def load(self, path: str, content: bytes) -> None:

@@ -194,6 +194,7 @@ def options(profile: Profile, rng: random.Random) -> Options:
     if profile.kinds:
         drawn.setdefault("store", {}).update(wal_pages_max=rng.choice((100, 300, 4000)), group_max=rng.choice((1, 8, 512)))
         drawn.setdefault("link", {}).update(batch_envelopes_max=rng.choice((1, 8, 500, 500)))
+        drawn["link"].update(body_chunk_bytes=rng.choice((16_384, 262_144)))
     return drawn
 
 

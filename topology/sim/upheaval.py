@@ -37,7 +37,10 @@ async def moved(world: World, rng: random.Random) -> None:
     if not units:
         return
     unit = rng.choice(units)
-    new = rng.choice([machine for machine in parents if machine.code != unit.parent])
+    others = [machine for machine in parents if machine.code != unit.parent]
+    if not others:
+        return
+    new = rng.choice(others)
     assert unit.parent is not None
     old = world.machines[unit.parent]
     world.moved[unit.code] = new.code

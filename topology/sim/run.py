@@ -31,6 +31,8 @@ BOOT_S = 600.0
 """All nodes are up within this, before anything happens to them."""
 COLLECT_S = 3 * 3600.0
 VIOLATIONS_MAX = 200
+SQLITE_IOERR = 10
+"""SQLite's primary code for an error of the disk."""
 RELEASES = 3
 """How often the operator releases what is held: what is held again after that stays so, for a person."""
 
@@ -180,7 +182,9 @@ def complaints(problems: list[str]) -> Iterator[None]:
 
 def _of_the_disk(error: object) -> bool:
     """An injected error: the request that met it fails, and the process ends, both as they should."""
-    return isinstance(error, OSError) and error.errno == errno.EIO
+    if isinstance(error, OSError):
+        return error.errno == errno.EIO
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == SQLITE_IOERR
 
 
 def _logged(event: Mapping[str, Any]) -> str:

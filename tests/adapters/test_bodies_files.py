@@ -215,3 +215,17 @@ def test_a_file_written_anew_has_its_bytes_in_a_durable_file_of_its_own(host: Ho
 def test_what_is_not_there_is_not_written_anew(host: HostFiles, synced: list[str]) -> None:
     renew(host, "wal")
     assert (host.names(""), synced) == ([], [])
+
+
+def test_where_there_is_no_room_for_a_second_copy_the_first_stays_and_no_half_one(
+    host: HostFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(host, "wal", b"whole")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no room"):
+        renew(host, "wal")
+    assert (host.names(""), get(host, "wal")) == (["wal"], b"whole")

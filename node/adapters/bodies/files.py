@@ -116,6 +116,9 @@ def renew(files: Files, name: str) -> None:
             new.write(piece)
             offset += len(piece)
         new.sync()
+    except OSError:
+        files.unlink(fresh)  # a full disk is not to be made fuller
+        raise
     finally:
         old.close()
         new.close()

@@ -518,7 +518,7 @@ def _new_in_memory() -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     connection = apsw.Connection("file:node?vfs=memdb", flags=flags, statementcachesize=STATEMENTS)  # no slash: nobody shares it
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # as in `open_connection`
-    for pragma in (f"page_size={MEMORY_PAGE}", "locking_mode=EXCLUSIVE", "journal_mode=MEMORY", "synchronous=OFF"):
+    for pragma in (f"page_size={MEMORY_PAGE}", "locking_mode=EXCLUSIVE", "journal_mode=MEMORY"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     for pragma in (f"cache_size=-{CACHE_KB:d}", "foreign_keys=ON", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}").fetchall()

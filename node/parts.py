@@ -42,7 +42,9 @@ class Parts:
             if self._bodies.free_ratio() < self._free_urgent:
                 raise Deferred(LATER_S, Reason.DISK_FULL)
             held = await self._bodies.receive(neighbour, sha256, offset, chunk)
-            if held < size:
+            if held < offset + len(chunk) and key not in self._keeping and await self._store.holds_body_of(neighbour, sha256):
+                return size  # another request has finished the part while this one waited for its turn at it
+            if held < size and key not in self._keeping:
                 return held
         # The last chunk may come twice, but a part is finished once; and whoever hangs up stops it neither for the others nor
         # between the file and its row.

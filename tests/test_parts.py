@@ -116,6 +116,40 @@ async def test_who_hangs_up_while_a_body_is_recorded_takes_it_from_nobody(tree: 
     assert site.rows("SELECT digest,size FROM body") == [(digest, size)]
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+async def test_a_chunk_whose_part_was_finished_while_it_waited_for_its_turn_hears_of_the_whole_body(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    """It finds no part: the sender must not be told to begin anew. recorded: whether the row is there by then."""
+    site, data = tree[HUB], os.urandom(100_000)
+    last = at_the_last_chunk(data)
+    put_body, bodies = site.duties.parts.put, site.bodies
+    await put_body(H41, *last[:2], 0, data[:60_000])
+    gate, entered, turn, asked = (asyncio.Event() for _ in range(4))
+    receive = bodies.receive
+
+    async def late(*details: Any) -> int:
+        asked.set()
+        await turn.wait()
+        return await receive(*details)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bodies, "receive", late)
+        second = asyncio.ensure_future(put_body(H41, *last))
+        await asked.wait()
+    if not recorded:
+        hold(site, gate, entered)
+    first = asyncio.ensure_future(put_body(H41, *last))
+    await (first if recorded else entered.wait())
+    turn.set()
+    if not recorded:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        gate.set()
+    assert list(await asyncio.gather(first, second)) == [len(data)] * 2
+    assert len(spooled(site)) == 1
+
+
 async def test_a_body_nobody_waits_for_any_more_is_recorded_all_the_same(tree: Tree) -> None:
     site, data = tree[HUB], os.urandom(100_000)
     digest, size, _, _ = last = at_the_last_chunk(data)

@@ -42,7 +42,7 @@ from node.adapters.registry import Registry, RegistryError
 from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import open_reader, open_writer
 from node.adapters.sqlite.store import SqliteStore, WrongNode
-from node.adapters.sqlite.writer import StoreFailed
+from node.adapters.sqlite.writer import StoreFailed, is_full
 from node.core.directory import Directory, Entry
 from node.core.envelope import Lane, Limits
 from node.core.errors import Reason
@@ -497,9 +497,19 @@ def main(path: Path) -> int:
             if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
                 log.error("address in use: is this node running already?", reason=str(cause))
                 return EXIT_FAILED
+            if _no_room(cause):
+                log.error("no room on the disk to start: make room, then start again", reason=str(cause))
+                return EXIT_FAILED
         log.exception("node failed")
         return EXIT_FAILED
     return 0
+
+
+def _no_room(error: BaseException) -> bool:
+    """The disk, or what the node may use of it, is full: a start needs room for a second copy of the WAL and one row more."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return is_full(error)
 
 
 def _causes(error: BaseException) -> list[BaseException]:

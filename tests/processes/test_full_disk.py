@@ -12,7 +12,7 @@ from tests.processes.disks import SmallDisk
 from tests.processes.flow import Flow
 from tests.processes.letters import connector, later, letter
 from tests.processes.machine import no_tmpfs, skip_without
-from tests.processes.tree import Node, Tree
+from tests.processes.tree import Node, Tree, eventually
 from tests.vxp_client import VxpClient
 
 OTHERS = 40_000_000
@@ -101,6 +101,25 @@ async def test_below_three_percent_nothing_new_is_taken_although_there_still_is_
             assert await told(office, plain) == "OK"
             assert await told(office, urgent[1]) == "OK"
         assert not any(Path(node.data / "bodies" / "spool").iterdir())
+
+
+@pytest.mark.timeout(150)
+async def test_a_start_on_a_full_disk_says_what_to_do_and_succeeds_once_there_is_room(small: Callable[[], Tree]) -> None:
+    skip_without(no_tmpfs)
+    with small() as tree:
+        node, disk = await laid(tree, "H41.07")
+        async with Flow(tree, ("H41.07", "G22"), ("G22", "H41.07")) as flow:
+            await flow.more(6)  # the WAL is worth copying
+            node.kill()
+            disk.leave(0)
+            node.start()
+            await eventually(lambda: node.exit_code() == 1, "the start has failed", 30)
+            told = [line for line in node.log_lines() if line["level"] == "error"]
+            assert [line["event"] for line in told] == ["no room on the disk to start: make room, then start again"]
+            disk.enlarge()
+            node.start()
+            await node.ready()
+            await flow.settle()
 
 
 async def told(office: VxpClient, package: bytes) -> str:

@@ -12,7 +12,8 @@ import hashlib
 import json
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -43,8 +44,8 @@ class Transaction:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
-        row = db.execute("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
-        self.head: tuple[int, bytes] = (row[0], bytes(row[1])) if row else (0, b"\0" * 32)
+        self.head: tuple[int, bytes] | None = None
+        """Number and hash of the journal's last row; None until the first row is written: many groups write none."""
 
     def journal(
         self,
@@ -58,16 +59,24 @@ class Transaction:
         detail: str = "",
     ) -> None:
         """Append a row. detail is JSON or a short text; never a document's content."""
-        seq = self.head[0] + 1
+        last, before = self.head or self._last()
+        seq = last + 1
         fields = (seq, stamp.at_ms, stamp.bound_ms, event, envelope, recipient, neighbour, reason, detail)
-        digest = chained(self.head[1], fields)
+        digest = chained(before, fields)
         self.db.execute("INSERT INTO journal VALUES (?,?,?,?,?,?,?,?,?,?)", (*fields, digest))
         self.head = (seq, digest)
+
+    def _last(self) -> tuple[int, bytes]:
+        row = self.db.execute("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
+        return (row[0], bytes(row[1])) if row else (0, b"\0" * 32)
+
+
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def chained(previous: bytes, fields: tuple[Any, ...]) -> bytes:
     """SHA-256 over the hash before and the row as compact JSON: what `journal.hash` holds."""
-    return hashlib.sha256(previous + json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()).digest()
+    return hashlib.sha256(previous + _COMPACT(fields).encode()).digest()
 
 
 @dataclass(slots=True)
@@ -88,36 +97,55 @@ class Attempt:
 def commit_group(db: sqlite3.Connection, works: list[Callable[[Transaction], Any]]) -> list[Attempt]:
     """Run every member in one transaction and commit. A member that raises is undone alone; a constraint error gets one
     retry in a transaction of its own. Errors of the engine itself pass through, with everything rolled back."""
+    if len(works) == 1:
+        return [_single(db, works[0])]
     outcomes: list[Attempt] = []
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        transaction = Transaction(db)
+    with _transaction(db) as transaction:
         for work in works:
             outcomes.append(attempt(transaction, work))
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome.error, sqlite3.IntegrityError):
+            outcomes[index] = _alone(db, works[index])
+    return outcomes
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[Transaction]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield Transaction(db)
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
-    for index, outcome in enumerate(outcomes):
-        if isinstance(outcome.error, sqlite3.IntegrityError) and len(works) > 1:
-            outcomes[index] = _alone(db, works[index])
-    return outcomes
+
+
+def _single(db: sqlite3.Connection, work: Callable[[Transaction], Any]) -> Attempt:
+    """A group of one, as most are: the transaction is its savepoint."""
+    try:
+        with _transaction(db) as transaction:
+            return Attempt(value=work(transaction))
+    except Exception as error:
+        if _is_engine(error):
+            raise
+        return Attempt(error=error)
 
 
 def _alone(db: sqlite3.Connection, work: Callable[[Transaction], Any]) -> Attempt:
     """The others of its group are committed: a disk that is full now is this member's news only."""
     try:
-        outcome = commit_group(db, [work])[0]
+        outcome = _single(db, work)
     except sqlite3.Error as error:
-        if not _is_full(error):
+        if not is_full(error):
             raise
         return Attempt(error=Deferred(FULL_RETRY_S, Reason.DISK_FULL), alone=True)
     outcome.alone = True
     return outcome
 
 
-def _is_full(error: sqlite3.Error) -> bool:
+def is_full(error: BaseException) -> bool:
+    """Whether the disk had no room for what the engine wanted to write."""
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
@@ -192,7 +220,7 @@ class Writer:
         try:
             outcomes = await self._connection.run(lambda db: commit_group(db, [member.work for member in group]))
         except sqlite3.Error as error:
-            if _is_full(error):
+            if is_full(error):
                 self._abandon(group, Deferred(FULL_RETRY_S, Reason.DISK_FULL))
                 return
             self._abandon(group)

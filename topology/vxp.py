@@ -32,7 +32,7 @@ def headers(
     values |= {"timestamp": f"{now:%d%m%YT%H%M%S}+{now.microsecond // 1000:04}", "Content-Type": content_type}
     signed = {PREFIX + name: value for name, value in values.items()}
     text = json.dumps(signed, separators=(",", ":"))
-    mac = hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+    mac = hmac.digest(secret.encode(), text.encode(), "sha256").hex()
     return {**signed, "Content-Type": content_type, PREFIX + "sign-header": text, PREFIX + "hash-header": mac}
 
 

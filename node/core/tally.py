@@ -85,6 +85,8 @@ SERIES_MAX = 20_000
 """Label sets kept of one metric; what comes later is counted under `OTHER` for every label."""
 LABEL_MAX = 100
 """Characters kept of a label value."""
+TOLD_MAX = 1_000
+"""Calls remembered with the cell they count in."""
 OTHER = "other"
 HUB = "hub"
 """The hub's code is empty, and an empty label is no label."""
@@ -123,12 +125,21 @@ class Tally:
         self._counts: dict[tuple[str, Labels], int] = {}
         self._histograms: dict[tuple[str, Labels], Histogram] = {}
         self._series: dict[str, int] = {}
+        self._told: dict[tuple[object, ...], tuple[str, Labels]] = {}
+        """The cell of each call of `add` so far: what is counted most is found by what the caller said."""
 
     def add(self, name: str, amount: int = 1, **labels: str) -> None:
         """Add a whole number ≥ 0 to a counter. KeyError or ValueError where name, labels or amount are not what METRICS says."""
-        if METRICS[name].kind is not Kind.COUNTER or amount < 0:
+        told = (name, *labels.items())
+        cell = self._told.get(told)
+        if cell is None:
+            if METRICS[name].kind is not Kind.COUNTER:
+                raise ValueError(f"{name} is no counter")
+            cell = self._cell(name, labels, self._counts)
+            if len(self._told) < TOLD_MAX:
+                self._told[told] = cell
+        if amount < 0:
             raise ValueError(f"{name} cannot be raised by {amount}")
-        cell = self._cell(name, labels, self._counts)
         self._counts[cell] = self._counts.get(cell, 0) + amount
 
     def observe(self, name: str, value_ms: int, **labels: str) -> None:

@@ -340,7 +340,7 @@ class SimDatabase:
             raise self.raised(error) from error
         if writes:
             return SimCursor(self, cursor, connection.changes(), connection.last_insert_rowid())
-        return _Rows(self, cursor, -1, None)
+        return (_Rows if self._dies_within else SimCursor)(self, cursor, -1, None)
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> SimCursor:
         """One statement for each row; rowcount is of all of them."""

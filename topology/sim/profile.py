@@ -120,7 +120,7 @@ MEDIUM = Profile(
 )
 COUNTRY = Profile(
     "country",
-    Traffic(documents=20_000, span_s=86_400.0, p_several=0.05),
+    Traffic(documents=20_000, span_s=86_400.0, p_several=0.05, p_near=0.75, p_hot=0.01),
     Habits(poll_s=600.0, status_every=6, p_answered=0.1),
     crashes=200,
     faults=100,
@@ -130,6 +130,7 @@ COUNTRY = Profile(
     absent_every=20,
     in_memory=True,
 )
+"""More stays within a province than leaves it: most of what is sent goes between a province and its communes."""
 EXPIRY = Profile(
     "expiry",
     Traffic(documents=50, span_s=600.0),

@@ -6,10 +6,8 @@ one on HTTP's side. Knows no web framework, no store and no clock; a lookup of s
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -102,12 +100,14 @@ def check_headers(signed: Signed, headers: RawHeaders) -> None:
 
     Names doubled by case are left out: there HTTP cannot say which of the two values belongs to which name.
     """
-    beside: dict[str, list[bytes]] = {}
+    beside: dict[bytes, list[bytes]] = {}
     for header, raw in headers:
-        beside.setdefault(header.decode("latin-1").lower(), []).append(raw.strip(b" \t"))
-    alike = Counter(name.lower() for name in signed.values)
+        beside.setdefault(header.lower(), []).append(raw.strip(b" \t"))
+    alike: dict[str, int] = {}
+    for name in signed.values:
+        alike[name.lower()] = alike.get(name.lower(), 0) + 1
     for name, value in signed.values.items():
-        received = beside.get((PREFIX + name).lower(), [])
+        received = beside.get((PREFIX + name).lower().encode("latin-1", "replace"), [])
         if len(received) > 1 or alike[name.lower()] > 1:
             continue
         if not received or received[0] not in _spellings(value):
@@ -155,7 +155,7 @@ def _readings(text: bytes) -> Iterator[bytes]:
 def _right(text: bytes, mac: bytes, secrets: Sequence[str]) -> bool:
     right = False
     for secret in secrets:
-        expected = hmac.new(secret.encode(), text, hashlib.sha256).hexdigest().encode()
+        expected = hmac.digest(secret.encode(), text, "sha256").hex().encode()
         right |= hmac.compare_digest(expected, mac)  # never leave early: which of two secrets it was shows nowhere
     return right
 

@@ -6,8 +6,9 @@ whether it is one.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import structlog
@@ -153,17 +154,85 @@ def _put_door_refusals(tx: Transaction, seq: int, header: Header, refused: Itera
         rows.ledger(tx, stamp, "refused-at-door", header, str(header.sender), refusal.recipient, refusal.reason.value)
 
 
-def admit_each(tx: Transaction, arrivals: Iterable[Arrival], neighbour: OrgId, stamp: Stamp) -> list[Admitted]:
-    """Judge a batch, each envelope under a savepoint of its own: an error nobody classified is `later` for that one alone, and
-    after enough attempts the presenter holds it for a person."""
-    found = []
-    for arrival in arrivals:
-        outcome = attempt(tx, partial(admit, arrival=arrival, neighbour=neighbour, stamp=stamp))
-        if outcome.error is not None:
-            log.error("envelope could not be stored", envelope=arrival.envelope.header.id, exc_info=outcome.error)
-            outcome.value = Admitted(dict.fromkeys(arrival.envelope.remaining, _NOT_STORED), (), frozenset())
-        found.append(outcome.value)
+def admit_each(tx: Transaction, arrivals: Sequence[Arrival], neighbour: OrgId, stamp: Stamp) -> list[Admitted]:
+    """Judge a batch. What is new here and only passes through is written together; the rest each under a savepoint of its own: an
+    error nobody classified is `later` for that one alone, and after enough attempts the presenter holds it for a person."""
+    passing = _passing(tx, arrivals)
+    admitted: dict[int, Admitted] = {}
+    if passing:
+        outcome = attempt(tx, partial(_pass_on, arrivals=passing, neighbour=neighbour, stamp=stamp))
+        if outcome.error is None:
+            admitted = {id(arrival): each for arrival, each in zip(passing, outcome.value, strict=True)}
+        else:  # one of them cannot be written: it is found by writing each by itself
+            log.warning(
+                "batch could not be stored together", neighbour=str(neighbour), count=len(passing), exc_info=outcome.error
+            )
+    return [admitted.get(id(arrival)) or _admit_safely(tx, arrival, neighbour, stamp) for arrival in arrivals]
+
+
+def _admit_safely(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: Stamp) -> Admitted:
+    outcome = attempt(tx, partial(admit, arrival=arrival, neighbour=neighbour, stamp=stamp))
+    if outcome.error is not None:
+        log.error("envelope could not be stored", envelope=arrival.envelope.header.id, exc_info=outcome.error)
+        return Admitted(dict.fromkeys(arrival.envelope.remaining, _NOT_STORED), (), frozenset())
+    found: Admitted = outcome.value
     return found
+
+
+def _passing(tx: Transaction, arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """Those of which nothing was ever seen here, that are whole, and that go on to neighbours only: a relay's daily bread."""
+    whole = [arrival for arrival in arrivals if _only_passes(arrival)]
+    keys = json.dumps([(str(each.envelope.header.origin), each.envelope.header.id) for each in whole])
+    certificates = json.dumps(list({each.envelope.header.key for each in whole if each.chain is None}))
+    known = {
+        (origin, id_)
+        for table in ("seen", "envelope")
+        for origin, id_ in tx.db.execute(
+            f"SELECT t.origin,t.id FROM json_each(?) k JOIN {table} t ON t.origin=k.value->>0 AND t.id=k.value->>1", (keys,)
+        )
+    }
+    held = tx.db.execute("SELECT digest FROM certificate WHERE digest IN (SELECT value FROM json_each(?))", (certificates,))
+    chains = {digest for (digest,) in held}.union(each.envelope.header.key for each in whole if each.chain is not None)
+    found = []
+    for arrival in whole:
+        header = arrival.envelope.header
+        key = (str(header.origin), header.id)
+        if key not in known and header.key in chains:
+            known.add(key)  # the same twice in one batch: the second is a copy
+            found.append(arrival)
+    return found
+
+
+def _only_passes(arrival: Arrival) -> bool:
+    inline = {body.sha256 for body in arrival.inline if body.data is not None}
+    return (
+        arrival.later is None
+        and not (arrival.unseen or arrival.ends)
+        and arrival.report is None
+        and all(isinstance(arrival.judged.get(code), Forward) for code in arrival.envelope.remaining)
+        and all(ref.sha256 in inline for ref in arrival.envelope.header.bodies)
+    )
+
+
+def _pass_on(tx: Transaction, arrivals: Sequence[Arrival], neighbour: OrgId, stamp: Stamp) -> list[Admitted]:
+    """Take all of these into custody, a statement for each table."""
+    (last,) = tx.db.execute("SELECT coalesce(max(seq),0) FROM sqlite_sequence WHERE name='envelope'").fetchone()
+    rows.put_passing(tx, list(enumerate(arrivals, last + 1)), neighbour, stamp)
+    admitted = []
+    for arrival in arrivals:
+        nexts: set[OrgId] = set()
+        for code, decision in arrival.judged.items():
+            assert isinstance(decision, Forward)
+            nexts.add(decision.neighbour)
+            _journal_taken(tx, arrival.envelope.header, code, decision, neighbour, stamp)
+        admitted.append(Admitted(dict.fromkeys(arrival.judged, TAKEN), (), frozenset(nexts)))
+    return admitted
+
+
+def _journal_taken(tx: Transaction, header: Header, code: OrgId, decision: Forward, neighbour: OrgId, stamp: Stamp) -> None:
+    tx.journal(
+        stamp, "taken", envelope=header.id, recipient=str(code), neighbour=str(neighbour), detail=f"next={decision.neighbour}"
+    )
 
 
 def admit(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: Stamp) -> Admitted:
@@ -308,13 +377,6 @@ def _take(
         else:
             rows.put_outbox(tx, seq, envelope, code, decision.neighbour, stamp)
             neighbours.add(decision.neighbour)
-            tx.journal(
-                stamp,
-                "taken",
-                envelope=header.id,
-                recipient=str(code),
-                neighbour=str(neighbour),
-                detail=f"next={decision.neighbour}",
-            )
+            _journal_taken(tx, header, code, decision, neighbour, stamp)
             rows.move_delivery(tx, seq, str(code), Transport.QUEUED, stamp)
     return tuple(orphans), frozenset(neighbours), flag

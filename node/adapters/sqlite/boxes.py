@@ -125,7 +125,7 @@ def collect(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[Org
         tx.journal(stamp, "collected", envelope=header.id, recipient=code)
         rows.ledger(tx, stamp, event, header, code, str(header.sender))
     woken = rows.send_home(tx, home, stamp)
-    rows.close_if_done(tx, seq, stamp)
+    rows.close_if_done(tx, [seq], stamp)
     return woken
 
 
@@ -172,7 +172,7 @@ def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[OrgId]:
         tx.journal(stamp, home.end.state.value, envelope=header.id, recipient=code, reason=reason)
         rows.ledger(tx, stamp, home.end.state.value, header, code, str(header.sender), reason)
     woken = rows.send_home(tx, home, stamp)
-    rows.close_if_done(tx, seq, stamp)
+    rows.close_if_done(tx, [seq], stamp)
     return woken
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from node.adapters.sqlite import rows
 from node.adapters.sqlite.writer import Stamp, Transaction
@@ -76,20 +76,27 @@ def next_due(db: sqlite3.Connection, neighbour: str, after_ms: int) -> int | Non
     return due_ms if isinstance(due_ms, int) else None
 
 
+_LISTED = "(SELECT value FROM json_each(?))"
+"""The values of a list, in one parameter: one statement however many they are."""
+
+
 def offer(tx: Transaction, neighbour: str, items: Sequence[int]) -> list[Offered]:
     """Mark rows as offered, durably, before a byte of them leaves (decision 6). Rows that meanwhile ended or are held fall out."""
+    listed = json.dumps(items)
+    waiting = {
+        row[0]: row
+        for row in tx.db.execute(
+            "SELECT item,recipient,attempts,lane,in_doubt,chokes,hops,envelope FROM outbox"
+            f" WHERE item IN {_LISTED} AND neighbour=? AND state<>'held'",
+            (listed, neighbour),
+        )
+    }
+    envelopes = _offered_envelopes(tx.db, {row[7] for row in waiting.values()})
     found = []
-    envelopes: dict[int, tuple[OrgId, str, bytes, bytes, str, str, tuple[BodyRef, ...]]] = {}
     for item in items:
-        row = tx.db.execute(
-            "SELECT recipient,attempts,lane,in_doubt,chokes,hops,envelope FROM outbox WHERE item=? AND neighbour=? AND state<>'held'",
-            (item, neighbour),
-        ).fetchone()
-        if row is None:
+        if item not in waiting:
             continue
-        recipient, attempts, lane, in_doubt, chokes, own_hops, seq = row
-        if seq not in envelopes:  # once for all its recipients: a country-wide header is large
-            envelopes[seq] = _offered_envelope(tx.db, seq)
+        _, recipient, attempts, lane, in_doubt, chokes, own_hops, seq = waiting[item]
         origin, id_, header, signature, certificate, hops, bodies = envelopes[seq]
         found.append(
             Offered(
@@ -112,27 +119,35 @@ def offer(tx: Transaction, neighbour: str, items: Sequence[int]) -> list[Offered
     return found
 
 
-def _offered_envelope(db: sqlite3.Connection, seq: int) -> tuple[OrgId, str, bytes, bytes, str, str, tuple[BodyRef, ...]]:
-    origin, id_, header, signature, certificate, hops = db.execute(
-        "SELECT origin,id,header,signature,certificate,hops FROM envelope WHERE seq=?", (seq,)
-    ).fetchone()
-    bodies = db.execute("SELECT b.digest,b.size FROM envelope_body e JOIN body b ON b.digest=e.digest WHERE e.envelope=?", (seq,))
-    refs = tuple(BodyRef(digest, size) for digest, size in bodies)
-    return OrgId.canonical(origin), id_, bytes(header), bytes(signature), certificate, hops, refs
+def _offered_envelopes(
+    db: sqlite3.Connection, seqs: Collection[int]
+) -> dict[int, tuple[OrgId, str, bytes, bytes, str, str, tuple[BodyRef, ...]]]:
+    """By seq, each once for all its recipients: a country-wide header is large."""
+    listed = json.dumps(list(seqs))
+    bodies: dict[int, list[BodyRef]] = {}
+    for seq, digest, size in db.execute(
+        f"SELECT e.envelope,b.digest,b.size FROM envelope_body e JOIN body b ON b.digest=e.digest WHERE e.envelope IN {_LISTED}",
+        (listed,),
+    ):
+        bodies.setdefault(seq, []).append(BodyRef(digest, size))
+    return {
+        seq: (OrgId.canonical(origin), id_, bytes(header), bytes(signature), certificate, hops, tuple(bodies.get(seq, ())))
+        for seq, origin, id_, header, signature, certificate, hops in db.execute(
+            f"SELECT seq,origin,id,header,signature,certificate,hops FROM envelope WHERE seq IN {_LISTED}", (listed,)
+        )
+    }
 
 
 def inline_bodies(db: sqlite3.Connection, neighbour: str, digests: Iterable[str]) -> dict[str, bytes]:
     """The small bodies among digests that this neighbour was not yet given nor has sent us."""
-    found = {}
-    for digest in digests:
-        row = db.execute(
-            "SELECT data FROM body WHERE digest=?1 AND data IS NOT NULL"
-            " AND NOT EXISTS (SELECT 1 FROM body_peer WHERE digest=?1 AND neighbour=?2)",
-            (digest, neighbour),
-        ).fetchone()
-        if row is not None:
-            found[digest] = bytes(row[0])
-    return found
+    listed = list(digests)
+    found = db.execute(
+        f"SELECT b.digest,b.data FROM body b WHERE b.digest IN {_LISTED} AND b.data IS NOT NULL"
+        " AND NOT EXISTS (SELECT 1 FROM body_peer p WHERE p.digest=b.digest AND p.neighbour=?)",
+        (json.dumps(listed), neighbour),
+    )
+    data = {digest: bytes(data) for digest, data in found}
+    return {digest: data[digest] for digest in listed if digest in data}
 
 
 def chains(db: sqlite3.Connection, digests: Iterable[str]) -> dict[str, bytes]:
@@ -147,32 +162,52 @@ def chains(db: sqlite3.Connection, digests: Iterable[str]) -> dict[str, bytes]:
 
 def settle(tx: Transaction, neighbour: str, settlements: Sequence[Settlement], stamp: Stamp) -> set[OrgId]:
     """Record what became of offered rows. Returns the neighbours with new work (notices on their way home)."""
+    offered = {
+        item: (seq, recipient, origin, id_)
+        for item, seq, recipient, origin, id_ in tx.db.execute(
+            "SELECT o.item,o.envelope,o.recipient,e.origin,e.id FROM outbox o JOIN envelope e ON e.seq=o.envelope"
+            f" WHERE o.item IN {_LISTED}",
+            (json.dumps([settlement.item for settlement in settlements]),),
+        )
+    }
+    there = [settlement for settlement in settlements if settlement.item in offered]
+    taken = {settlement.item: offered[settlement.item] for settlement in there if settlement.settled is Settled.TAKEN}
+    if taken:
+        _handed_over(tx, neighbour, taken, stamp)
     woken: set[OrgId] = set()
-    for settlement in settlements:
-        row = tx.db.execute(
-            "SELECT o.envelope,o.recipient,e.origin,e.id FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=?",
-            (settlement.item,),
-        ).fetchone()
-        if row is not None:
-            woken |= _settle_one(tx, neighbour, settlement, row, stamp)
+    for settlement in there:
+        if settlement.settled is not Settled.TAKEN:
+            woken |= _settle_one(tx, neighbour, settlement, stamp)
     return woken
 
 
-def _settle_one(
-    tx: Transaction, neighbour: str, settlement: Settlement, row: tuple[int, str, str, str], stamp: Stamp
-) -> set[OrgId]:
-    seq, recipient, origin, id_ = row
+def _handed_over(tx: Transaction, neighbour: str, taken: Mapping[int, tuple[int, str, str, str]], stamp: Stamp) -> None:
+    """The neighbour has custody of these: item -> (envelope, recipient, origin, id). A statement for all of them each."""
+    db = tx.db
+    seqs = list(dict.fromkeys(seq for seq, _, _, _ in taken.values()))
+    db.executemany("DELETE FROM outbox WHERE item=?", [(item,) for item in taken])
+    db.executemany(
+        "UPDATE seen SET handed_to=? WHERE origin=? AND id=? AND recipient=?",
+        [(neighbour, origin, id_, recipient) for _, recipient, origin, id_ in taken.values()],
+    )
+    db.execute(
+        f"INSERT OR IGNORE INTO body_peer SELECT digest,? FROM envelope_body WHERE envelope IN {_LISTED}",
+        (neighbour, json.dumps(seqs)),
+    )
+    for _, recipient, _, id_ in taken.values():
+        tx.journal(stamp, "handed-over", envelope=id_, recipient=recipient, neighbour=neighbour)
+    own = ((seq, recipient) for seq, recipient, _, _ in taken.values())
+    rows.move_deliveries(tx, own, Transport.MOVING, stamp)
+    rows.close_if_done(tx, seqs, stamp)
+
+
+def _settle_one(tx: Transaction, neighbour: str, settlement: Settlement, stamp: Stamp) -> set[OrgId]:
     item = settlement.item
     reason = settlement.reason.value if settlement.reason is not None else ""
     db = tx.db
     match settlement.settled:
         case Settled.TAKEN:
-            db.execute("DELETE FROM outbox WHERE item=?", (item,))
-            db.execute("UPDATE seen SET handed_to=? WHERE origin=? AND id=? AND recipient=?", (neighbour, origin, id_, recipient))
-            db.execute("INSERT OR IGNORE INTO body_peer SELECT digest,? FROM envelope_body WHERE envelope=?", (neighbour, seq))
-            tx.journal(stamp, "handed-over", envelope=id_, recipient=recipient, neighbour=neighbour)
-            rows.move_delivery(tx, seq, recipient, Transport.MOVING, stamp)
-            rows.close_if_done(tx, seq, stamp)
+            raise AssertionError("settled together with the others")
         case Settled.LATER:
             db.execute(
                 "UPDATE outbox SET in_doubt=0,attempts=attempts+1,chokes=chokes+?,due_ms=?,reason=? WHERE item=? AND state<>'held'",
@@ -282,7 +317,7 @@ def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[OrgId]:
     tx.journal(stamp, ended.state.value, envelope=id_, recipient=recipient, neighbour=neighbour, reason=reason)
     rows.ledger(tx, stamp, ended.state.value, decode_header(bytes(header)), recipient, neighbour, reason)
     woken = rows.send_home(tx, home, stamp)
-    rows.close_if_done(tx, seq, stamp)
+    rows.close_if_done(tx, [seq], stamp)
     return woken
 
 

@@ -6,20 +6,27 @@ Plain functions of a `Transaction`, called only inside the writer. Knows the tab
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from node.adapters.sqlite.writer import Stamp, Transaction
-from node.core.custody import EndOf, Homeward, LocalEnvelope, StoredBody
+from node.core.custody import Arrival, EndOf, Homeward, LocalEnvelope, StoredBody
 from node.core.envelope import KIND_DOCUMENT, KIND_STATUS, Envelope, Header, Hop
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport, may_move
 from node.core.package import Business
+from node.core.routing import Forward
 
 WRAPPER_BYTES = 64
 """What one more recipient of an envelope adds to a batch."""
 SEEN_AFTER_EXPIRY_MS = 30 * 86_400_000
 SEEN_WITHOUT_EXPIRY_MS = 400 * 86_400_000
 """How long a key is remembered: longer than any copy can live, and than a node may be away (decision 4)."""
+
+
+_LEDGER = (
+    "INSERT INTO ledger (at_ms,bound_ms,synchronised,event,organ,counterpart,origin,id,kind,business,priority,reason)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+)
 
 
 def hops_text(hops: Iterable[Hop]) -> str:
@@ -32,9 +39,8 @@ def hops_value(text: str) -> tuple[Hop, ...]:
 
 def ledger(tx: Transaction, stamp: Stamp, event: str, header: Header, organ: str, counterpart: str, reason: str = "") -> None:
     """One countable event, in the transaction of the event (decision 12). # QĐ 28/2018 Điều 11"""
-    tx.db.execute(
-        "INSERT INTO ledger (at_ms,bound_ms,synchronised,event,organ,counterpart,origin,id,kind,business,priority,reason)"
-        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+    tx.add(
+        _LEDGER,
         (
             stamp.at_ms,
             stamp.bound_ms,
@@ -62,6 +68,21 @@ def envelope_seq(tx: Transaction, origin: OrgId, id_: str) -> int | None:
     return row[0] if row else None
 
 
+_ENVELOPE = (
+    "INSERT INTO envelope (seq,origin,id,digest,header,signature,certificate,kind,sender,lane,priority,doc_id,document_id,"
+    "expires_ms,hops,came_from,taken_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_BODY = "INSERT OR IGNORE INTO body (digest,size,data,file,taken_ms) VALUES (?,?,?,?,?)"
+_NAMED = "INSERT OR IGNORE INTO envelope_body VALUES (?,?)"
+_PEER = "INSERT OR IGNORE INTO body_peer VALUES (?,?)"
+_CHAIN = "INSERT OR IGNORE INTO certificate VALUES (?,?)"
+_SEEN = "INSERT INTO seen VALUES (?,?,?,?,NULL,?) ON CONFLICT DO UPDATE SET handed_to=NULL"
+_OUTBOX = (
+    "INSERT OR IGNORE INTO outbox (envelope,recipient,neighbour,lane,sender,order_key,bytes,state,due_ms,since_ms,expires_ms,hops)"
+    " VALUES (?,?,?,?,?,?,?,'waiting',?,?,?,nullif(?,(SELECT hops FROM envelope WHERE seq=?1)))"
+)
+
+
 def put_envelope(tx: Transaction, envelope: Envelope, came_from: OrgId | None, stamp: Stamp) -> int:
     """Insert the envelope, or open it again where a part of it came before. Returns its seq."""
     header = envelope.header
@@ -69,63 +90,95 @@ def put_envelope(tx: Transaction, envelope: Envelope, came_from: OrgId | None, s
     if seq is not None:
         tx.db.execute("UPDATE envelope SET ended_ms=NULL WHERE seq=?", (seq,))
         return seq
-    cursor = tx.db.execute(
-        "INSERT INTO envelope (origin,id,digest,header,signature,certificate,kind,sender,lane,priority,doc_id,document_id,"
-        "expires_ms,hops,came_from,taken_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        (
-            str(header.origin),
-            header.id,
-            envelope.digest,
-            envelope.header_bytes,
-            envelope.signature,
-            header.key,
-            header.kind,
-            str(header.sender),
-            int(header.lane),
-            int(header.priority),
-            header.doc_id,
-            header.document_id,
-            header.expires_ms,
-            hops_text(envelope.hops),
-            None if came_from is None else str(came_from),
-            stamp.at_ms,
-        ),
-    )
+    cursor = tx.db.execute(_ENVELOPE, _envelope_row(None, envelope, came_from, stamp))
     assert cursor.lastrowid is not None
     return cursor.lastrowid
+
+
+def _envelope_row(seq: int | None, envelope: Envelope, came_from: OrgId | None, stamp: Stamp) -> tuple[object, ...]:
+    """seq None: the next one."""
+    header = envelope.header
+    return (
+        seq,
+        str(header.origin),
+        header.id,
+        envelope.digest,
+        envelope.header_bytes,
+        envelope.signature,
+        header.key,
+        header.kind,
+        str(header.sender),
+        int(header.lane),
+        int(header.priority),
+        header.doc_id,
+        header.document_id,
+        header.expires_ms,
+        hops_text(envelope.hops),
+        None if came_from is None else str(came_from),
+        stamp.at_ms,
+    )
+
+
+def put_passing(tx: Transaction, arrivals: Sequence[tuple[int, Arrival]], neighbour: OrgId, stamp: Stamp) -> None:
+    """Rows for envelopes under these numbers, of which nothing is known here and all of which goes on."""
+    db, came_from = tx.db, str(neighbour)
+    db.executemany(_ENVELOPE, [_envelope_row(seq, arrival.envelope, neighbour, stamp) for seq, arrival in arrivals])
+    db.executemany(_CHAIN, {each.envelope.header.key: each.chain for _, each in arrivals if each.chain is not None}.items())
+    bodies = {body.sha256: body for _, arrival in arrivals for body in arrival.inline}
+    db.executemany(_BODY, [(body.sha256, body.size, body.data, None, stamp.at_ms) for body in bodies.values()])
+    db.executemany(_NAMED, [(seq, ref.sha256) for seq, arrival in arrivals for ref in arrival.envelope.header.bodies])
+    db.executemany(_PEER, [(digest, came_from) for digest in bodies])
+    keys, waiting = [], []
+    for seq, arrival in arrivals:
+        first: set[OrgId] = set()
+        for code, decision in arrival.judged.items():
+            assert isinstance(decision, Forward)
+            keys.append(_seen_row(arrival.envelope, code, stamp))
+            size = WRAPPER_BYTES if decision.neighbour in first else _whole_bytes(arrival.envelope) + _inline_bytes(arrival)
+            first.add(decision.neighbour)
+            waiting.append(_outbox_row(seq, arrival.envelope, code, decision.neighbour, size, stamp))
+    db.executemany(_SEEN, keys)
+    db.executemany(_OUTBOX, waiting)
+
+
+def _inline_bytes(arrival: Arrival) -> int:
+    return sum(body.size for body in arrival.inline)
+
+
+def _whole_bytes(envelope: Envelope) -> int:
+    """What the first recipient of an envelope adds to a batch, beside its bodies."""
+    return WRAPPER_BYTES + len(envelope.header_bytes) + len(envelope.signature)
 
 
 def put_bodies(tx: Transaction, seq: int, header: Header, bodies: Iterable[StoredBody], stamp: Stamp) -> list[str]:
     """Insert the bodies that are new, tie all the header's to the envelope; returns files that nobody needs."""
     orphans = []
     for body in bodies:
-        cursor = tx.db.execute(
-            "INSERT OR IGNORE INTO body (digest,size,data,file,taken_ms) VALUES (?,?,?,?,?)",
-            (body.sha256, body.size, body.data, body.file, stamp.at_ms),
-        )
+        cursor = tx.db.execute(_BODY, (body.sha256, body.size, body.data, body.file, stamp.at_ms))
         if cursor.rowcount == 0 and body.file is not None:
             orphans.append(body.file)
-    tx.db.executemany("INSERT OR IGNORE INTO envelope_body VALUES (?,?)", [(seq, ref.sha256) for ref in header.bodies])
+    tx.db.executemany(_NAMED, [(seq, ref.sha256) for ref in header.bodies])
     return orphans
 
 
 def know_body(tx: Transaction, header: Header, neighbour: OrgId) -> None:
     """This neighbour has sent us, or was given by us, the header's bodies."""
-    tx.db.executemany("INSERT OR IGNORE INTO body_peer VALUES (?,?)", [(ref.sha256, str(neighbour)) for ref in header.bodies])
+    tx.db.executemany(_PEER, [(ref.sha256, str(neighbour)) for ref in header.bodies])
 
 
 def put_chain(tx: Transaction, digest: str, chain: bytes) -> None:
-    tx.db.execute("INSERT OR IGNORE INTO certificate VALUES (?,?)", (digest, chain))
+    tx.db.execute(_CHAIN, (digest, chain))
 
 
 def remember(tx: Transaction, envelope: Envelope, recipient: OrgId, stamp: Stamp) -> None:
     """The key (origin, envelope id, recipient) is taken; if it came back, it is ours again."""
+    tx.db.execute(_SEEN, _seen_row(envelope, recipient, stamp))
+
+
+def _seen_row(envelope: Envelope, recipient: OrgId, stamp: Stamp) -> tuple[object, ...]:
     header = envelope.header
     until_ms = header.expires_ms + SEEN_AFTER_EXPIRY_MS if header.expires_ms else stamp.at_ms + SEEN_WITHOUT_EXPIRY_MS
-    tx.db.execute(
-        "INSERT INTO seen VALUES (?,?,?,?,NULL,?) ON CONFLICT DO UPDATE SET handed_to=NULL",
-        (str(header.origin), header.id, str(recipient), envelope.digest, until_ms),
-    )
+    return (str(header.origin), header.id, str(recipient), envelope.digest, until_ms)
 
 
 def order_key(header: Header, recipient: OrgId) -> str | None:
@@ -136,34 +189,31 @@ def order_key(header: Header, recipient: OrgId) -> str | None:
 
 
 def put_outbox(tx: Transaction, seq: int, envelope: Envelope, recipient: OrgId, neighbour: OrgId, stamp: Stamp) -> None:
-    header = envelope.header
-    first = (
-        tx.db.execute("SELECT 1 FROM outbox WHERE envelope=? AND neighbour=? LIMIT 1", (seq, str(neighbour))).fetchone() is None
-    )
+    before = tx.db.execute("SELECT 1 FROM outbox WHERE envelope=? AND neighbour=? LIMIT 1", (seq, str(neighbour))).fetchone()
     size = WRAPPER_BYTES
-    if first:
+    if before is None:
         (inline,) = tx.db.execute(
             "SELECT coalesce(sum(length(b.data)),0) FROM envelope_body e JOIN body b ON b.digest=e.digest WHERE e.envelope=?",
             (seq,),
         ).fetchone()
-        size += len(envelope.header_bytes) + len(envelope.signature) + inline
-    tx.db.execute(
-        "INSERT OR IGNORE INTO outbox (envelope,recipient,neighbour,lane,sender,order_key,bytes,state,due_ms,since_ms,expires_ms,hops)"
-        " VALUES (?,?,?,?,?,?,?,'waiting',?,?,?,nullif(?,(SELECT hops FROM envelope WHERE seq=?)))",
-        (
-            seq,
-            str(recipient),
-            str(neighbour),
-            int(header.lane),
-            str(header.sender),
-            order_key(header, recipient),
-            size,
-            stamp.at_ms,
-            stamp.at_ms,
-            header.over_ms,
-            hops_text(envelope.hops),
-            seq,
-        ),
+        size = _whole_bytes(envelope) + inline
+    tx.db.execute(_OUTBOX, _outbox_row(seq, envelope, recipient, neighbour, size, stamp))
+
+
+def _outbox_row(seq: int, envelope: Envelope, recipient: OrgId, neighbour: OrgId, size: int, stamp: Stamp) -> tuple[object, ...]:
+    header = envelope.header
+    return (
+        seq,
+        str(recipient),
+        str(neighbour),
+        int(header.lane),
+        str(header.sender),
+        order_key(header, recipient),
+        size,
+        stamp.at_ms,
+        stamp.at_ms,
+        header.over_ms,
+        hops_text(envelope.hops),
     )
 
 
@@ -221,16 +271,25 @@ def put_local(tx: Transaction, local: LocalEnvelope, stamp: Stamp) -> tuple[int,
     return seq, orphans, neighbours
 
 
-def close_if_done(tx: Transaction, seq: int, stamp: Stamp) -> None:
-    """Mark the envelope ended when no outbox row, open mailbox item or open delivery of it is left."""
-    tx.db.execute(
+def close_if_done(tx: Transaction, seqs: Iterable[int], stamp: Stamp) -> None:
+    """Mark those envelopes ended of which no outbox row, open mailbox item or open delivery is left."""
+    tx.db.executemany(
         "UPDATE envelope SET ended_ms=?1 WHERE seq=?2 AND ended_ms IS NULL"
         " AND NOT EXISTS (SELECT 1 FROM outbox WHERE envelope=?2)"
         " AND NOT EXISTS (SELECT 1 FROM mailbox WHERE envelope=?2 AND state NOT IN ('done','ended'))"
         # A status has no verdict to wait for: it is done when handed over.
         " AND NOT EXISTS (SELECT 1 FROM delivery d JOIN submission s ON s.envelope=d.envelope WHERE d.envelope=?2 AND s.kind<>'status'"
         " AND d.state IN ('queued','moving','in-mailbox','held'))",
-        (stamp.at_ms, seq),
+        [(stamp.at_ms, seq) for seq in seqs],
+    )
+
+
+def move_deliveries(tx: Transaction, which: Iterable[tuple[int, str]], to: Transport, stamp: Stamp) -> None:
+    """Change the transport state of deliveries, (envelope, recipient) each, where the table of moves allows it."""
+    before = [state.value for state in Transport if may_move(state, to)]
+    tx.db.executemany(
+        f"UPDATE delivery SET state=?,updated_ms=? WHERE envelope=? AND recipient=? AND state IN ({','.join('?' * len(before))})",
+        [(to.value, stamp.at_ms, seq, recipient, *before) for seq, recipient in which],
     )
 
 
@@ -280,7 +339,7 @@ def apply_end(tx: Transaction, end_of: EndOf, returned: LocalEnvelope | None, st
     )
     if returned is not None and end.state is not Transport.COLLECTED:
         put_local(tx, returned, stamp)
-    close_if_done(tx, seq, stamp)
+    close_if_done(tx, [seq], stamp)
     return True
 
 

@@ -40,12 +40,16 @@ class Stamp:
 
 
 class Transaction:
-    """What a member may use: the connection, and the journal whose chain runs through all members."""
+    """What a member may use: the connection, and the journal whose chain runs through all members.
+
+    Rows that are only ever added wait here and are written together, a statement for each table, before the member ends.
+    """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
-        self.head: tuple[int, bytes] | None = None
+        self._head: tuple[int, bytes] | None = None
         """Number and hash of the journal's last row; None until the first row is written: many groups write none."""
+        self._added: list[tuple[str, tuple[Any, ...]]] = []
 
     def journal(
         self,
@@ -59,18 +63,40 @@ class Transaction:
         detail: str = "",
     ) -> None:
         """Append a row. detail is JSON or a short text; never a document's content."""
-        last, before = self.head or self._last()
-        seq = last + 1
-        fields = (seq, stamp.at_ms, stamp.bound_ms, event, envelope, recipient, neighbour, reason, detail)
+        last, before = self._head or self._last()
+        fields = (last + 1, stamp.at_ms, stamp.bound_ms, event, envelope, recipient, neighbour, reason, detail)
         digest = chained(before, fields)
-        self.db.execute("INSERT INTO journal VALUES (?,?,?,?,?,?,?,?,?,?)", (*fields, digest))
-        self.head = (seq, digest)
+        self.add(_JOURNAL, (*fields, digest))
+        self._head = (last + 1, digest)
+
+    def add(self, statement: str, row: tuple[Any, ...]) -> None:
+        """Have a row written before the member ends, by an INSERT that nobody reads from within the transaction."""
+        self._added.append((statement, row))
+
+    def flush(self) -> None:
+        """Write what waits."""
+        by_statement: dict[str, list[tuple[Any, ...]]] = {}
+        for statement, row in self._added:
+            by_statement.setdefault(statement, []).append(row)
+        self._added.clear()
+        for statement, rows in by_statement.items():
+            self.db.executemany(statement, rows)
+
+    def mark(self) -> tuple[tuple[int, bytes] | None, int]:
+        """Where a savepoint begins; for `back_to`."""
+        return self._head, len(self._added)
+
+    def back_to(self, mark: tuple[tuple[int, bytes] | None, int]) -> None:
+        """What was added since then is forgotten, as the savepoint's own rows are."""
+        self._head, length = mark
+        del self._added[length:]
 
     def _last(self) -> tuple[int, bytes]:
         row = self.db.execute("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
         return (row[0], bytes(row[1])) if row else (0, b"\0" * 32)
 
 
+_JOURNAL = "INSERT INTO journal VALUES (?,?,?,?,?,?,?,?,?,?)"
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -102,7 +128,7 @@ def commit_group(db: sqlite3.Connection, works: list[Callable[[Transaction], Any
     outcomes: list[Attempt] = []
     with _transaction(db) as transaction:
         for work in works:
-            outcomes.append(attempt(transaction, work))
+            outcomes.append(attempt(transaction, _whole(work)))
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome.error, sqlite3.IntegrityError):
             outcomes[index] = _alone(db, works[index])
@@ -121,11 +147,22 @@ def _transaction(db: sqlite3.Connection) -> Iterator[Transaction]:
         raise
 
 
+def _whole(work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
+    """A member with all its rows."""
+
+    def member(transaction: Transaction) -> T:
+        value = work(transaction)
+        transaction.flush()
+        return value
+
+    return member
+
+
 def _single(db: sqlite3.Connection, work: Callable[[Transaction], Any]) -> Attempt:
     """A group of one, as most are: the transaction is its savepoint."""
     try:
         with _transaction(db) as transaction:
-            return Attempt(value=work(transaction))
+            return Attempt(value=_whole(work)(transaction))
     except Exception as error:
         if _is_engine(error):
             raise
@@ -158,7 +195,7 @@ def _is_engine(error: Exception) -> bool:
 def attempt(transaction: Transaction, work: Callable[[Transaction], Any]) -> Attempt:
     """Run work under a savepoint: when it raises, it alone is undone. Errors of the engine pass through."""
     db = transaction.db
-    head = transaction.head
+    mark = transaction.mark()
     db.execute("SAVEPOINT member")
     try:
         value = work(transaction)
@@ -167,7 +204,7 @@ def attempt(transaction: Transaction, work: Callable[[Transaction], Any]) -> Att
             raise
         db.execute("ROLLBACK TO member")
         db.execute("RELEASE member")
-        transaction.head = head
+        transaction.back_to(mark)
         return Attempt(error=error)
     db.execute("RELEASE member")
     return Attempt(value=value)

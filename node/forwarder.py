@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from node.core.custody import NEIGHBOUR_GONE, End, Offered, Settled, Settlement
-from node.core.envelope import Envelope, Hop, Lane, decode_header, header_digest
+from node.core.envelope import Envelope, Hop, Lane, decode_header
 from node.core.errors import Deferred, Reason, Refused
 from node.core.forwarding import (
     BODY_WAIT_MS,
@@ -370,6 +370,4 @@ class Forwarder:
 def _envelope(rows: Sequence[Offered]) -> Envelope:
     row = rows[0]
     recipients = tuple(each.recipient for each in rows)
-    return Envelope(
-        decode_header(row.header), row.header, row.signature, recipients, row.hops, row.attempts, header_digest(row.header)
-    )
+    return Envelope(row.header, row.signature, recipients, row.hops, row.attempts)

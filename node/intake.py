@@ -83,6 +83,27 @@ class _Addressed:
     refused: tuple[DoorRefusal, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """What is the same for all envelopes of a batch. at_ms: UTC; hop: this node's, which each gets; free: of the disk, 0..1."""
+
+    at_ms: int
+    bound_ms: int
+    synchronised: bool
+    hop: Hop
+    table: Table
+    free: float
+
+    def passed(self, envelope: Envelope) -> Envelope:
+        """As it leaves this node: with its hop."""
+        return replace(envelope, hops=(*envelope.hops, self.hop))
+
+
+def _postponed(envelope: Envelope, now: _Now, later: Verdict) -> Arrival:
+    nowhere = dict.fromkeys(envelope.remaining, Deliver())
+    return Arrival(now.passed(envelope), nowhere, nowhere, {}, (), later=later)
+
+
 class Intake:
     """wake: called after a commit with the neighbours that have new work. served_by: the codes of each system, for docIds."""
 
@@ -244,7 +265,9 @@ class Intake:
 
     def _check_room(self, lane: Lane) -> None:
         """Disk runway: bulk stops first, then everything; never a lost row (architecture, section 5)."""
-        free = self._bodies.free_ratio()
+        self._check_free(self._bodies.free_ratio(), lane)
+
+    def _check_free(self, free: float, lane: Lane) -> None:
         if free < self._rules.free_urgent or (free < self._rules.free_bulk and lane is Lane.NORMAL):
             self._tally.add("truc_drops_total", reason=Reason.DISK_FULL.value)
             raise Deferred(LATER_S, Reason.DISK_FULL)
@@ -357,7 +380,8 @@ class Intake:
 
     async def accept(self, batch: Batch, neighbour: OrgId) -> tuple[EnvelopeVerdicts, ...]:
         """Judge a batch; verdicts per (envelope, recipient), after the commit. One bad envelope does not stop the others."""
-        arrivals = [await self._judge_safely(envelope, batch, neighbour) for envelope in batch.envelopes]
+        now = self._now()
+        arrivals = [await self._judge_safely(envelope, batch, neighbour, now) for envelope in batch.envelopes]
         # A neighbour that hangs up must not keep those with new work from being woken.
         admitted = await asyncio.shield(self._admit(arrivals, neighbour))
         for arrival, each in zip(arrivals, admitted, strict=True):
@@ -398,7 +422,12 @@ class Intake:
             for end_of in arrival.ends:
                 self._tally.add("truc_notices_total", result=end_of.end.state.value)
 
-    async def _judge_safely(self, envelope: Envelope, batch: Batch, neighbour: OrgId) -> Arrival:
+    def _now(self) -> _Now:
+        now_ms, bound_ms = self._clock.utc_ms(), self._clock.bound_ms()
+        hop = Hop(self._code, now_ms, bound_ms)
+        return _Now(now_ms, bound_ms, self._clock.synchronised(), hop, self._table(), self._bodies.free_ratio())
+
+    async def _judge_safely(self, envelope: Envelope, batch: Batch, neighbour: OrgId, now: _Now) -> Arrival:
         """The one catch-all of intake: an error nobody classified is `later`, logged; after enough attempts the presenter holds
         the envelope for a person. It is never lost and never blocks its neighbours.
 
@@ -406,32 +435,21 @@ class Intake:
         became of the first, not what we think today (decision 4).
         """
         try:
-            return await self._judge(envelope, batch, neighbour)
+            return await self._judge(envelope, batch, neighbour, now)
         except Refused as refusal:
             refused = dict.fromkeys(envelope.remaining, Refuse(refusal.reason))
-            return Arrival(self._passed(envelope), refused, refused, {}, ())
+            return Arrival(now.passed(envelope), refused, refused, {}, ())
         except Deferred as deferred:
-            return self._postponed(envelope, Verdict(Outcome.LATER, reason=deferred.reason, retry_s=deferred.retry_after_s))
+            return _postponed(envelope, now, Verdict(Outcome.LATER, reason=deferred.reason, retry_s=deferred.retry_after_s))
         except Exception:
             log.exception("envelope could not be judged", envelope=envelope.header.id, neighbour=str(neighbour))
-            return self._postponed(envelope, Verdict(Outcome.LATER, reason=Reason.INTERNAL, retry_s=LATER_S))
+            return _postponed(envelope, now, Verdict(Outcome.LATER, reason=Reason.INTERNAL, retry_s=LATER_S))
 
-    def _postponed(self, envelope: Envelope, later: Verdict) -> Arrival:
-        nowhere = dict.fromkeys(envelope.remaining, Deliver())
-        return Arrival(self._passed(envelope), nowhere, nowhere, {}, (), later=later)
-
-    def _passed(self, envelope: Envelope) -> Envelope:
-        """As it leaves this node: with its hop."""
-        return replace(envelope, hops=(*envelope.hops, Hop(self._code, self._clock.utc_ms(), self._clock.bound_ms())))
-
-    async def _judge(self, envelope: Envelope, batch: Batch, neighbour: OrgId) -> Arrival:
+    async def _judge(self, envelope: Envelope, batch: Batch, neighbour: OrgId, now: _Now) -> Arrival:
         header = envelope.header
-        now_ms = self._clock.utc_ms()
-        reason = check(
-            envelope, self._rules.limits, now_ms=now_ms, bound_ms=self._clock.bound_ms(), synchronised=self._clock.synchronised()
-        )
-        self._check_room(header.lane)
-        table = self._table()
+        reason = check(envelope, self._rules.limits, now_ms=now.at_ms, bound_ms=now.bound_ms, synchronised=now.synchronised)
+        self._check_free(now.free, header.lane)
+        table = now.table
         anew = {r.code: self._route(table, header, r) for r in envelope.for_recipients()}
         first: Reason | None = reason or self._authority(table, header, neighbour)
         passed_here = any(hop.node == self._code for hop in envelope.hops)
@@ -444,9 +462,10 @@ class Intake:
         if reason is not None:  # what came back is exempt from the sender and loop rules, not from lifetime, size and hops
             anew = dict.fromkeys(anew, Refuse(reason))
         # Named over all recipients: a copy for some of them must not give two items of one system the same docId.
-        doc_ids = self._doc_ids(header.doc_id, header.recipients)
+        laid = any(isinstance(decision, Deliver) for decision in anew.values())
+        doc_ids = self._doc_ids(header.doc_id, header.recipients) if laid else {}
         chain = await self._good_chain(header, batch)
-        arrival = Arrival(self._passed(envelope), judged, anew, doc_ids, _inline(header, batch), chain)
+        arrival = Arrival(now.passed(envelope), judged, anew, doc_ids, _inline(header, batch), chain)
         here = [code for code, decision in (anew if passed_here else judged).items() if isinstance(decision, Deliver)]
         return await self._read_final(arrival, batch, here) if here else arrival
 

@@ -109,7 +109,7 @@ class Origin:
         encoded = encode_header(header)
         hops = (Hop(self._code, now_ms, self._clock.bound_ms()),)
         remaining = tuple(recipient.code for recipient in content.recipients)
-        envelope = Envelope(header, encoded, self._signer.sign(encoded), remaining, hops, 0, header_digest(encoded))
+        envelope = Envelope(encoded, self._signer.sign(encoded), remaining, hops, 0, header_digest(encoded))
         return LocalEnvelope(envelope, routes, (content.body,), self._signer.chain_pem, doc_ids or {})
 
     def has_node(self, code: OrgId) -> bool:

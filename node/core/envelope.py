@@ -132,18 +132,24 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A header as exact bytes with its signature, the parsed header, and this link's wrapper.
+    """A header as exact bytes with its signature, and this link's wrapper. A node that only hands it on never reads the header
+    again.
 
-    remaining: codes of the recipients this copy is for. hops: nodes passed so far, origin first. attempts: offers so far.
+    remaining: codes of the recipients this copy is for. hops: nodes passed so far, origin first. attempts: offers so far. digest:
+    of the header, where somebody has asked for it.
     """
 
-    header: Header
     header_bytes: bytes
     signature: bytes
     remaining: tuple[OrgId, ...]
     hops: tuple[Hop, ...] = ()
     attempts: int = 0
     digest: str = field(default="", compare=False)
+
+    @property
+    def header(self) -> Header:
+        """The header as a value; raises as `decode_header` where the bytes are none."""
+        return decode_header(self.header_bytes)
 
     def for_recipients(self) -> tuple[Recipient, ...]:
         """The header's recipients this copy is for, in the header's order."""
@@ -282,9 +288,16 @@ def _body(item: object) -> BodyRef:
     return BodyRef(digest, size)
 
 
-@functools.lru_cache(maxsize=64)
+SMALL_HEADER_BYTES = 4 * 1024
+"""A header to a dozen recipients. So many are remembered as a batch or two holds; of larger ones, few."""
+
+
 def decode_header(data: bytes) -> Header:
     """Header bytes to a value, or `Refused(WIRE_MALFORMED | WIRE_TOO_LARGE)`. Unknown keys are kept out: version 1 has these."""
+    return _decode_small(data) if len(data) <= SMALL_HEADER_BYTES else _decode_large(data)
+
+
+def _decode_header(data: bytes) -> Header:
     if len(data) > HEADER_BYTES_MAX:
         raise Refused(Reason.WIRE_TOO_LARGE, "header", str(len(data)), f"≤ {HEADER_BYTES_MAX}")
     fields = Fields(strict_json(data), "header")
@@ -316,6 +329,10 @@ def decode_header(data: bytes) -> Header:
     )
 
 
+_decode_small = functools.lru_cache(maxsize=1024)(_decode_header)
+_decode_large = functools.lru_cache(maxsize=16)(_decode_header)
+
+
 def open_envelope(
     header_bytes: bytes, signature: bytes, remaining: tuple[OrgId, ...], hops: tuple[Hop, ...], attempts: int
 ) -> Envelope:
@@ -324,7 +341,7 @@ def open_envelope(
     known = {r.code for r in header.recipients}
     if not remaining or len(set(remaining)) != len(remaining) or not known.issuperset(remaining):
         raise _wrong("wrapper.to", len(remaining))
-    return Envelope(header, header_bytes, signature, remaining, hops, attempts, header_digest(header_bytes))
+    return Envelope(header_bytes, signature, remaining, hops, attempts, header_digest(header_bytes))
 
 
 @dataclass(frozen=True, slots=True)

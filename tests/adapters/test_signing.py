@@ -134,7 +134,7 @@ def test_a_chain_that_does_not_lead_to_the_root_under_its_names_is_refused(
     verifier: Verifier, tmp_path: Path, holder: Holder
 ) -> None:
     envelope, _ = signed(tmp_path)
-    forged = replace(envelope, header=replace(envelope.header, key=leaf_digest(holder.pem)))
+    forged = replace(envelope, header_bytes=encode_header(replace(envelope.header, key=leaf_digest(holder.pem))))
     assert refused(verifier, forged, holder.pem) == "chain"
 
 
@@ -228,7 +228,7 @@ def test_a_key_of_another_kind_is_refused(verifier: Verifier, tmp_path: Path) ->
     envelope, _ = signed(tmp_path)
     for key in (rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP384R1())):
         holder = leaf(ISSUER, PROVINCE, key=key)
-        forged = replace(envelope, header=replace(envelope.header, key=leaf_digest(holder.pem)))
+        forged = replace(envelope, header_bytes=encode_header(replace(envelope.header, key=leaf_digest(holder.pem))))
         assert refused(verifier, forged, holder.pem) == "key"
 
 

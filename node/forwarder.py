@@ -37,7 +37,6 @@ from node.ports import Bodies, Clock, Store
 
 log = structlog.get_logger()
 
-PER_LANE = 1000
 ASTRAY = (Reason.LOOP, Reason.RECIPIENT_UNKNOWN, Reason.SENDER_OUTSIDE)
 """Refusals that two directories which disagree for a while make of a good document: a unit has moved and one of them does not
 know yet."""
@@ -135,12 +134,13 @@ class Forwarder:
     async def offer(self, neighbour: Neighbour, bytes_max: int) -> tuple[list[Offered], Batch] | None:
         """Cut the next batch and mark its rows as offered; None when nothing is due."""
         neighbour.looked_ms = self._clock.utc_ms()
-        lanes = await self._store.candidates(neighbour.code, PER_LANE)
+        room_bytes = min(bytes_max, self._bounds.batch_bytes)
+        lanes = await self._store.candidates(neighbour.code, bytes_max=room_bytes, rows_max=ROWS_MAX, after=neighbour.turn.sender)
         rows, turn = cut_batch(
             lanes,
             self._bounds.weights,
             neighbour.turn,
-            bytes_max=min(bytes_max, self._bounds.batch_bytes),
+            bytes_max=room_bytes,
             rows_max=ROWS_MAX,
             envelopes_max=1 if neighbour.alone else self._bounds.envelopes,
         )

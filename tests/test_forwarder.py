@@ -521,8 +521,8 @@ async def test_rows_that_end_while_a_batch_is_cut_do_not_put_the_rest_to_sleep(
     await send(tree)
     really = site.store.candidates
 
-    async def candidates(neighbour: OrgId, per_lane: int) -> Any:
-        found = await really(neighbour, per_lane)
+    async def candidates(neighbour: OrgId, **room: Any) -> Any:
+        found = await really(neighbour, **room)
         monkeypatch.setattr(site.store, "candidates", really)
         items = [row.item for rows in found.values() for row in rows]
         await site.store.act_queue("hold", items, None, "chị Hoa", "")

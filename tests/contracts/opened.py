@@ -106,7 +106,7 @@ class Opened:
 
     async def waiting_for(self, neighbour: OrgId) -> list[int]:
         """Outbox rows that may be offered to this neighbour now, in the order of their coming."""
-        lanes = await self.store.candidates(neighbour, 1000)
+        lanes = await self.store.candidates(neighbour, bytes_max=1 << 30, rows_max=1000, after={})
         return sorted(row.item for rows in lanes.values() for row in rows)
 
     async def offer(self, neighbour: OrgId, items: Sequence[int] | None = None) -> list[Offered]:

@@ -339,8 +339,10 @@ def everything(tx: Transaction, stamp: Stamp) -> None:
     admission.admit(tx, arrival(header(UNIT, kind="status", expires_ms=0), report=recall), HUB, stamp)
     one = EndOf(own.origin, own.id, OFFICE, End(Transport.REFUSED, NOW_MS))
     admission.admit(tx, arrival(header(H41, kind="notice"), Deliver(), ends=(one,)), HUB, stamp)
+    for _ in range(20):  # more than a glance takes in
+        admission.admit(tx, arrival(header(OTHER_OFFICE), to(UNIT)), HUB, stamp)
     for neighbour in ("", "H41.07"):
-        road.candidates(db, neighbour, NOW_MS, 1)
+        road.candidates(db, neighbour, NOW_MS, bytes_max=1, rows_max=1, after={})
         road.next_due(db, neighbour, NOW_MS)
         items = [item for (item,) in db.execute("SELECT item FROM outbox WHERE neighbour=?", (neighbour,))]
         road.offer(tx, neighbour, items)

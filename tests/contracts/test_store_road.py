@@ -96,7 +96,7 @@ async def test_recalls_and_statuses_overtake(at: Opened) -> None:
     await put(at, document_id="12")
     recall = await put(at, document_id="12", business=Business.RECALL)
     status = await put(at, document_id="12", kind="status", expires_ms=0)
-    lanes = await at.store.candidates(UNIT, 10)
+    lanes = await at.store.candidates(UNIT, bytes_max=1 << 20, rows_max=10, after={})
     assert [row.item for row in lanes[Lane.CONTROL]] == [recall, status]
 
 
@@ -105,7 +105,7 @@ async def test_who_stands_behind_a_thousand_rows_of_another_sender_is_seen_all_t
     flood = [arrival(header(sender=org("H41.07")), to(UNIT)) for _ in range(30)]
     await at.store.admit(flood, HUB)
     small = [await put(at, sender=org(code)) for code in ("H41.05", "H41.09")]
-    lanes = await at.store.candidates(UNIT, 20)
+    lanes = await at.store.candidates(UNIT, bytes_max=1 << 20, rows_max=20, after={})
     rows = lanes[Lane.NORMAL]
     assert {row.item for row in rows if row.sender != "H41.07"} == set(small)
     assert len([row for row in rows if row.sender == "H41.07"]) == 20
@@ -385,7 +385,7 @@ async def test_an_offered_row_carries_all_that_its_envelope_needs(at: Opened) ->
     """Decision 7: one envelope per link; recipients of one envelope are rows of one envelope."""
     head = header(OFFICE, OTHER_OFFICE)
     await at.admit(arrival(head, to(UNIT)), HUB)
-    lanes = await at.store.candidates(UNIT, 10)
+    lanes = await at.store.candidates(UNIT, bytes_max=1 << 20, rows_max=10, after={})
     first, second = lanes[Lane.NORMAL]
     assert first.envelope == second.envelope
     assert second.bytes < 100 < first.bytes, "only the first carries header and body"

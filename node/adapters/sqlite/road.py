@@ -25,47 +25,87 @@ _READY = (
     "o.neighbour=?1 AND o.state<>'held' AND o.lane={lane} AND (o.due_ms<=?2 OR o.due_ms>?3) AND (o.order_key IS NULL OR NOT EXISTS"
     " (SELECT 1 FROM outbox p WHERE p.order_key=o.order_key AND p.neighbour=o.neighbour AND p.item<o.item AND p.state<>'held'))"
 )
+_GLANCE = 16
 _OLDEST = " UNION ALL ".join(
-    f"SELECT * FROM ({_CANDIDATE} WHERE {_READY.format(lane=int(lane))} ORDER BY o.item LIMIT ?4)" for lane in Lane
+    f"SELECT * FROM ({_CANDIDATE} WHERE {_READY.format(lane=int(lane))} ORDER BY o.item LIMIT {_GLANCE})" for lane in Lane
 )
-"""All lanes in one statement: most looks find nothing, and a statement costs more than the step in the index that shows it."""
+"""All lanes in one statement: most looks find little, and a statement costs more than the step in the index that shows it."""
+SENDERS_MAX = 64
+"""Of the senders that wait behind another one's rows, so many are looked at for one batch; the next batch looks at the next."""
 
 
-def candidates(db: sqlite3.Connection, neighbour: str, now_ms: int, per_lane: int) -> dict[Lane, list[Candidate]]:
-    """The oldest rows of each lane that may be offered now; lanes without any are left out. A row whose elder of the same
-    document is on the road waits for it; a held elder releases its successors (decision 9). Where the rows of one sender fill a
-    lane, the eldest of every other sender stand beside them."""
+def candidates(
+    db: sqlite3.Connection, neighbour: str, now_ms: int, *, bytes_max: int, rows_max: int, after: Mapping[Lane, str]
+) -> dict[Lane, list[Candidate]]:
+    """The oldest rows of each lane that may be offered now, as many as a batch of so many bytes and rows can hold; lanes without
+    any are left out. A row whose elder of the same document is on the road waits for it; a held elder releases its successors
+    (decision 9). Where the oldest fill the batch, the eldest of other senders stand beside them: those whose turn comes next.
+
+    after: the sender whose turn was last, by lane. The cost does not depend on how much waits.
+    """
     values = (neighbour, now_ms, now_ms + DUE_FURTHEST_MS)
     found: dict[Lane, list[Candidate]] = {}
-    for row in db.execute(_OLDEST, (*values, per_lane)).fetchall():
+    for row in db.execute(_OLDEST, values).fetchall():
         candidate = _candidate(row)
         found.setdefault(candidate.lane, []).append(candidate)
-    for lane, oldest in found.items():
-        if len(oldest) == per_lane:
-            present = {row.sender for row in oldest}
-            others = [sender for sender in _senders(db, neighbour, lane) if sender not in present]
-            for sender in others:
-                query = f"{_CANDIDATE} WHERE {_READY.format(lane=int(lane))} AND o.sender=?4 ORDER BY o.item LIMIT ?5"
-                rows_of_sender = db.execute(query, (*values, sender, max(1, per_lane // len(others))))
-                oldest += [_candidate(row) for row in rows_of_sender]
+    for lane, seen in found.items():
+        if len(seen) == _GLANCE:
+            ready = f"{_CANDIDATE} WHERE {_READY.format(lane=int(lane))}"
+            oldest = _up_to(db.execute(f"{ready} ORDER BY o.item LIMIT ?4", (*values, rows_max)), bytes_max)
+            if len(oldest) == rows_max or sum(row.bytes for row in oldest) >= bytes_max:
+                oldest += _of_others(db, ready, values, lane, {row.sender for row in oldest}, after.get(lane, ""), bytes_max)
+            found[lane] = oldest
     return found
+
+
+def _up_to(cursor: Iterable[tuple[int, int, str, int, int]], bytes_max: int) -> list[Candidate]:
+    """Rows until they are so many bytes; the rest is not read."""
+    found = []
+    total = 0
+    for row in cursor:
+        found.append(_candidate(row))
+        total += found[-1].bytes
+        if total >= bytes_max:
+            break
+    return found
+
+
+def _of_others(
+    db: sqlite3.Connection,
+    ready: str,
+    values: tuple[str, int, int],
+    lane: Lane,
+    present: Collection[str],
+    after: str,
+    bytes_max: int,
+) -> list[Candidate]:
+    """The eldest rows of senders that are not present, in the order of their turn."""
+    others = [sender for sender in _senders(db, values[0], lane, after) if sender not in present]
+    found = []
+    for sender in others:
+        cursor = db.execute(f"{ready} AND o.sender=?4 ORDER BY o.item LIMIT ?5", (*values, sender, _GLANCE))
+        found += _up_to(cursor, bytes_max // len(others))
+    return found
+
+
+def _senders(db: sqlite3.Connection, neighbour: str, lane: Lane, after: str) -> list[str]:
+    """Those with a row in this lane whose turn comes next: behind `after` in the order of their codes, then from the first on.
+    One step in the index each, whatever the number of rows."""
+    of_lane = "FROM outbox WHERE neighbour=?1 AND lane=?2 AND state<>'held'"
+    walk = (
+        f"WITH RECURSIVE step(sender) AS (SELECT min(sender) {of_lane} AND sender>?3 UNION ALL"
+        f" SELECT (SELECT min(sender) {of_lane} AND sender>step.sender) FROM step WHERE step.sender IS NOT NULL)"
+        " SELECT sender FROM step WHERE sender IS NOT NULL LIMIT ?4"
+    )
+    found = [sender for (sender,) in db.execute(walk, (neighbour, int(lane), after, SENDERS_MAX))]
+    if len(found) < SENDERS_MAX and after:
+        found += [sender for (sender,) in db.execute(walk, (neighbour, int(lane), "", SENDERS_MAX - len(found)))]
+    return list(dict.fromkeys(found))
 
 
 def _candidate(row: tuple[int, int, str, int, int]) -> Candidate:
     item, envelope, sender, size, lane = row
     return Candidate(item, envelope, Lane(lane), sender, size)
-
-
-def _senders(db: sqlite3.Connection, neighbour: str, lane: Lane) -> list[str]:
-    """Everybody with a row in this lane; one step in the index each, whatever the number of rows."""
-    of_lane = "FROM outbox WHERE neighbour=?1 AND lane=?2 AND state<>'held'"
-    cursor = db.execute(
-        f"WITH RECURSIVE step(sender) AS (SELECT min(sender) {of_lane} UNION ALL"
-        f" SELECT (SELECT min(sender) {of_lane} AND sender>step.sender) FROM step WHERE step.sender IS NOT NULL)"
-        " SELECT sender FROM step WHERE sender IS NOT NULL",
-        (neighbour, int(lane)),
-    )
-    return [sender for (sender,) in cursor]
 
 
 def next_due(db: sqlite3.Connection, neighbour: str, after_ms: int) -> int | None:

@@ -161,9 +161,13 @@ class SqliteStore:
 
     # documents on
 
-    async def candidates(self, neighbour: OrgId, per_lane: int) -> dict[Lane, list[Candidate]]:
+    async def candidates(
+        self, neighbour: OrgId, *, bytes_max: int, rows_max: int, after: Mapping[Lane, str]
+    ) -> dict[Lane, list[Candidate]]:
         now_ms = self._clock.utc_ms()
-        return await self._ask(lambda db: road.candidates(db, str(neighbour), now_ms, per_lane))
+        return await self._ask(
+            lambda db: road.candidates(db, str(neighbour), now_ms, bytes_max=bytes_max, rows_max=rows_max, after=after)
+        )
 
     async def next_due(self, neighbour: OrgId, after_ms: int) -> int | None:
         return await self._ask(lambda db: road.next_due(db, str(neighbour), after_ms))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from node.core.custody import NEIGHBOUR_GONE, End, Offered, Settled, Settlement
-from node.core.envelope import Envelope, Hop, Lane, decode_header
+from node.core.envelope import Envelope, Hop, Lane, Sealed, decode_header
 from node.core.errors import Deferred, Reason, Refused
 from node.core.forwarding import (
     BODY_WAIT_MS,
@@ -370,4 +370,4 @@ class Forwarder:
 def _envelope(rows: Sequence[Offered]) -> Envelope:
     row = rows[0]
     recipients = tuple(each.recipient for each in rows)
-    return Envelope(row.header, row.signature, recipients, row.hops, row.attempts)
+    return Envelope(Sealed(row.header, row.signature), recipients, row.hops, row.attempts)

@@ -22,8 +22,8 @@ from node.core.envelope import (
     Header,
     Hop,
     Recipient,
+    Sealed,
     encode_header,
-    header_digest,
     uuid7,
 )
 from node.core.forwarding import tells_home
@@ -109,7 +109,7 @@ class Origin:
         encoded = encode_header(header)
         hops = (Hop(self._code, now_ms, self._clock.bound_ms()),)
         remaining = tuple(recipient.code for recipient in content.recipients)
-        envelope = Envelope(encoded, self._signer.sign(encoded), remaining, hops, 0, header_digest(encoded))
+        envelope = Envelope(Sealed(encoded, self._signer.sign(encoded), header), remaining, hops)
         return LocalEnvelope(envelope, routes, (content.body,), self._signer.chain_pem, doc_ids or {})
 
     def has_node(self, code: OrgId) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from node.core.custody import Arrival, DoorRefusal, LocalEnvelope, StatusReport, StoredBody, Submission
-from node.core.envelope import BodyRef, Envelope, Header, Hop, Recipient, encode_header, open_envelope
+from node.core.envelope import BodyRef, Envelope, Header, Hop, Recipient, Sealed, encode_header, open_envelope
 from node.core.identifier import OrgId
 from node.core.package import Business, Priority
 from node.core.routing import Decision, Deliver, Forward
@@ -143,3 +143,10 @@ def to(neighbour: OrgId) -> Forward:
 def received_by(organ: OrgId, *codes: OrgId) -> tuple[Recipient, ...]:
     """Recipients for whom another organ receives. # QĐ 28/2018 Điều 21.2"""
     return tuple(Recipient(code, str(code), organ) for code in codes)
+
+
+def resealed(envelope: Envelope, header_bytes: bytes | None = None, signature: bytes | None = None) -> Envelope:
+    """As somebody on the way would alter it: other bytes under the old signature, or another signature."""
+    old = envelope.sealed
+    sealed = Sealed(old.header_bytes if header_bytes is None else header_bytes, old.signature if signature is None else signature)
+    return replace(envelope, sealed=sealed)

@@ -28,6 +28,7 @@ from node.core.routing import Child
 from node.core.wire import Batch, Outcome, PullRequest
 from node.origin import MEDIA_EDXML, Content, small_body
 from tests.adapters.pki import NOW_MS
+from tests.making import resealed
 from tests.tree import (
     H41,
     H54,
@@ -449,7 +450,7 @@ async def test_a_forged_header_is_refused_where_it_arrives(tree: Tree) -> None:
     """Headers are signed by the origin node and verified at the destination. # QĐ 28/2018 Điều 6.1"""
     made = signed(tree[H41], content())
     other = replace(made.envelope.header, document_id="khác")
-    forged = replace(made, envelope=replace(made.envelope, header_bytes=encode_header(other)))
+    forged = replace(made, envelope=resealed(made.envelope, encode_header(other)))
     assert await present(tree[H54], batch(forged), HUB) == {"H54.02": (Outcome.REFUSED, Reason.ORIGIN_SIGNATURE)}
     assert tree[H54].count("mailbox") == 0
     assert await present(tree[H54], batch(made), HUB) == {"H54.02": (Outcome.TAKEN, None)}
@@ -465,7 +466,7 @@ async def test_a_chain_that_comes_by_another_way_while_we_judge_does_not_spare_t
 ) -> None:
     """The signature was not verified: the chain is asked for, and the next copy is judged."""
     made = signed(tree[H41], content())
-    bad = replace(made, envelope=replace(made.envelope, signature=b"forged"))
+    bad = replace(made, envelope=resealed(made.envelope, signature=b"forged"))
     site = tree[H54]
     really = site.store.chain
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import random
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, cast
 
@@ -130,26 +130,71 @@ class Hop:
     bound_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """A header as exact bytes with its signature, and this link's wrapper. A node that only hands it on never reads the header
-    again.
+class Sealed:
+    """The immutable part: the header's exact bytes and the origin's signature. It is read when somebody asks, and once.
 
-    remaining: codes of the recipients this copy is for. hops: nodes passed so far, origin first. attempts: offers so far. digest:
-    of the header, where somebody has asked for it.
+    header: what the bytes say, where whoever made them knows it.
     """
 
-    header_bytes: bytes
-    signature: bytes
-    remaining: tuple[OrgId, ...]
-    hops: tuple[Hop, ...] = ()
-    attempts: int = 0
-    digest: str = field(default="", compare=False)
+    __slots__ = ("_digest", "_header", "header_bytes", "signature")
+
+    def __init__(self, header_bytes: bytes, signature: bytes, header: Header | None = None) -> None:
+        self.header_bytes = header_bytes
+        self.signature = signature
+        self._header = header
+        self._digest = ""
 
     @property
     def header(self) -> Header:
         """The header as a value; raises as `decode_header` where the bytes are none."""
-        return decode_header(self.header_bytes)
+        if self._header is None:
+            self._header = decode_header(self.header_bytes)
+        return self._header
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the bytes, hex."""
+        if not self._digest:
+            self._digest = header_digest(self.header_bytes)
+        return self._digest
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sealed) and (self.header_bytes, self.signature) == (other.header_bytes, other.signature)
+
+    def __hash__(self) -> int:
+        return hash((self.header_bytes, self.signature))
+
+    def __repr__(self) -> str:
+        return f"Sealed({self.header_bytes!r}, {self.signature!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What its origin has sealed, and this link's wrapper. A node that only hands it on need not read the header.
+
+    remaining: codes of the recipients this copy is for. hops: nodes passed so far, origin first. attempts: offers so far.
+    """
+
+    sealed: Sealed
+    remaining: tuple[OrgId, ...]
+    hops: tuple[Hop, ...] = ()
+    attempts: int = 0
+
+    @property
+    def header(self) -> Header:
+        return self.sealed.header
+
+    @property
+    def header_bytes(self) -> bytes:
+        return self.sealed.header_bytes
+
+    @property
+    def signature(self) -> bytes:
+        return self.sealed.signature
+
+    @property
+    def digest(self) -> str:
+        return self.sealed.digest
 
     def for_recipients(self) -> tuple[Recipient, ...]:
         """The header's recipients this copy is for, in the header's order."""
@@ -337,11 +382,11 @@ def open_envelope(
     header_bytes: bytes, signature: bytes, remaining: tuple[OrgId, ...], hops: tuple[Hop, ...], attempts: int
 ) -> Envelope:
     """Put an envelope together from what a link or a row holds; the remaining recipients must be the header's own."""
-    header = decode_header(header_bytes)
-    known = {r.code for r in header.recipients}
+    sealed = Sealed(header_bytes, signature)
+    known = {r.code for r in sealed.header.recipients}
     if not remaining or len(set(remaining)) != len(remaining) or not known.issuperset(remaining):
         raise _wrong("wrapper.to", len(remaining))
-    return Envelope(header_bytes, signature, remaining, hops, attempts, header_digest(header_bytes))
+    return Envelope(sealed, remaining, hops, attempts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from node.core.identifier import OrgId
 from node.core.wire import leaf_digest
 from tests.adapters.pki import DAY, DAY_MS, NOW, NOW_MS, ZONE, Holder, authority, leaf, put
 from tests.core.test_envelope import H54, HEADER
+from tests.making import resealed
 
 ROOT = authority("root")
 PROVINCE = f"h41.{ZONE}"
@@ -80,7 +81,7 @@ def test_any_change_of_the_header_breaks_its_signature(verifier: Verifier, tmp_p
     for other in (replace(envelope.header, doc_id="d-2"), replace(envelope.header, recipients=envelope.header.recipients[:1])):
         changed = open_envelope(encode_header(other), envelope.signature, (H54,), (), 0)
         assert refused(verifier, changed, chain) == "signature"
-    spaced = replace(envelope, header_bytes=envelope.header_bytes + b" ")
+    spaced = resealed(envelope, envelope.header_bytes + b" ")
     assert refused(verifier, spaced, chain) == "signature"
 
 
@@ -88,7 +89,7 @@ def test_any_change_of_the_header_breaks_its_signature(verifier: Verifier, tmp_p
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_no_bytes_but_the_signature_are_the_signature(verifier: Verifier, tmp_path: Path, data: bytes) -> None:
     envelope, chain = signed(tmp_path)
-    assert refused(verifier, replace(envelope, signature=data), chain) == "signature"
+    assert refused(verifier, resealed(envelope, signature=data), chain) == "signature"
 
 
 def test_a_node_signs_only_as_itself(verifier: Verifier, tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_a_chain_that_does_not_lead_to_the_root_under_its_names_is_refused(
     verifier: Verifier, tmp_path: Path, holder: Holder
 ) -> None:
     envelope, _ = signed(tmp_path)
-    forged = replace(envelope, header_bytes=encode_header(replace(envelope.header, key=leaf_digest(holder.pem))))
+    forged = resealed(envelope, encode_header(replace(envelope.header, key=leaf_digest(holder.pem))))
     assert refused(verifier, forged, holder.pem) == "chain"
 
 
@@ -228,7 +229,7 @@ def test_a_key_of_another_kind_is_refused(verifier: Verifier, tmp_path: Path) ->
     envelope, _ = signed(tmp_path)
     for key in (rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP384R1())):
         holder = leaf(ISSUER, PROVINCE, key=key)
-        forged = replace(envelope, header_bytes=encode_header(replace(envelope.header, key=leaf_digest(holder.pem))))
+        forged = resealed(envelope, encode_header(replace(envelope.header, key=leaf_digest(holder.pem))))
         assert refused(verifier, forged, holder.pem) == "key"
 
 

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from node.adapters.http.listener import LINGER_S, Answer, Guards, Listener
+from node.adapters.http.listener import Answer, Guards, Listener, runner_for
 from node.adapters.http.office_vxp import malformed
 from topology import vxp
 
@@ -76,17 +76,7 @@ class AppDoor:
     ) -> None:
         self.complaints: list[str] = []
         self._guards = Guards(2000, 2000, 2000, 10.0, idle_timeout_s, header_bytes_max)
-        runner = web.AppRunner(
-            app,
-            handler_cancellation=True,
-            auto_decompress=False,
-            access_log=None,
-            logger=_complaints_to(self.complaints),
-            keepalive_timeout=idle_timeout_s,
-            lingering_time=LINGER_S,
-            max_line_size=header_bytes_max,
-            max_field_size=header_bytes_max,
-        )
+        runner = runner_for(app, self._guards, _complaints_to(self.complaints))
         self._runner = runner
         self.listener = Listener(runner, self._guards, None, answer)
         self._context: contextvars.Context | None = None

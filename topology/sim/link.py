@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from node import config
-from node.adapters.http.link_client import BODY_IDLE_S, ERROR_BYTES_MAX, RETRY_AFTER_MAX_S
+from node.adapters.http.link_client import ABOUT_US, BODY_IDLE_S, ERROR_BYTES_MAX, RETRY_AFTER_MAX_S
 from node.core.envelope import Fields, strict_json
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-_ABOUT_US = (Reason.PEER_UNKNOWN, Reason.PEER_NAME, Reason.PEER_KEY, Reason.PEER_DATES)
 _OK, _REFUSED, _LATER, _FAILED = b"200", b"400", b"503", b"500"
 HEAD_BYTES = 400
 """What HTTP's head takes on the line."""
@@ -194,7 +193,7 @@ class SimLink:
         reason = Reason(fields["reason"])
         if status == _LATER:
             return Deferred(fields["retry_s"], reason)
-        if reason in _ABOUT_US:
+        if reason in ABOUT_US:
             return Deferred(self._section.probe_max_s, reason)
         return Refused(reason, fields["element"][:100], fields["value"], fields["rule"][:100])
 

@@ -61,7 +61,7 @@ BODY_IDLE_S = 2.0
 ERROR_BYTES_MAX = 4096
 RETRY_AFTER_MAX_S = 3600.0
 
-_ABOUT_US = frozenset({Reason.PEER_UNKNOWN, Reason.PEER_NAME, Reason.PEER_KEY, Reason.PEER_DATES})
+ABOUT_US = frozenset({Reason.PEER_UNKNOWN, Reason.PEER_NAME, Reason.PEER_KEY, Reason.PEER_DATES})
 """The parent refuses this node, not what it sends: no fault of any document."""
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
@@ -215,7 +215,7 @@ class HttpLink:
         reason = _reason(fields)
         if reason is None:
             return self._rubbish(call, f"status {status} without a reason")
-        if reason in _ABOUT_US:
+        if reason in ABOUT_US:
             log.warning("parent does not know this node", reason=reason)
             return Deferred(self._section.probe_max_s, reason)
         element, value, rule = (str(fields.get(name, "")) for name in ("element", "value", "rule"))

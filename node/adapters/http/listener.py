@@ -165,20 +165,24 @@ async def listen(
     answer: the JSON said to a request that aiohttp's parser refuses, before any application sees it, by HTTP status; without it
     a short text.
     """
-    runner = web.AppRunner(
+    listener = Listener(runner_for(app, guards, _http_log()), guards, context, answer)
+    await listener.start(host, port)
+    return listener
+
+
+def runner_for(app: web.Application, guards: Guards, logger: logging.Logger) -> web.AppRunner:
+    """aiohttp's server as every door of ours has it, behind a socket or in a rehearsal. logger: what aiohttp complains to."""
+    return web.AppRunner(
         app,
         handler_cancellation=True,
         auto_decompress=False,
         access_log=None,
-        logger=_http_log(),
+        logger=logger,
         keepalive_timeout=guards.idle_timeout_s,
         lingering_time=LINGER_S,
         max_line_size=guards.header_bytes_max,
         max_field_size=guards.header_bytes_max,
     )
-    listener = Listener(runner, guards, context, answer)
-    await listener.start(host, port)
-    return listener
 
 
 class _Handler(web.RequestHandler):

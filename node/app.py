@@ -36,6 +36,7 @@ from node.adapters.http.admin import admin_app
 from node.adapters.http.link_client import HttpLink
 from node.adapters.http.link_server import link_app
 from node.adapters.http.listener import Guards, Listener, listen
+from node.adapters.http.office_native import NativeFace
 from node.adapters.http.office_vxp import VxpFace, malformed, no_pages
 from node.adapters.lock import FolderInUse, FolderLock
 from node.adapters.registry import Registry, RegistryError
@@ -92,6 +93,8 @@ class OfficeDoor:
         self.open_deliveries = mailbox.open_deliveries
         self.fetch = mailbox.fetch
         self.settle = mailbox.settle
+        self.page = mailbox.page
+        self.settle_many = mailbox.settle_many
         self.request_agency = mailbox.request_agency
         self.submit = intake.submit
 
@@ -219,6 +222,7 @@ def office_app(settings: config.NodeConfig, ground: Ground, node: Duties) -> web
             ground.tally.add("truc_refusals_total", door="office", reason=result)
 
     VxpFace(door, ground.clock, settings.office, tell=told).register(office)
+    NativeFace(door, settings.office, tell=told).register(office)
     return office
 
 
@@ -313,6 +317,7 @@ class Application:
             async def close_doors() -> None:
                 operator.stopping = True
                 node.forwarder.release()
+                node.mailbox.release()
                 await self._close()
 
             writer, *others = (ending_with_the_disk(loop, self._leave) for loop in (store.run, *loops))

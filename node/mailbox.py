@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -18,7 +19,7 @@ from node.core.envelope import KIND_STATUS, RECIPIENTS_MAX
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
-from node.core.office import Fetched, SentLine, System, Waiting
+from node.core.office import Fetched, Given, Listed, Page, SentLine, System, Waiting
 from node.core.tally import Tally
 from node.origin import Origin
 from node.ports import Bodies, Clock, Store
@@ -56,9 +57,79 @@ class Mailbox:
         self._wake = wake
         self._list_max = list_max
         self._fails_max = fails_max
+        self._bells: dict[OrgId, list[asyncio.Event]] = {}
+        self._stopping = False
+        store.when_laid(self._ring)
+
+    def release(self) -> None:
+        """The node is stopping: whoever waits for something to be laid is answered now, and later ones at once."""
+        self._stopping = True
+        self._ring(tuple(self._bells))
+
+    def _ring(self, organs: Iterable[OrgId]) -> None:
+        """Something was laid before these organs. Called after the commit that laid it."""
+        for organ in organs:
+            for bell in self._bells.get(organ, ()):
+                bell.set()
 
     async def waiting(self, system: System, kind: str) -> Sequence[Waiting]:
         return await self._store.waiting(system.codes, kind, self._list_max) if system.codes else []
+
+    async def page(
+        self, system: System, kind: str, *, after: int | None, limit: int, wait_s: float, room_bytes: int | None
+    ) -> Page:
+        """Open items, many at once with their contents. after: those laid after this item, in order of arrival; None: all, the
+        urgent first. wait_s: held back so long while there is nothing. room_bytes: contents up to so much are given inline, and
+        count as fetched; None: none are."""
+        limit = min(limit, self._list_max)
+        lines = await self._once_there(system, kind, after, limit, wait_s)
+        begin = max((line.item for line in lines), default=after or 0)
+        if after is None and len(lines) == limit:
+            begin = 0  # the urgent came first, and others with lesser numbers wait
+        packages = {} if room_bytes is None else await self._store.packages_of(fitting(lines, room_bytes))
+        digests = {line.item: line.digest for line in lines}
+        whole = {item: data for item, data in packages.items() if hashlib.sha256(data).hexdigest() == digests[item]}
+        readable = await self._store.fetched_many(list(whole)) if whole else frozenset()
+        items = []
+        for line in lines:
+            if line.item in readable:
+                items.append((line, Given.INLINE))
+            elif line.item not in packages:
+                items.append((line, Given.SEPARATE))
+            elif line.item not in whole:
+                log.error("stored body is damaged", body=line.digest, doc_id=line.doc_id)
+                items.append((line, Given.DAMAGED))
+        given = [line for line, how in items if how is Given.INLINE]
+        early = [line.doc_id for line in given if line.done_early]
+        return Page(tuple(items), begin, self._hand_over_many(system, [whole[line.item] for line in given], early))
+
+    async def _once_there(self, system: System, kind: str, after: int | None, limit: int, wait_s: float) -> list[Listed]:
+        """The items, as soon as there are any. The bell hangs before the first question, so nothing is laid unnoticed between."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        bell = asyncio.Event()
+        for code in system.codes:
+            self._bells.setdefault(code, []).append(bell)
+        try:
+            while True:
+                bell.clear()
+                lines = await self._store.listed(system.codes, kind, after, limit)
+                if lines or self._stopping or loop.time() >= until:
+                    return lines
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(until):
+                        await bell.wait()
+        finally:
+            for code in system.codes:
+                self._bells[code].remove(bell)
+
+    async def _hand_over_many(self, system: System, bodies: Sequence[bytes], early: Sequence[str]) -> AsyncIterator[bytes]:
+        for data in bodies:
+            yield data
+        for doc_id in early:
+            item = await self._item(system, doc_id)
+            if item.state in CONFIRMABLE:
+                await self._collect(item)
 
     async def count(self, system: System, kind: str) -> int:
         return await self._store.count(system.codes, kind) if system.codes else 0
@@ -134,6 +205,58 @@ class Mailbox:
                 log.warning("done before the first fetch", system=system.id, envelope=item.id)
             await self._store.set_word(item.item, word)
 
+    async def settle_many(self, system: System, doc_ids: Sequence[str], word: str) -> list[Refused | Deferred | None]:
+        """`settle` for many: what kept each from being settled, in order. All that can be confirmed is in one transaction."""
+        if word not in WORDS:
+            raise Refused(Reason.STATUS_WORD_UNKNOWN, "status", word, " | ".join(WORDS))
+        told: dict[str, Refused | Deferred | None] = {}
+        if word == "done":
+            ready = await self._confirmable(system, list(dict.fromkeys(doc_ids)))
+            try:
+                told = dict.fromkeys(await self._collect_many(ready))
+            except Deferred as deferred:
+                told = dict.fromkeys((item.doc_id for item in ready), deferred)
+        rest = [doc_id for doc_id in dict.fromkeys(doc_ids) if doc_id not in told]
+        told.update(zip(rest, await asyncio.gather(*(self._settled(system, doc_id, word) for doc_id in rest)), strict=True))
+        return [told[doc_id] for doc_id in doc_ids]
+
+    async def _settled(self, system: System, doc_id: str, word: str) -> Refused | Deferred | None:
+        try:
+            await self.settle(system, doc_id, word)
+        except (Refused, Deferred) as error:
+            return error
+        return None
+
+    async def _confirmable(self, system: System, doc_ids: Sequence[str]) -> list[BoxItem]:
+        """Of these, the items that `done` ends now: the same that `settle` would choose."""
+        found: dict[str, BoxItem] = {}
+        for item in await self._store.items_of_many(system.codes, doc_ids):
+            found.setdefault(item.doc_id, item)
+        return [item for item in found.values() if item.fetched and item.state in CONFIRMABLE]
+
+    async def _collect_many(self, items: Sequence[BoxItem]) -> list[str]:
+        """Returns the docIds of those that were collected; an item that another code joined meanwhile is not among them."""
+        if not items:
+            return []
+        now_ms = self._clock.utc_ms()
+        confirmed = []
+        for item in items:
+            end = End(Transport.COLLECTED, now_ms, receiver_doc_id=item.doc_id)
+            confirmed.append((item.item, await self._origin.homeward(item.header, item.recipients, end)))
+            await asyncio.sleep(0)  # each is signed: others have their turn between
+        collected = await asyncio.shield(self._confirm_many(confirmed))
+        done = [item for item, ended in zip(items, collected, strict=True) if ended]
+        for item in done:
+            self._tally.add("truc_deliveries_total", result=Transport.COLLECTED.value)
+            self._tally.observe("truc_delivery_seconds", now_ms - item.header.created_ms)
+        return [item.doc_id for item in done]
+
+    async def _confirm_many(self, confirmed: Sequence[tuple[int, Homeward]]) -> list[bool]:
+        woken = await self._store.collect_many(confirmed)
+        for code in sorted({code for each in woken if each is not None for code in each}):
+            self._wake(code)
+        return [each is not None for each in woken]
+
     async def _collect(self, item: BoxItem) -> None:
         """Confirmed: the delivery ends well and its origin hears of it. # QĐ 28/2018 Điều 9.2
 
@@ -167,6 +290,16 @@ class Mailbox:
         self._tally.add("truc_held_total", reason="agency-request")
         log.warning("agency request waits for an operator", system=system.id, item=f"agency-{number}")
         return number
+
+
+def fitting(lines: Iterable[Listed], room_bytes: int) -> list[int]:
+    """The items whose contents are given with the list: those in a row, in order, while there is room."""
+    chosen = []
+    for line in lines:
+        if line.in_row and line.size <= room_bytes:
+            room_bytes -= line.size
+            chosen.append(line.item)
+    return chosen
 
 
 def describe(state: str, reason: str, written: str, successor: str) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from node.core.errors import Reason, Refused
-from node.core.office import Waiting
-from node.mailbox import WORDS, describe
+from node.core.errors import Deferred, Reason, Refused
+from node.core.office import Given, Listed, Page, Waiting
+from node.core.package import Priority
+from node.mailbox import WORDS, describe, fitting
 from tests.tree import H41, H54, HUB, PATIENCE_S, Site, Tree, document, planted, refused_with, status
 
 
@@ -305,3 +306,224 @@ def test_a_line_of_the_sent_list_says_the_state_and_why() -> None:
     assert said.endswith("[recipient-closed]")
     assert "H54" in said
     assert describe("held", "operator: chờ", "H54.02", "") == describe("held", "", "H54.02", "")
+
+
+# --- many at once ---------------------------------------------------------------------------------------------------------
+
+
+async def page(
+    site: Site, *, system: str = "so-y-te", kind: str = "edoc", after: int | None = None, limit: int = 100, wait_s: float = 0,
+    room_bytes: int | None = 1 << 20,
+) -> tuple[Page, list[bytes]]:  # fmt: skip
+    found = await site.duties.mailbox.page(
+        site.system(system), kind, after=after, limit=limit, wait_s=wait_s, room_bytes=room_bytes
+    )
+    return found, [data async for data in found.bodies]
+
+
+async def test_many_are_given_at_once_and_count_as_fetched(tree: Tree) -> None:
+    documents = [document("H41.05", content=os.urandom(10)) for _ in range(3)]
+    for data in documents:
+        await tree[H41].send("ubnd-41", data)
+    before = tree[H41].tally.value("truc_commits_total")
+    found, bodies = await page(tree[H41])
+    assert bodies == documents
+    assert [how for _, how in found.items] == [Given.INLINE] * 3
+    assert tree[H41].tally.value("truc_commits_total") == before + 1
+    assert tree[H41].events("fetched") == ["fetched"] * 3
+    assert await state(tree) == "in-mailbox"
+
+
+async def test_a_list_without_contents_marks_nothing(tree: Tree) -> None:
+    await deliver(tree)
+    found, bodies = await page(tree[H41], room_bytes=None)
+    assert [how for _, how in found.items] == [Given.SEPARATE]
+    assert bodies == []
+    assert tree[H41].events("fetched") == []
+
+
+async def test_what_has_no_room_or_lies_in_a_file_is_listed_to_be_fetched_by_itself(tree: Tree) -> None:
+    sizes = [10, 400_000, 5_000, 20]
+    for size in sizes:
+        await tree[H41].send("ubnd-41", document("H41.05", content=os.urandom(size)))
+    whole, _ = await page(tree[H41], room_bytes=None)
+    small, _, large, last = (line.size for line, _ in whole.items)
+    found, bodies = await page(tree[H41], room_bytes=small + last)
+    assert [how for _, how in found.items] == [Given.INLINE, Given.SEPARATE, Given.SEPARATE, Given.INLINE]
+    assert [len(data) for data in bodies] == [small, last]
+    found, _ = await page(tree[H41], room_bytes=large - 1, limit=3)
+    assert [how for _, how in found.items] == [Given.INLINE, Given.SEPARATE, Given.SEPARATE]
+    assert len(tree[H41].events("fetched")) == 2
+
+
+async def test_a_damaged_content_is_listed_as_damaged_and_stops_no_other(tree: Tree) -> None:
+    line = await deliver(tree, content=b"mot")
+    other = await deliver(tree, content=b"hai")
+    await (
+        tree[H41]
+        ._connections[0]
+        .run(
+            lambda db: db.execute(
+                "UPDATE body SET data=x'00' WHERE digest=(SELECT digest FROM envelope_body ORDER BY envelope LIMIT 1)"
+            )
+        )
+    )
+    found, bodies = await page(tree[H41])
+    assert [(each.doc_id, how) for each, how in found.items] == [(line.doc_id, Given.DAMAGED), (other.doc_id, Given.INLINE)]
+    assert len(bodies) == 1
+    assert len(tree[H41].events("fetched")) == 1
+
+
+async def test_pages_by_number_miss_nothing(tree: Tree) -> None:
+    """The urgent first page may leave out what came earlier: the next begins where everything lies behind it."""
+    sent = [(await deliver(tree, priority=Priority(number % 3), content=b"%d" % number)).doc_id for number in range(7)]
+    found, _ = await page(tree[H41], limit=3)
+    assert [line.doc_id for line, _ in found.items] == [sent[2], sent[5], sent[1]]
+    seen = {line.doc_id for line, _ in found.items}
+    while found.items:
+        found, _ = await page(tree[H41], after=found.after, limit=3)
+        assert [line.item for line, _ in found.items] == sorted(line.item for line, _ in found.items)
+        seen |= {line.doc_id for line, _ in found.items}
+    assert seen == set(sent)
+    newest = await deliver(tree, content="mới".encode())
+    found, _ = await page(tree[H41], after=found.after)
+    assert [line.doc_id for line, _ in found.items] == [newest.doc_id]
+    found, _ = await page(tree[H41])
+    assert found.after == max(line.item for line, _ in found.items), "nothing was left out"
+
+
+async def test_a_question_is_held_until_something_is_laid(tree: Tree) -> None:
+    waiting = asyncio.create_task(page(tree[H41], wait_s=20))
+    other = asyncio.create_task(page(tree[H41], kind="status", wait_s=20))
+    await hung(tree[H41], 2)
+    assert not waiting.done()
+    taken = await tree[H41].send("ubnd-41", document("H41.05"))
+    async with asyncio.timeout(PATIENCE_S):
+        found, bodies = await waiting
+    assert [line.doc_id for line, _ in found.items] == [taken.doc_id]
+    assert len(bodies) == 1
+    assert not other.done(), "woken, and there was nothing for it"
+    tree[H41].duties.mailbox.release()
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await other)[0].items == (), "a stopping node answers at once"
+        assert (await page(tree[H41], kind="status", wait_s=20))[0].items == ()
+
+
+async def test_a_question_held_too_long_is_answered_with_nothing_and_leaves_no_bell(tree: Tree) -> None:
+    found, _ = await page(tree[H41], wait_s=0.05, after=3)
+    assert (found.items, found.after) == ((), 3)
+    await hung(tree[H41], 0)
+
+
+async def test_what_a_neighbour_brings_wakes_too_and_so_does_a_02_from_the_axis(tmp_path: Path) -> None:
+    async with planted(tmp_path, run=True) as tree:
+        documents = asyncio.create_task(page(tree[H54], system="thai-binh", wait_s=20))
+        news = asyncio.create_task(page(tree[H41], system="ubnd-41", kind="status", wait_s=20))
+        await hung(tree[H54], 1)
+        await hung(tree[H41], 1)
+        taken = await tree[H41].send("ubnd-41", document("H54.02", "H41.99"))
+        async with asyncio.timeout(PATIENCE_S):
+            assert [line.doc_id for line, _ in (await documents)[0].items] == [taken.doc_id]
+            (line,) = [line for line, _ in (await news)[0].items]
+        assert line.kind == "status"
+
+
+async def hung(site: Site, bells: int) -> None:
+    """Until so many questions are held, each behind its look at the store."""
+    async with asyncio.timeout(PATIENCE_S):
+        while len({bell for each in site.duties.mailbox._bells.values() for bell in each}) != bells:
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.05)
+
+
+async def test_an_early_done_takes_effect_when_many_are_given(tree: Tree) -> None:
+    line = await deliver(tree)
+    await tree[H41].report("so-y-te", line.doc_id, "done")
+    found = await tree[H41].duties.mailbox.page(
+        tree[H41].system("so-y-te"), "edoc", after=None, limit=9, wait_s=0, room_bytes=1 << 20
+    )
+    assert await state(tree) == "in-mailbox", "not before they are handed over"
+    assert len([data async for data in found.bodies]) == 1
+    assert await state(tree) == "collected"
+
+
+async def test_done_for_many_is_one_commit_and_each_tells_home_once(tmp_path: Path) -> None:
+    async with planted(tmp_path, run=True) as tree:
+        for number in range(5):
+            await tree[H41].send("ubnd-41", document("H54.02", content=b"%d" % number))
+        site = tree[H54]
+
+        async def all_there() -> bool:
+            return len(await site.inbox("thai-binh")) == 5
+
+        await tree.until(all_there)
+        found, _ = await page(site, system="thai-binh")
+        doc_ids = [line.doc_id for line, _ in found.items]
+        await site.rest()
+        system = site.system("thai-binh")
+        before = site.tally.value("truc_commits_total")
+        assert await site.duties.mailbox.settle_many(system, [*doc_ids, doc_ids[0]], "done") == [None] * 6
+        assert site.tally.value("truc_commits_total") == before + 1
+        assert site.tally.value("truc_deliveries_total", result="collected") == 5
+        assert await site.duties.mailbox.settle_many(system, doc_ids, "done") == [None] * 5
+        assert site.tally.value("truc_deliveries_total", result="collected") == 5
+        site.run()
+
+        async def collected() -> bool:
+            lines = await tree[H41].duties.mailbox.sent(tree[H41].system("ubnd-41"), "edoc", None)
+            return [line.send_state for line in lines] == ["collected"] * 5
+
+        await tree.until(collected)
+
+
+async def test_one_that_cannot_be_settled_stops_no_other(tree: Tree) -> None:
+    fetched, early = await deliver(tree, content=b"mot"), await deliver(tree, content=b"hai")
+    await tree[H41].fetch("so-y-te", fetched.doc_id)
+    mailbox, system = tree[H41].duties.mailbox, tree[H41].system("so-y-te")
+    unknown, well, remembered = await mailbox.settle_many(system, ["không có", fetched.doc_id, early.doc_id], "done")
+    assert (well, remembered) == (None, None)
+    assert isinstance(unknown, Refused)
+    assert unknown.reason is Reason.DOC_UNKNOWN
+    assert [line.doc_id for line in await tree[H41].inbox("so-y-te")] == [early.doc_id], "done before the first fetch"
+    assert await mailbox.settle_many(system, [early.doc_id], "processing") == [None]
+    assert [line.state for line in await tree[H41].inbox("so-y-te")] == ["processing"]
+    with pytest.raises(Refused) as caught:
+        await mailbox.settle_many(system, [early.doc_id], "xong")
+    assert refused_with(caught) is Reason.STATUS_WORD_UNKNOWN
+
+
+async def test_an_item_that_another_code_joins_meanwhile_is_read_again(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [await deliver(tree, content=b"%d" % number) for number in range(2)]
+    await page(tree[H41])
+    store = tree[H41].store
+
+    async def none_of_the_first(confirmed: Any) -> Any:
+        return [None, *(await store.__class__.collect_many(store, confirmed[1:]))]
+
+    monkeypatch.setattr(store, "collect_many", none_of_the_first)
+    doc_ids = [line.doc_id for line in lines]
+    assert await tree[H41].duties.mailbox.settle_many(tree[H41].system("so-y-te"), doc_ids, "done") == [None, None]
+    assert await tree[H41].inbox("so-y-te") == []
+    assert tree[H41].tally.value("truc_deliveries_total", result="collected") == 2
+
+
+async def test_a_full_disk_is_told_for_each_that_could_not_be_confirmed(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = await deliver(tree)
+    await page(tree[H41])
+
+    async def full(confirmed: Any) -> Any:
+        raise Deferred(30, Reason.DISK_FULL)
+
+    monkeypatch.setattr(tree[H41].store, "collect_many", full)
+    outcomes = await tree[H41].duties.mailbox.settle_many(tree[H41].system("so-y-te"), [line.doc_id, "không có"], "done")
+    assert [type(each) for each in outcomes] == [Deferred, Refused]
+
+
+def test_contents_are_chosen_in_order_while_there_is_room() -> None:
+    def line(item: int, size: int, in_row: bool = True) -> Listed:
+        return Listed(item, "", "edoc", "", (), "initial", 0, size, "", 0, 0, in_row)
+
+    lines = [line(1, 5), line(2, 3, False), line(3, 6), line(4, 5), line(5, 0)]
+    assert fitting(lines, 10) == [1, 4, 5]
+    assert fitting(lines, 5) == [1, 5]
+    assert fitting([line(1, 5)], 4) == []

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     SYSTEM_UNKNOWN = "system-unknown"
     SYSTEM_DISABLED = "system-disabled"
     NETWORK_FORBIDDEN = "network-forbidden"
+    CREDENTIALS_WRONG = "credentials-wrong"
     SIGNATURE_WRONG = "signature-wrong"
     SIGNATURE_TEXT_DAMAGED = "signature-text-damaged"
     SIGNATURE_MISSING = "signature-missing"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
 from node.core.errors import Refused
@@ -65,6 +66,46 @@ class Waiting:
     priority: int
     created_ms: int
     updated_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One open item with its content's size and digest (hex). item: its number, rising in order of arrival. Instants are UTC ms.
+
+    in_row: the content is small enough to be given with a list. done_early: the office said done before it ever fetched it.
+    """
+
+    item: int
+    doc_id: str
+    kind: str
+    sender: str
+    recipients: tuple[str, ...]
+    state: str
+    priority: int
+    size: int
+    digest: str
+    created_ms: int
+    updated_ms: int
+    in_row: bool
+    done_early: bool = False
+
+
+class Given(StrEnum):
+    """How an item's content comes with a page."""
+
+    INLINE = "inline"
+    SEPARATE = "separate"
+    DAMAGED = "damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Items in order, each with how its content comes. after: where the next page begins. bodies: the contents given inline, one
+    piece each, in order; read to the end they count as handed over."""
+
+    items: tuple[tuple[Listed, Given], ...]
+    after: int
+    bodies: AsyncIterator[bytes]
 
 
 @dataclass(frozen=True, slots=True)

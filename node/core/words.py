@@ -152,6 +152,10 @@ SENTENCES: Mapping[Reason, Pair] = {
         "Hệ thống không được gọi từ địa chỉ mạng này[: {value}][ (chỉ từ {rule})]; hãy liên hệ người vận hành nút.",
         "The system may not call from this network address[: {value}][ (only from {rule})]; ask the node's operator.",
     ),
+    Reason.CREDENTIALS_WRONG: (
+        "Mã hệ thống hoặc khóa bí mật không đúng[, ở {element}]; hãy kiểm tra lại hoặc liên hệ người vận hành nút.",
+        "The system id or its secret is wrong[, in {element}]; check them or ask the node's operator.",
+    ),
     Reason.SIGNATURE_WRONG: (
         "Chữ ký HMAC của yêu cầu không đúng[, ở {element}]; hãy kiểm tra mã hệ thống và khóa bí mật.",
         "The request's HMAC is wrong[, in {element}]; check the system id and its secret.",
@@ -468,6 +472,7 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "system-unknown": ("hệ thống chưa đăng ký", "unknown system"),
         "system-disabled": ("hệ thống đã ngừng sử dụng", "system disabled"),
         "network-forbidden": ("địa chỉ mạng không được phép", "network forbidden"),
+        "credentials-wrong": ("sai mã hệ thống hoặc khóa bí mật", "wrong system id or secret"),
         "signature-wrong": ("chữ ký HMAC không đúng", "wrong HMAC"),
         "signature-text-damaged": ("phần được ký bị hỏng", "damaged signed text"),
         "signature-missing": ("thiếu tiêu đề xác thực", "authentication header missing"),
@@ -515,8 +520,8 @@ registered; system error; file processing error; edXML not in the right format; 
 
 _NUMBERS: Mapping[int, str] = {
     ERROR_FILE: "package-empty package-too-large digest-mismatch",
-    ERROR_LOGIN: "system-unknown system-disabled network-forbidden signature-wrong signature-text-damaged signature-missing"
-    " header-mismatch",
+    ERROR_LOGIN: "system-unknown system-disabled network-forbidden credentials-wrong signature-wrong signature-text-damaged"
+    " signature-missing header-mismatch",
     ERROR_RECIPIENT: "recipient-unknown recipient-closed recipient-not-connected no-recipient all-or-nothing"
     " status-target-unknown code-empty code-placeholder code-too-long code-bad-character code-bad-group",
     ERROR_SENDER: "sender-unknown sender-not-allowed sender-outside",

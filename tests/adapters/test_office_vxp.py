@@ -873,7 +873,7 @@ async def test_compressed_bodies_are_refused_everywhere(face: Served, operation:
 
 
 async def test_a_sender_below_the_least_rate_is_cut_off_with_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.adapters.http.office_vxp.drain", None)  # nobody waits for the rest of such a body
+    monkeypatch.setattr("node.adapters.http.office_face.drain", None)  # nobody waits for the rest of such a body
     async with serving(settings(body_rate_min=1000), rate_window_s=0.3) as face, face.client() as office:
         request = as_bytes(office.prepare_send(b"z" * 100_000))
         for sent in (0, 10, 10_000):

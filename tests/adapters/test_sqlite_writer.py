@@ -15,7 +15,9 @@ from node.adapters.sqlite.connection import ThreadConnection, open_reader, open_
 from node.adapters.sqlite.migrate import migrate
 from node.adapters.sqlite.writer import Stamp, StoreFailed, Transaction, Writer
 from node.core.errors import Deferred, Reason
+from node.core.identifier import OrgId
 from node.core.tally import Tally
+from tests.making import H41, HUB
 
 T = TypeVar("T")
 STAMP = Stamp(1_930_000_000_000, 1000, True)
@@ -319,3 +321,42 @@ async def test_a_commit_is_synced_and_the_file_is_its_owners_alone(bench: Bench,
 async def test_a_reader_can_change_nothing(bench: Bench) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         await bench.reader.run(lambda db: db.execute("INSERT INTO t VALUES (1,NULL)"))
+
+
+# --- whoever waits for something to be laid ----------------------------------------------------------------------------------
+
+
+def lay_before(organ: OrgId, value: int) -> Callable[[Transaction], int]:
+    def work(tx: Transaction) -> int:
+        tx.laid.add(organ)
+        return put(value)(tx)
+
+    return work
+
+
+async def test_the_organs_of_a_group_are_told_once_and_after_the_commit(bench: Bench) -> None:
+    told: list[frozenset[OrgId]] = []
+    bench.writer.when_laid = told.append
+    await outcomes(bench.writer.do(lay_before(HUB, 1)), bench.writer.do(put(2)), bench.writer.do(lay_before(H41, 3)))
+    assert told == [frozenset({HUB, H41})]
+    await bench.writer.do(put(4))
+    assert len(told) == 1, "nothing was laid"
+    await bench.writer.do(lay_before(H41, 5))
+    assert told[1:] == [{H41}]
+
+
+async def test_they_are_told_though_the_caller_has_left_and_not_when_the_commit_failed(bench: Bench) -> None:
+    told: list[frozenset[OrgId]] = []
+    bench.writer.when_laid = told.append
+    bench.gate.clear()
+    call = asyncio.create_task(bench.writer.do(lay_before(H41, 1)))
+    await bench.entered.wait()
+    call.cancel()
+    assert told == []
+    bench.gate.set()
+    await bench.writer.drain()
+    assert told == [{H41}]
+    bench.fault = sqlite3.OperationalError("disk I/O error")
+    (error,) = await outcomes(bench.writer.do(lay_before(HUB, 2)))
+    assert isinstance(error, Deferred)
+    assert told == [{H41}]

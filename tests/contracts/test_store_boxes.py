@@ -415,3 +415,98 @@ async def test_a_request_of_an_office_waits_for_a_person(at: Opened) -> None:
     assert await at.store.decide_agency(number, "released", "chị Hoa", "đúng thẩm quyền")
     assert not await at.store.decide_agency(number, "dropped", "anh Ba", "")
     assert at.rows("SELECT state FROM agency_request") == [("released",)]
+
+
+# --- many at once ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_list_of_many_is_urgent_first_or_in_order_of_arrival_behind_a_number(at: Opened) -> None:
+    priorities = [Priority.NORMAL, Priority.URGENT, Priority.NORMAL]
+    heads = [await lay(at, priority=priority) for priority in priorities]
+    await lay(at, kind="status", expires_ms=0)
+    await lay(at, FOCAL)
+    first = await at.store.listed([UNIT], "edoc", None, 10)
+    assert [line.doc_id for line in first] == [heads[number].doc_id for number in (1, 0, 2)]
+    numbers = sorted(line.item for line in first)
+    behind = await at.store.listed([UNIT], "edoc", numbers[0], 10)
+    assert [line.doc_id for line in behind] == [heads[1].doc_id, heads[2].doc_id]
+    assert [line.item for line in await at.store.listed([UNIT], "edoc", numbers[0], 1)] == [numbers[1]]
+    assert await at.store.listed([UNIT], "edoc", numbers[2], 10) == []
+    assert await at.store.listed([], "edoc", None, 10) == []
+    (line,) = await at.store.listed([UNIT], "status", None, 10)
+    assert (line.kind, line.sender, line.recipients) == ("status", "H41.07", ("H41.07",))
+    assert (line.size, line.digest, line.in_row, line.done_early) == (body().size, body().sha256, True, False)
+
+
+async def test_a_content_in_a_file_is_not_given_with_a_list(at: Opened) -> None:
+    head = await lay(at)
+    other = header(UNIT, content=body("khác"))
+    await at.admit(arrival(other, content=body("khác")), HUB)
+    await at.tamper("UPDATE body SET data=NULL,file='aa/bb' WHERE digest=?", body("khác").sha256)
+    lines = await at.store.listed([UNIT], "edoc", None, 10)
+    assert {line.doc_id: line.in_row for line in lines} == {head.doc_id: True, other.doc_id: False}
+    items = [line.item for line in lines]
+    assert await at.store.packages_of(items) == {lines[0].item: body().data}
+    assert await at.store.packages_of([]) == {}
+
+
+async def test_many_are_fetched_in_one_commit_but_none_that_has_ended(at: Opened) -> None:
+    heads = [await lay(at) for _ in range(3)]
+    items = [(await item_of(at, head)).item for head in heads]
+    (_, last, *_) = await at.store.expired(1 << 52, 10)
+    await at.store.expire(last, Homeward(End(Transport.EXPIRED, NOW_MS, Reason.EXPIRED)))
+    before = at.tally.value("truc_commits_total")
+    assert await at.store.fetched_many(items) == {item for item in items if item != last.item}
+    assert at.tally.value("truc_commits_total") == before + 1
+    assert at.events("fetched") == ["fetched"] * 2
+
+
+async def test_many_are_found_by_their_doc_ids_as_one_is(at: Opened) -> None:
+    heads = [await lay(at) for _ in range(2)]
+    found = await at.store.items_of_many([UNIT], [head.doc_id for head in heads] + ["không có"])
+    assert {item.doc_id: item for item in found} == {head.doc_id: await item_of(at, head) for head in heads}
+    assert await at.store.items_of_many([FOCAL], [head.doc_id for head in heads]) == []
+    assert await at.store.items_of_many([], []) == []
+
+
+async def test_many_are_collected_in_one_commit_each_with_its_notice(at: Opened) -> None:
+    heads = [await lay(at, origin=H54, sender=OFFICE) for _ in range(3)]
+    confirmed = []
+    for head in heads:
+        end = End(Transport.COLLECTED, NOW_MS)
+        told = body(f"báo nhận {head.id}")
+        notice = local(header(H54, content=told, kind="notice", sender=H41, expires_ms=0), {H54: HUB}, told)
+        confirmed.append(((await item_of(at, head)).item, Homeward(end, (EndOf(H54, head.id, UNIT, end),), notice=notice)))
+    before = at.tally.value("truc_commits_total")
+    assert await at.store.collect_many(confirmed) == [frozenset({HUB})] * 3
+    assert at.tally.value("truc_commits_total") == before + 1
+    assert await at.store.collect_many(confirmed) == [frozenset()] * 3, "a second time changes nothing"
+    assert at.events("collected") == ["collected"] * 3
+    assert at.count("outbox") == 3
+
+
+async def test_an_item_that_another_code_joined_is_left_alone_and_the_others_are_collected(at: Opened) -> None:
+    joined = header(recipients=received_by(UNIT, org("H41.05"), org("H41.06")))
+    await at.admit(arrival(joined), HUB)
+    head = await lay(at)
+    end = End(Transport.COLLECTED, NOW_MS)
+    short = Homeward(end, (EndOf(joined.origin, joined.id, org("H41.05"), end),))
+    both = [((await item_of(at, joined)).item, short), ((await item_of(at, head)).item, DONE)]
+    assert await at.store.collect_many(both) == [None, frozenset()]
+    assert (await item_of(at, joined)).state == "initial"
+    assert (await item_of(at, head)).state == "done"
+
+
+async def test_whoever_listens_hears_after_the_commit_before_which_organs_something_was_laid(at: Opened) -> None:
+    heard: list[tuple[frozenset[OrgId], int]] = []
+    at.store.when_laid(lambda organs: heard.append((organs, at.count("mailbox"))))
+    head = await lay(at)
+    assert heard == [(frozenset({UNIT}), 1)]
+    await lay(at, UNIT, FOCAL)
+    assert heard[1:] == [(frozenset({UNIT, FOCAL}), 3)]
+    item = (await item_of(at, head)).item
+    await at.store.fetched(item)
+    await at.store.fail(item, 1, "office-fail")
+    assert len(heard) == 2
+    assert await at.store.release_box(item, "chị Hoa", "hệ thống đã sửa")
+    assert heard[2:] == [(frozenset({UNIT}), 3)]

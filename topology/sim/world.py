@@ -195,6 +195,7 @@ class Machine:
 
         async def close_doors() -> None:
             node.forwarder.release()
+            node.mailbox.release()
             self.world.network.close(self.name)
             await door.close(STOP_GRACE_S)
             self.run = None

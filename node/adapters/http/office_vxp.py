@@ -8,18 +8,18 @@ The signature covers neither path nor body nor a fresh instant, so every call mu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
-from aiohttp.http import HttpVersion11
 
 from node.adapters.http import vxp_answers as answers
 from node.adapters.http import vxp_signing as signing
-from node.adapters.http.vxp_body import RATE_WINDOW_S, BodyStopped, IncomingBody, PackageBody, drain
+from node.adapters.http.office_face import SMALL_BODY_BYTES_MAX, Door, OfficeFace, Tell, expect
+from node.adapters.http.vxp_body import RATE_WINDOW_S, PackageBody
 from node.adapters.http.vxp_call import Call, is_doc_id, operation_name, read_agency, read_timestamp
 from node.adapters.http.vxp_out import (
     FILE_HEADERS,
@@ -32,21 +32,16 @@ from node.adapters.http.vxp_out import (
     write_whole,
 )
 from node.config import Office
-from node.core.directory import Entry
 from node.core.envelope import KIND_DOCUMENT, KIND_STATUS
 from node.core.errors import Deferred, Reason, Refused
 from node.core.instant import day
-from node.core.office import Claim, Fetched, SentLine, Submitted, System, Waiting
+from node.core.office import Claim, System
 from node.ports import Clock
 
 PATH = "vxp"
 UNKNOWN = "unknown"
 STATUS_WORDS = ("processing", "done", "fail")
 NAME_CHARS_MAX = 40
-SMALL_BODY_BYTES_MAX = 64 * 1024
-"""The body of registerAgency; bodies of the other calls are `{}` or nothing and are not read."""
-DRAIN_SLACK_BYTES = 64 * 1024 * 1024
-"""How much more than the largest package is read and thrown away before the answer that refuses it."""
 CHOICES_MAX = 1000
 """Choices between two ids that are remembered for a repeat, which comes within a second."""
 OLD_SIGNATURE_MS = 24 * 3_600_000
@@ -65,50 +60,6 @@ _HTTP_STATUS = {
 }
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-Tell = Callable[[str, str], None]
-"""Called once per request: the operation ("unknown" if there is none of that name), and "ok", "gone" or the reason's code."""
-
-
-class Door(Protocol):
-    """What an office face asks of the node. Every method may raise `Refused` (final) and `Deferred` (not yet)."""
-
-    def system(self, system_id: str) -> System | None: ...
-
-    async def submit(self, system: System, chunks: AsyncIterator[bytes], claim: Claim) -> Submitted:
-        """Read the package to its end, judge it, take custody. What the chunks raise (`Refused`) stops it, nothing is kept."""
-        ...
-
-    async def waiting(self, system: System, kind: str) -> Sequence[Waiting]:
-        """What waits to be collected, oldest first; kind "edoc" or "status"."""
-        ...
-
-    async def count(self, system: System, kind: str) -> int: ...
-
-    async def sent(self, system: System, kind: str, doc_id: str | None) -> Sequence[SentLine]: ...
-
-    async def owns_sent(self, system: System, doc_id: str) -> bool: ...
-
-    async def open_deliveries(self, system: System, doc_ids: Sequence[str]) -> Sequence[str]:
-        """Which of these wait for this system still."""
-        ...
-
-    async def fetch(self, system: System, doc_id: str) -> Fetched:
-        """`Refused(DOC_UNKNOWN)` for what was never laid before this system."""
-        ...
-
-    async def settle(self, system: System, doc_id: str, word: str) -> None:
-        """word: processing, done or fail; the same again is no fault. `Refused(DOC_UNKNOWN)`."""
-        ...
-
-    async def agencies(self) -> Sequence[Entry]:
-        """All entries of the directory, closed ones too."""
-        ...
-
-    async def request_agency(self, system: System, action: str, fields: Mapping[str, str]) -> int:
-        """action: "register" or "delete". Returns the number of the request; an operator decides on it."""
-        ...
-
 
 Answering = Callable[[Call], Awaitable[web.StreamResponse]]
 
@@ -130,7 +81,7 @@ READ = frozenset({hdrs.METH_GET, hdrs.METH_POST})
 WRITE = frozenset({hdrs.METH_POST})
 
 
-class VxpFace:
+class VxpFace(OfficeFace):
     """All operations of the face. `register` puts them on an application; nothing is started."""
 
     def __init__(
@@ -142,11 +93,9 @@ class VxpFace:
         tell: Tell | None = None,
         rate_window_s: float = RATE_WINDOW_S,
     ) -> None:
+        super().__init__(office, tell, rate_window_s)
         self._door = door
         self._clock = clock
-        self._office = office
-        self._tell = tell
-        self._rate_window_s = rate_window_s
         self._old_signers: set[str] = set()  # registered systems only, so the registry bounds it
         self._choices: dict[tuple[str, tuple[str, ...], str], str] = {}
         self._operations: Mapping[str, Operation] = {
@@ -167,7 +116,7 @@ class VxpFace:
 
     def register(self, app: web.Application) -> None:
         """Serve `/vxp/<operation>`; slashes may be doubled and trail (the SDK joins by plain concatenation). Never a redirect."""
-        app.router.add_route("*", rf"/{{lead:/*}}{PATH}{{rest:(?:/.*)?}}", self._serve, expect_handler=_expect)
+        app.router.add_route("*", rf"/{{lead:/*}}{PATH}{{rest:(?:/.*)?}}", self._serve, expect_handler=expect)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         """The one place where a call of this face fails: every fault ends as an answer the SDK can read."""
@@ -193,10 +142,6 @@ class VxpFace:
         duration_ms = round((asyncio.get_running_loop().time() - began) * 1000)
         log.debug("office call served", face=PATH, operation=known, duration_ms=duration_ms)
         return response
-
-    def _told(self, operation: str, result: str) -> None:
-        if self._tell is not None:
-            self._tell(operation, result)
 
     async def _answer(self, request: web.Request, operation: Operation) -> web.StreamResponse:
         timeout_s = self._office.request_timeout_s
@@ -349,20 +294,6 @@ class VxpFace:
 
     # -- in and out --------------------------------------------------------------------------------------------------
 
-    def _body(self, request: web.Request, bytes_max: int, limit: asyncio.Timeout | None) -> IncomingBody:
-        """A body whose every chunk moves the deadline on: a slow line may take its time, a sender below the rate may not."""
-
-        def moved() -> None:
-            if limit is not None:
-                self._allow(limit, 0)
-
-        return IncomingBody(request, bytes_max, self._office.body_rate_min, self._rate_window_s, moved)
-
-    def _allow(self, limit: asyncio.Timeout, size: int) -> None:
-        """Move a deadline on: the ordinary time from now, or longer where so many bytes at the least rate take longer."""
-        seconds = max(self._office.request_timeout_s, size / self._office.body_rate_min)
-        limit.reschedule(asyncio.get_running_loop().time() + seconds)
-
     async def _json(self, call: Call, answer: Mapping[str, Any]) -> web.StreamResponse:
         # Always 200, also on FAIL: the SDK does not look at it, and a proxy may replace the body of an error with a page.
         body = answers.encode(answer)
@@ -373,7 +304,7 @@ class VxpFace:
         """Answer a failure, once the client has written all it wants to write: it reads nothing before."""
         if request.transport is None or request.transport.is_closing():
             return web.Response()  # nobody to tell: the client left, or the answer under way was cut on purpose
-        whole = await self._drain(request, operation, refused)
+        whole = await self._drain(request, operation is not None and operation.takes_package, refused)
         if operation is not None and operation.empty is None:
             # The SDK saves any body, whatever the HTTP status, as the package, and calls it a success: only emptiness fails.
             response = web.Response(status=http_status(refused.reason))
@@ -387,21 +318,6 @@ class VxpFace:
                 return await write_whole(request, response)
         except (Gone, TimeoutError):
             return response
-
-    async def _drain(self, request: web.Request, operation: Operation | None, refused: Refused) -> bool:
-        """Read and throw away what the client still sends, within bounds. True when nothing of the body is left unread."""
-        if not request.body_exists or request.content.at_eof():
-            return True
-        if isinstance(refused, BodyStopped):
-            return False
-        bytes_max = SMALL_BODY_BYTES_MAX
-        if operation is not None and operation.takes_package:
-            bytes_max = self._office.package_bytes_max + DRAIN_SLACK_BYTES
-        try:
-            async with asyncio.timeout(self._office.request_timeout_s):
-                return await drain(self._body(request, bytes_max, None))
-        except TimeoutError:
-            return False
 
 
 def _why(error: Exception) -> tuple[Refused, str]:
@@ -439,14 +355,3 @@ async def no_pages(request: web.Request, handler: Callable[[web.Request], Awaita
         log.exception("office request failed", remote=request.remote)
         refused, status = Refused(Reason.INTERNAL), 500
     return web.Response(status=status, body=answers.encode(answers.fail(refused, ())), headers=JSON_HEADERS)
-
-
-async def _expect(request: web.Request) -> web.StreamResponse | None:
-    """`100 Continue` at once: the SDK waits 3 s for it. Another expectation is ignored: aiohttp would answer it with a page."""
-    if request.version == HttpVersion11 and request.headers.get(hdrs.EXPECT, "").strip().lower() == "100-continue":
-        try:
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        except OSError:
-            return None  # the client has left: its call finds that out, and so far nothing is wrong here
-        request.writer.output_size = 0  # the answer itself has not begun
-    return None

@@ -8,25 +8,27 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from node.adapters.sqlite import rows
-from node.adapters.sqlite.writer import Stamp, Transaction
+from node.adapters.sqlite.writer import Stamp, Transaction, attempt
 from node.core.custody import BoxItem, Homeward, SubmissionInfo
 from node.core.envelope import KIND_DOCUMENT, KIND_STATUS, decode_header
 from node.core.errors import Deferred
 from node.core.identifier import OrgId
-from node.core.office import SentLine, Waiting
+from node.core.office import Listed, SentLine, Waiting
 from node.ports import Describe
 
 _OPEN = "m.state IN ('initial','processing','fail')"
+_PACKAGE = "body b ON b.digest=(SELECT x.digest FROM envelope_body x WHERE x.envelope=m.envelope LIMIT 1)"
 _ITEM = (
     "SELECT m.item,e.header,m.organ,m.recipients,m.doc_id,m.state,m.fetched_ms,m.done_early,m.fails FROM mailbox m"
     " JOIN envelope e ON e.seq=m.envelope"
 )
 
 
-def _marks(values: Sequence[str]) -> str:
+def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
 
 
@@ -46,6 +48,44 @@ def waiting(db: sqlite3.Connection, organs: Sequence[str], kind: str, limit: int
     ]
 
 
+def listed(db: sqlite3.Connection, organs: Sequence[str], kind: str, after: int | None, limit: int) -> list[Listed]:
+    """Open items of these organs with their content's size and digest. after: those laid after this item, in order of arrival;
+    None: all, the urgent first."""
+    place, order = ("", "m.lane,m.item") if after is None else ("AND m.item>? ", "m.item")
+    cursor = db.execute(
+        "SELECT m.item,m.doc_id,e.sender,m.recipients,m.state,e.priority,coalesce(b.size,0),coalesce(b.digest,''),m.since_ms,"
+        "m.updated_ms,b.data IS NOT NULL,m.done_early FROM mailbox m JOIN envelope e ON e.seq=m.envelope"
+        f" LEFT JOIN {_PACKAGE} WHERE m.organ IN ({_marks(organs)}) AND m.kind=? AND {_OPEN} {place}ORDER BY {order} LIMIT ?",
+        (*organs, kind, *(() if after is None else (after,)), limit),
+    )
+    return [
+        Listed(
+            item,
+            doc_id,
+            kind,
+            sender,
+            tuple(json.loads(codes)),
+            state,
+            priority,
+            size,
+            digest,
+            since_ms,
+            updated_ms,
+            bool(in_row),
+            bool(early),
+        )
+        for item, doc_id, sender, codes, state, priority, size, digest, since_ms, updated_ms, in_row, early in cursor
+    ]
+
+
+def packages_of(db: sqlite3.Connection, items: Sequence[int]) -> dict[int, bytes]:
+    """The packages behind these items, as far as they lie in a row."""
+    cursor = db.execute(
+        f"SELECT m.item,b.data FROM mailbox m JOIN {_PACKAGE} WHERE m.item IN ({_marks(items)}) AND b.data IS NOT NULL", (*items,)
+    )
+    return {item: bytes(data) for item, data in cursor}
+
+
 def count(db: sqlite3.Connection, organs: Sequence[str], kind: str) -> int:
     (number,) = db.execute(
         f"SELECT count(*) FROM mailbox m WHERE m.organ IN ({_marks(organs)}) AND m.kind=? AND {_OPEN}",
@@ -54,11 +94,11 @@ def count(db: sqlite3.Connection, organs: Sequence[str], kind: str) -> int:
     return int(number)
 
 
-def items_of(db: sqlite3.Connection, organs: Sequence[str], doc_id: str) -> list[BoxItem]:
-    """Every item under doc_id that these organs may see, open ones first, those that ended without them last."""
+def items_of(db: sqlite3.Connection, organs: Sequence[str], *doc_ids: str) -> list[BoxItem]:
+    """Every item under these doc_ids that these organs may see, open ones first, those that ended without them last."""
     cursor = db.execute(
-        f"{_ITEM} WHERE m.doc_id=? AND m.organ IN ({_marks(organs)}) ORDER BY CASE m.state WHEN 'held' THEN 1 WHEN 'done' THEN 2 WHEN 'ended' THEN 3 ELSE 0 END, m.item",
-        (doc_id, *organs),
+        f"{_ITEM} WHERE m.doc_id IN ({_marks(doc_ids)}) AND m.organ IN ({_marks(organs)}) ORDER BY CASE m.state WHEN 'held' THEN 1 WHEN 'done' THEN 2 WHEN 'ended' THEN 3 ELSE 0 END, m.item",
+        (*doc_ids, *organs),
     )
     return [_box_item(row) for row in cursor]
 
@@ -127,6 +167,12 @@ def collect(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[Org
     woken = rows.send_home(tx, home, stamp)
     rows.close_if_done(tx, [seq], stamp)
     return woken
+
+
+def collect_many(tx: Transaction, confirmed: Sequence[tuple[int, Homeward]], stamp: Stamp) -> list[frozenset[OrgId] | None]:
+    """`collect` for many, each under a savepoint of its own. None: this one could not be collected, nothing of it was changed."""
+    found = [attempt(tx, partial(collect, item=item, home=home, stamp=stamp)) for item, home in confirmed]
+    return [None if each.error is not None else frozenset(each.value) for each in found]
 
 
 def set_word(tx: Transaction, item: int, word: str, stamp: Stamp) -> None:

@@ -14,6 +14,7 @@ from node.adapters.sqlite import road, rows
 from node.adapters.sqlite.writer import Stamp, Transaction
 from node.core.custody import NEIGHBOUR_GONE
 from node.core.envelope import Lane
+from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 
 _ROW = (
@@ -149,12 +150,12 @@ def header_of_box(db: sqlite3.Connection, item: int) -> tuple[bytes, tuple[str, 
 
 
 def release_box(tx: Transaction, item: int, who: str, why: str, stamp: Stamp) -> bool:
-    changed = tx.db.execute(
-        "UPDATE mailbox SET state='initial',fails=0,updated_ms=? WHERE item=? AND state='held'", (stamp.at_ms, item)
-    ).rowcount
-    if changed:
+    row = tx.db.execute("SELECT organ FROM mailbox WHERE item=? AND state='held'", (item,)).fetchone()
+    if row is not None:
+        tx.db.execute("UPDATE mailbox SET state='initial',fails=0,updated_ms=? WHERE item=?", (stamp.at_ms, item))
         tx.journal(stamp, "released", detail=json.dumps({"who": who, "why": why, "item": f"box-{item}"}))
-    return changed > 0
+        tx.laid.add(OrgId.canonical(row[0]))
+    return row is not None
 
 
 def decide_agency(tx: Transaction, item: int, state: str, who: str, why: str, stamp: Stamp) -> bool:

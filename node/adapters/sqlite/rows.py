@@ -225,6 +225,7 @@ def put_mailbox(
     One item for all the codes it receives for; what comes after that item has ended is another, so that nothing ends twice. Its
     content the office has by then: it need not fetch it again to confirm.
     """
+    tx.laid.add(organ)
     row = tx.db.execute(
         "SELECT item, recipients FROM mailbox WHERE envelope=? AND organ=? AND state NOT IN ('done','ended')", (seq, str(organ))
     ).fetchone()

@@ -33,7 +33,7 @@ from node.core.custody import (
 )
 from node.core.envelope import Lane
 from node.core.identifier import OrgId
-from node.core.office import SentLine, Waiting
+from node.core.office import Listed, SentLine, Waiting
 from node.core.tally import Tally
 from node.ports import Clock, Describe
 
@@ -91,6 +91,9 @@ class SqliteStore:
 
     def size_bytes(self) -> int:
         return sum(path.stat().st_size for path in (self._path, self._path.with_name(self._path.name + "-wal")) if path.exists())
+
+    def when_laid(self, tell: Callable[[frozenset[OrgId]], None]) -> None:
+        self._writer.when_laid = tell
 
     async def _do(self, work: Callable[[Transaction], T]) -> T:
         return await self._writer.do(work)
@@ -234,6 +237,13 @@ class SqliteStore:
         codes = [str(organ) for organ in organs]
         return await self._ask(lambda db: boxes.waiting(db, codes, kind, limit))
 
+    async def listed(self, organs: Sequence[OrgId], kind: str, after: int | None, limit: int) -> list[Listed]:
+        codes = [str(organ) for organ in organs]
+        return await self._ask(lambda db: boxes.listed(db, codes, kind, after, limit))
+
+    async def packages_of(self, items: Sequence[int]) -> dict[int, bytes]:
+        return await self._ask(lambda db: boxes.packages_of(db, items))
+
     async def count(self, organs: Sequence[OrgId], kind: str) -> int:
         codes = [str(organ) for organ in organs]
         return await self._ask(lambda db: boxes.count(db, codes, kind))
@@ -242,6 +252,10 @@ class SqliteStore:
         codes = [str(organ) for organ in organs]
         return await self._ask(lambda db: boxes.items_of(db, codes, doc_id))
 
+    async def items_of_many(self, organs: Sequence[OrgId], doc_ids: Sequence[str]) -> list[BoxItem]:
+        codes = [str(organ) for organ in organs]
+        return await self._ask(lambda db: boxes.items_of(db, codes, *doc_ids))
+
     async def body_of(self, item: int) -> tuple[str, int, bytes | None, str | None] | None:
         return await self._ask(lambda db: boxes.body_of(db, item))
 
@@ -249,9 +263,17 @@ class SqliteStore:
         stamp = self.stamp()
         return await self._do(lambda tx: boxes.fetched(tx, item, stamp))
 
+    async def fetched_many(self, items: Sequence[int]) -> frozenset[int]:
+        stamp = self.stamp()
+        return await self._do(lambda tx: frozenset(item for item in items if boxes.fetched(tx, item, stamp)))
+
     async def collect(self, item: int, home: Homeward) -> frozenset[OrgId]:
         stamp = self.stamp()
         return frozenset(await self._do(lambda tx: boxes.collect(tx, item, home, stamp)))
+
+    async def collect_many(self, confirmed: Sequence[tuple[int, Homeward]]) -> list[frozenset[OrgId] | None]:
+        stamp = self.stamp()
+        return await self._do(lambda tx: boxes.collect_many(tx, confirmed, stamp))
 
     async def set_word(self, item: int, word: str) -> None:
         stamp = self.stamp()

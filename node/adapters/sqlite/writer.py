@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from node.adapters.sqlite.connection import Connection
 from node.core.errors import Deferred, Reason
+from node.core.identifier import OrgId
 from node.core.tally import Tally
 
 T = TypeVar("T")
@@ -45,8 +46,10 @@ class Transaction:
     Rows that are only ever added wait here and are written together, a statement for each table, before the member ends.
     """
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, laid: set[OrgId] | None = None) -> None:
         self.db = db
+        self.laid: set[OrgId] = set() if laid is None else laid
+        """Organs before which something was laid. A member that was undone may leave one: who is woken for nothing looks again."""
         self._head: tuple[int, bytes] | None = None
         """Number and hash of the journal's last row; None until the first row is written: many groups write none."""
         self._added: list[tuple[str, tuple[Any, ...]]] = []
@@ -120,26 +123,29 @@ class Attempt:
     alone: bool = False
 
 
-def commit_group(db: sqlite3.Connection, works: list[Callable[[Transaction], Any]]) -> list[Attempt]:
+def commit_group(
+    db: sqlite3.Connection, works: list[Callable[[Transaction], Any]], laid: set[OrgId] | None = None
+) -> list[Attempt]:
     """Run every member in one transaction and commit. A member that raises is undone alone; a constraint error gets one
-    retry in a transaction of its own. Errors of the engine itself pass through, with everything rolled back."""
+    retry in a transaction of its own. Errors of the engine itself pass through, with everything rolled back. laid: filled with
+    the organs before which something was laid."""
     if len(works) == 1:
-        return [_single(db, works[0])]
+        return [_single(db, works[0], laid)]
     outcomes: list[Attempt] = []
-    with _transaction(db) as transaction:
+    with _transaction(db, laid) as transaction:
         for work in works:
             outcomes.append(attempt(transaction, _whole(work)))
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome.error, sqlite3.IntegrityError):
-            outcomes[index] = _alone(db, works[index])
+            outcomes[index] = _alone(db, works[index], laid)
     return outcomes
 
 
 @contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[Transaction]:
+def _transaction(db: sqlite3.Connection, laid: set[OrgId] | None) -> Iterator[Transaction]:
     db.execute("BEGIN IMMEDIATE")
     try:
-        yield Transaction(db)
+        yield Transaction(db, laid)
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
@@ -158,10 +164,10 @@ def _whole(work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
     return member
 
 
-def _single(db: sqlite3.Connection, work: Callable[[Transaction], Any]) -> Attempt:
+def _single(db: sqlite3.Connection, work: Callable[[Transaction], Any], laid: set[OrgId] | None) -> Attempt:
     """A group of one, as most are: the transaction is its savepoint."""
     try:
-        with _transaction(db) as transaction:
+        with _transaction(db, laid) as transaction:
             return Attempt(value=_whole(work)(transaction))
     except Exception as error:
         if _is_engine(error):
@@ -169,10 +175,10 @@ def _single(db: sqlite3.Connection, work: Callable[[Transaction], Any]) -> Attem
         return Attempt(error=error)
 
 
-def _alone(db: sqlite3.Connection, work: Callable[[Transaction], Any]) -> Attempt:
+def _alone(db: sqlite3.Connection, work: Callable[[Transaction], Any], laid: set[OrgId] | None) -> Attempt:
     """The others of its group are committed: a disk that is full now is this member's news only."""
     try:
-        outcome = _single(db, work)
+        outcome = _single(db, work, laid)
     except sqlite3.Error as error:
         if not is_full(error):
             raise
@@ -220,6 +226,8 @@ class Writer:
         self._waiting: deque[_Member[Any]] = deque()
         self._wake = asyncio.Event()
         self._closed: Exception | None = None
+        self.when_laid: Callable[[frozenset[OrgId]], None] = lambda organs: None
+        """Called after each commit that laid something before organs, with those organs."""
 
     async def do(self, work: Callable[[Transaction], T]) -> T:
         """Have work committed with whatever else waits; returns after the commit.
@@ -254,8 +262,9 @@ class Writer:
             await self.do(lambda transaction: None)
 
     async def _commit(self, group: list[_Member[Any]]) -> None:
+        laid: set[OrgId] = set()
         try:
-            outcomes = await self._connection.run(lambda db: commit_group(db, [member.work for member in group]))
+            outcomes = await self._connection.run(lambda db: commit_group(db, [member.work for member in group], laid))
         except sqlite3.Error as error:
             if is_full(error):
                 self._abandon(group, Deferred(FULL_RETRY_S, Reason.DISK_FULL))
@@ -275,6 +284,8 @@ class Writer:
                 member.future.set_exception(outcome.error)
             else:
                 member.future.set_result(outcome.value)
+        if laid:
+            self.when_laid(frozenset(laid))
 
     def _abandon(self, group: list[_Member[Any]], error: Exception | None = None) -> None:
         for member in group:

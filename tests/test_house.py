@@ -133,7 +133,10 @@ PROCESSES = ("subprocess", "os.fork", "os.system", "asyncio.create_subprocess_ex
 HOMES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (
         TIME,
-        ("node.adapters.clock", "node.cli.system", "topology.local", "topology.office", "topology.demo", "topology.sim.worker"),
+        (
+            *("node.adapters.clock", "node.cli.system", "topology.local", "topology.office", "topology.demo"),
+            *("topology.sim.worker", "topology.bench.run"),
+        ),
     ),
     (CHANCE, ("node.adapters.chance", "node.cli.system", "topology.render", "topology.ports", "topology.demo")),
     (THREADS, ("node.adapters.bodies.files",)),
@@ -154,6 +157,7 @@ TASK_HOMES = (
     "node.adapters.http.listener",  # a TLS handshake, bounded in time and number, before there is a request
     "node.adapters.bodies.files",  # the one thread for files
     "topology.sim",  # the lives of a rehearsal, and its worker processes
+    "topology.bench",  # the offices of a bench
 )
 
 TESTED_ELSEWHERE: Mapping[str, str] = {

@@ -5,6 +5,7 @@ Knows the operations of the VXP face (their wire is in `vxp`) and the admin list
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -50,6 +51,12 @@ class Office:
         """The package's bytes. Raises `CallFailed`."""
         return vxp.package_in(_succeeded(await self._call("getEdoc", {"docId": doc_id})))
 
+    async def download(self, doc_id: str) -> bytes:
+        """The same by downloadEdoc, as a file. Its failures have no words, only emptiness. Raises `CallFailed`."""
+        if package := await self._exchange("GET", "downloadEdoc", {"docId": doc_id}):
+            return package
+        raise CallFailed(f"downloadEdoc: {doc_id}")
+
     async def settle(self, doc_id: str, word: str = "done") -> None:
         """Tell the node: done, processing or fail. Raises `CallFailed`."""
         _succeeded(await self._call("updateStatus", {"docId": doc_id, "status": word}))
@@ -61,12 +68,26 @@ class Office:
     async def _call(
         self, operation: str, fields: Mapping[str, str], body: bytes = vxp.EMPTY, content_type: str = vxp.JSON_TYPE
     ) -> Answer:
+        try:
+            return vxp.read_answer(await self._exchange("POST", operation, fields, body, content_type))
+        except ValueError as error:
+            raise CallFailed(f"{operation}: {error}") from error
+
+    async def _exchange(
+        self,
+        method: str,
+        operation: str,
+        fields: Mapping[str, str],
+        body: bytes | None = None,
+        content_type: str = vxp.JSON_TYPE,
+    ) -> bytes:
         headers = vxp.headers(self.system_id, self._secret, fields, datetime.now(VIETNAM), content_type)
         timeout = aiohttp.ClientTimeout(total=CALL_S)
+        url = f"{self._url}/{operation}"
         try:
-            async with self._session.post(f"{self._url}/{operation}", data=body, headers=headers, timeout=timeout) as response:
-                return vxp.read_answer(await response.read())
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            async with self._session.request(method, url, data=body, headers=headers, timeout=timeout) as response:
+                return await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise CallFailed(f"{operation}: {error or type(error).__name__}") from error
 
 
@@ -85,11 +106,17 @@ class Rehearsal:
     async def ask(self, node: Mapping[str, Any], path: str, **query: str) -> Any:
         """A question to a node's admin listener, with the token it keeps in its data folder."""
         token = (Path(node["data"]) / "admin.token").read_text(encoding="ascii").strip()
-        headers = {"Authorization": f"Bearer {token}"}
+        return json.loads(await self._get(node, path, params=query, headers={"Authorization": f"Bearer {token}"}))
+
+    async def metrics(self, node: Mapping[str, Any]) -> str:
+        """What a node counts, in Prometheus' text form."""
+        return await self._get(node, "/metrics")
+
+    async def _get(self, node: Mapping[str, Any], path: str, **call: Any) -> str:
         try:
-            async with self._session.get(f"{node['admin']}{path}", params=query, headers=headers) as response:
+            async with self._session.get(f"{node['admin']}{path}", **call) as response:
                 response.raise_for_status()
-                return await response.json()
+                return await response.text()
         except aiohttp.ClientError as error:
             raise CallFailed(f"{node['name']} không trả lời: {error}") from error
 

@@ -1,7 +1,7 @@
 """Which processes of this machine run a node of a given configuration: the operating system's word, not ours.
 
 A node may have been started by the rehearsal or by hand; either way its command line or its environment names the
-configuration, and that is what this looks for in /proc. Knows nothing of trees.
+configuration, and that is what this looks for in /proc, and what a process has used of the machine. Knows nothing of trees.
 """
 
 from __future__ import annotations
@@ -36,6 +36,22 @@ def tell(pid: int, number: signal.Signals) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds (user and system) a process has used."""
+    values = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mb(pid: int) -> dict[str, float]:
+    """Resident memory of a process, and its fair share of what it has in common with others: rss and pss, in MB."""
+    found = {}
+    for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key in ("Rss", "Pss"):
+            found[key.lower()] = int(value.split()[0]) / 1024
+    return found
 
 
 def _config_of(process: Path) -> str | None:

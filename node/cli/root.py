@@ -27,6 +27,10 @@ COMMANDS = {
         "node.cli.simulate:command",
         ("diễn tập cả cây trong thời gian ảo, có sự cố", "rehearse a tree under virtual time, with faults"),
     ),
+    "bench": Late(
+        "node.cli.bench:command",
+        ("đo các nút thật trên máy này: nhanh đến đâu, tốn bao nhiêu", "measure real nodes on this machine: speed and cost"),
+    ),
     "version": Late("node.cli.version:command", ("phiên bản", "the version")),
 }
 

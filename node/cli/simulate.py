@@ -226,9 +226,18 @@ def _run(plan: Plan, heard: Callable[[Row], None]) -> Summary:
 
     try:
         return asyncio.run(campaign.run(plan, progress))
-    except* campaign.WorkerFailed as group:
-        error = group.exceptions[0]
+    except BaseExceptionGroup as group:  # not `except*`: Python 3.11.2 wraps what is raised there
+        ended = group.subgroup(campaign.WorkerFailed)
+        if ended is None:
+            raise
+        error = _first(ended)
         raise Stop(Code.FAILED, (f"tiến trình diễn tập dừng: {error}", f"a rehearsal process ended: {error}")) from None
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _replay_line(plan: Plan, seed: int) -> str:

@@ -83,12 +83,6 @@ def memory_kb(pid: int) -> dict[str, int]:
     return found
 
 
-def cpu_s(pid: int) -> float:
-    """CPU seconds (user and system) a process has used."""
-    values = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
-
-
 @dataclass(frozen=True, slots=True)
 class System:
     """An office system of the ready line. url: its endpoint, as a connector is configured with it."""

@@ -33,6 +33,9 @@ class Node:
         self.calls.append((request.path, signed.values, await request.read()))
         return web.Response(body=self.answer if isinstance(self.answer, bytes) else json.dumps(self.answer).encode())
 
+    async def metrics(self, request: web.Request) -> web.Response:
+        return web.Response(text="truc_commits_total 7.0\n")
+
     async def admin(self, request: web.Request) -> web.Response:
         if request.headers["Authorization"] != "Bearer open sesame":
             return web.Response(status=401)
@@ -44,6 +47,8 @@ async def node() -> AsyncIterator[Node]:
     node = Node()
     app = web.Application()
     app.router.add_post("/vxp/{operation}", node.vxp)
+    app.router.add_get("/vxp/{operation}", node.vxp)
+    app.router.add_get("/metrics", node.metrics)
     app.router.add_get("/api/trace", node.admin)
     runner = web.AppRunner(app)
     await runner.setup()
@@ -91,6 +96,15 @@ async def test_lists_and_packages_are_read(office: Office, node: Node) -> None:
     ]
 
 
+async def test_a_package_comes_as_a_file_too_and_only_emptiness_is_a_failure(office: Office, node: Node) -> None:
+    node.answer = PACKAGE
+    assert await office.download("d-1") == PACKAGE
+    assert [(path, values["docId"]) for path, values, _ in node.calls] == [("/vxp/downloadEdoc", "d-1")]
+    node.answer = b""
+    with pytest.raises(CallFailed, match="downloadEdoc"):
+        await office.download("d-1")
+
+
 @pytest.mark.parametrize(
     "answer",
     [{"status": "FAIL", "ErrorCode": "21", "ErrorDesc": "không có", "data": []}, b"<html>503</html>", b"\xff\xfe\xff"],
@@ -117,6 +131,7 @@ async def test_a_rehearsal_finds_each_office_by_code_and_asks_nodes_with_their_o
     await rehearsal.offices["K41"].settle("d-1")
     assert node.calls[0][1]["docId"] == "d-1"
     assert await rehearsal.ask(rehearsal.nodes[0], "/api/trace", key="d-1") == {"key": "d-1"}
+    assert await rehearsal.metrics(rehearsal.nodes[0]) == "truc_commits_total 7.0\n"
     (tmp_path / "admin.token").write_text("guess\n")
     with pytest.raises(CallFailed, match="Gốc không trả lời"):
         await rehearsal.ask(rehearsal.nodes[0], "/api/trace")

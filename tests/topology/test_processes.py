@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from topology.processes import running, tell
+from topology.processes import cpu_s, memory_mb, running, tell
 
 WAITS = "import sys; print('up', flush=True); sys.stdin.read()"
 
@@ -90,3 +90,11 @@ def test_a_signal_to_a_process_that_is_gone_is_no_error() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     assert not tell(process.pid, signal.SIGTERM)
+
+
+def test_what_a_process_uses_is_told() -> None:
+    before = cpu_s(os.getpid())
+    while cpu_s(os.getpid()) <= before:
+        sum(range(100_000))
+    memory = memory_mb(os.getpid())
+    assert 1 < memory["pss"] <= memory["rss"]

@@ -1,0 +1,58 @@
+"""Every workload once on real nodes, small: what is sent arrives once, unchanged, and each figure is there. Never how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from topology.bench.run import run
+from topology.bench.workloads import WORKLOADS, Plan
+
+COST = {"cpu_ms_sender_node", "cpu_ms_relay_node", "cpu_ms_receiver_nodes", "cpu_ms_clients", "rss_mb_relay_node"}
+WAITS = {"p50_ms", "p99_ms", "max_ms"}
+THROUGH = {"documents_per_s", "mb_per_s", "accepted_per_s"}
+SMALL = (
+    (Plan("relay", 20, window=8, runs=2), THROUGH),
+    (Plan("light", 20, window=4, rate=100, runs=1), WAITS),
+    (Plan("large", 4, size=300_000, window=2, runs=1), THROUGH),
+    (
+        Plan("fanout", 2, size=300_000, window=1, recipients=6, nodes=2, runs=1),
+        {"bodies_on_first_link", "first_ms", "last_ms"},
+    ),
+    (
+        Plan("urgent", 20, window=8, rate=50, runs=1),
+        {"urgent_documents", *WAITS, *(f"ordinary_{name}" for name in WAITS)},
+    ),
+    (Plan("backlog", 20, window=8, runs=1), {"accepted_per_s", "documents_per_s", "resumed_ms"}),
+    (Plan("poll", 20, window=4, recipients=10, runs=1), {"questions_per_s", *WAITS}),
+)
+
+
+def test_every_workload_is_tried() -> None:
+    assert [plan.workload for plan, _ in SMALL] == list(WORKLOADS)
+
+
+def test_recipients_are_spread_over_the_nodes() -> None:
+    assert Plan("fanout", 1, recipients=60, nodes=6).organs() == [10] * 6
+    assert Plan("fanout", 1, recipients=5, nodes=3).organs() == [2, 2, 1]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("plan", "figures"), SMALL, ids=lambda value: value.workload if isinstance(value, Plan) else "")
+def test_a_small_one_is_complete(tmp_path: Path, plan: Plan, figures: set[str]) -> None:
+    rows: list[Mapping[str, Any]] = []
+    folder = tmp_path / "nodes"
+    run(plan, "truc bench", rows.append, lambda vi, en: None, folder, idle_s=0.1)
+    told = [row for row in rows if row["what"] == "figure"]
+    assert {row["figure"] for row in told} == figures | COST
+    assert all(row["min"] <= row["median"] <= row["max"] and row["runs"] == plan.runs for row in told)
+    assert [row["run"] for row in rows if row["what"] == "run"] == list(range(1, plan.runs + 1))
+    assert [row["node"] for row in rows if row["what"] == "idle"] == ["sender_node", "relay_node", "receiver_nodes"]
+    if plan.workload == "fanout":
+        assert {row["figure"]: row["median"] for row in told}["bodies_on_first_link"] == 1.0
+    logs = [line for path in folder.glob("*/node.log") for line in path.read_text().splitlines()]
+    assert logs
+    assert not [line for line in logs if '"level": "error"' in line]

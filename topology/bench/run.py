@@ -1,0 +1,180 @@
+"""One bench from beginning to end: nodes up, runs one after the other, figures of all, nodes gone.
+
+The nodes are started and stopped by a sandbox; nothing of a bench outlives it, whatever stops it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from topology.bench.arrivals import Arrivals, Incomplete
+from topology.bench.figures import Figures, neat, noise, spreads
+from topology.bench.letters import Contents
+from topology.bench.stand import Stand, offices, tree_text
+from topology.bench.workloads import COLLECTING, WORKLOADS, Plan, Work
+from topology.local import Sandbox
+from topology.office import CallFailed
+
+SPIN = 2_000_000
+"""Steps of the loop that is timed around each run: a few hundredths of a second."""
+CALIBRATIONS = 5
+LOOK_S = 0.01
+"""Between two questions of all receivers together, where receiving is polling."""
+IDLE_S = 5.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Heard = Callable[[Mapping[str, Any]], None]
+Say = Callable[[str, str], None]
+
+
+class BenchFailed(Exception):
+    """No figures. texts: why, in Vietnamese and in English."""
+
+    def __init__(self, vi: str, en: str) -> None:
+        self.texts = (vi, en)
+        super().__init__(vi)
+
+
+def run(plan: Plan, command: str, heard: Heard, say: Say, keep: Path | None = None, idle_s: float = IDLE_S) -> None:
+    """All of it. command: as written, to be told with the figures; keep: the folder of the nodes, which then stays.
+
+    Raises `BenchFailed`, `SandboxError` or `ConfigError`.
+    """
+    with _signals(), _folder(keep) as folder:
+        topology = folder / "bench.toml"
+        topology.write_text(tree_text(plan.organs()), encoding="utf-8")
+        say(f"Đang dựng {2 + plan.nodes} nút trong {folder} …", f"Setting up {2 + plan.nodes} nodes in {folder} …")
+        sandbox = Sandbox(folder, topology, say=say)
+        try:
+            ready = sandbox.start()
+            asyncio.run(_measure(plan, ready, command, heard, say, idle_s))
+        except (Incomplete, CallFailed, ExceptionGroup) as error:
+            raise _failed(error, folder) from error
+        finally:
+            _deaf()
+            sandbox.stop()
+
+
+async def _measure(plan: Plan, ready: Mapping[str, Any], command: str, heard: Heard, say: Say, idle_s: float) -> None:
+    now = asyncio.get_running_loop().time
+    best_s = min(_spin_s() for _ in range(CALIBRATIONS))
+    heard({"what": "machine", "cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()})
+    async with offices(ready, plan.door, now) as stand:
+        for row in await _idle(stand, idle_s):
+            heard(row)
+        arrivals = Arrivals(Contents(plan.size), len(stand.receivers), now)
+        async with asyncio.TaskGroup() as tasks:
+            doors = stand.receivers if plan.workload in COLLECTING else ()
+            collecting = [
+                tasks.create_task(door.collect(partial(arrivals.got, place), LOOK_S * len(doors)))
+                for place, door in enumerate(doors)
+            ]
+            await _runs(Work(plan, stand, arrivals), best_s, command, heard, say)
+            for each in collecting:
+                each.cancel()
+
+
+async def _runs(work: Work, best_s: float, command: str, heard: Heard, say: Say) -> None:
+    plan = work.plan
+    name = {"workload": plan.workload, "door": plan.door}
+    await work.warm_up()
+    runs: list[Figures] = []
+    noises: list[float] = []
+    for number in range(1, plan.runs + 1):
+        say(f"Lần {number}/{plan.runs} …", f"Run {number}/{plan.runs} …")
+        before_s = _spin_s()
+        figures = await WORKLOADS[plan.workload](work)
+        after_s = _spin_s()
+        best_s = min(best_s, before_s, after_s)
+        noises.append(noise(before_s, after_s, best_s))
+        runs.append({figure: neat(value) for figure, value in figures.items()})
+        heard({"what": "run", **name, "run": number, "noise": noises[-1], **runs[-1]})
+    for figure, values in spreads(runs).items():
+        heard({"what": "figure", **name, "figure": figure, **values, "runs": plan.runs, "noise": max(noises), "command": command})
+
+
+async def _idle(stand: Stand, rest_s: float) -> list[dict[str, Any]]:
+    """What nodes use that have nothing to do."""
+    before = stand.cpu_s()
+    await asyncio.sleep(rest_s)  # the time measured
+    after = stand.cpu_s()
+    return [
+        {
+            "what": "idle",
+            "node": role,
+            "rss_mb": neat(memory["rss"]),
+            "pss_mb": neat(memory["pss"]),
+            "cpu_percent": neat((after[role] - before[role]) * 100 / rest_s / len(stand.nodes[role])),
+        }
+        for role, memory in stand.memory_mb().items()
+    ]
+
+
+def _spin_s() -> float:
+    """How long a fixed piece of pure work takes now."""
+    began = time.perf_counter()
+    total = 0
+    for step in range(SPIN):
+        total ^= step
+    return time.perf_counter() - began
+
+
+def _failed(error: Exception, folder: Path) -> Exception:
+    """What a user is told of it; the first of a group speaks for all."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if not isinstance(error, Incomplete | CallFailed):
+        return error
+    vi, en = error.texts if isinstance(error, Incomplete) else (str(error), str(error))
+    return BenchFailed(f"{vi} — nhật ký của các nút: {folder}/*/node.log", f"{en}; the nodes' logs: {folder}/*/node.log")
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """Where the nodes live: the one to keep, which must be new or empty, or one that goes unless the bench fails."""
+    if keep is not None:
+        if keep.exists() and any(keep.iterdir()):
+            raise BenchFailed(f"thư mục {keep} không trống — chọn thư mục mới", f"{keep} is not empty: choose a new folder")
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep
+        return
+    folder = Path(tempfile.mkdtemp(prefix="truc-bench-"))
+    try:
+        yield folder
+    except BenchFailed:
+        raise
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a bench as Ctrl-C does."""
+    numbers = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _deaf() -> None:
+    """From here on the nodes are being stopped, and nothing may come between."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,128 @@
+"""What a bench stands on: the tree, and its nodes and offices once they run.
+
+The hub only passes on: the sender's node and the receivers' nodes hang below it, so that a document goes up one link and down
+another. Every receiving organ has an office system of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from topology.bench.doors import Door, open_door
+from topology.office import Rehearsal
+from topology.processes import cpu_s, memory_mb
+
+SENDER = "H41"
+SENDING_CONNECTIONS = 64
+RECEIVERS_FIRST = 50
+"""Receivers' nodes are H51, H52 …"""
+NODES_MAX = 48
+Node = Mapping[str, Any]
+
+
+def tree_text(organs: Sequence[int]) -> str:
+    """The tree's file: below the hub the sender's node and one more for each number, with so many receiving organs."""
+    assert len(organs) <= NODES_MAX
+    codes = {f"H{RECEIVERS_FIRST + place}": count for place, count in enumerate(organs, 1)}
+    leaves = {SENDER: [SENDER]} | {node: [f"{node}.{number}" for number in range(1, count + 1)] for node, count in codes.items()}
+    lines = ['zone = "do.truc.internal"', "[axis]", 'name = "Trục đo"', 'code = "TRUC"']
+    lines += ["[[sites]]", 'name = "Nút giữa"', 'code = ""', "prefixes = []"]
+    for node, served in leaves.items():
+        lines += ["[[sites]]", f'name = "Nút {node}"', f'code = "{node}"', 'parent = ""']
+        for code in served:
+            lines += ["[[sites.systems]]", f'id = "{code.lower()}"', f'codes = ["{code}"]']
+    for code in (code for served in leaves.values() for code in served):
+        lines += ["[[organs]]", f'code = "{code}"', f'name = "Cơ quan {code}"', 'connection = "chinh-thuc"']
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """The running nodes, and the doors of the offices at them. ready: the ready line of the sandbox."""
+
+    ready: Mapping[str, Any]
+    rehearsal: Rehearsal
+    sender: Door
+    receivers: Sequence[Door]
+    now: Callable[[], float]
+
+    @property
+    def nodes(self) -> Mapping[str, Sequence[Node]]:
+        """By what they do: sender_node, relay_node, receiver_nodes."""
+        return roles(self.ready)
+
+    @property
+    def codes(self) -> Sequence[str]:
+        """The receiving organs, in the order of their doors."""
+        return [system["codes"][0] for _, system in receiving(self.ready)]
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU seconds so far, of the nodes by what they do and of the clients, which is this process."""
+        used = {role: sum(cpu_s(node["pid"]) for node in nodes) for role, nodes in self.nodes.items()}
+        return used | {"clients": cpu_s(os.getpid())}
+
+    def memory_mb(self) -> dict[str, dict[str, float]]:
+        """rss and pss by what a node does; of several the mean."""
+        found = {}
+        for role, nodes in self.nodes.items():
+            each = [memory_mb(node["pid"]) for node in nodes]
+            found[role] = {key: sum(one[key] for one in each) / len(each) for key in ("rss", "pss")}
+        return found
+
+    async def body_bytes_sent(self, role: str) -> float:
+        """Bytes of large bodies that these nodes have sent over their links, as they count them themselves."""
+        return float(sum([await self._counter(node, 'truc_body_bytes_total{direction="out"}') for node in self.nodes[role]]))
+
+    async def _counter(self, node: Node, name: str) -> float:
+        found = re.search(rf"^{re.escape(name)} (\S+)$", await self.rehearsal.metrics(node), re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    async def at_rest(self) -> bool:
+        """Every mailbox is empty and nothing waits for a neighbour, in the order in which news of the end travels home."""
+        for door in self.receivers:
+            if await door.look():
+                return False
+        for role in ("receiver_nodes", "relay_node", "sender_node"):
+            for node in self.nodes[role]:
+                if (await self.rehearsal.ask(node, "/api/status"))["outbox"]["depth"]:
+                    return False
+        return True
+
+
+def roles(ready: Mapping[str, Any]) -> dict[str, list[Node]]:
+    nodes: Sequence[Node] = ready["nodes"]
+    return {
+        "sender_node": [node for node in nodes if node["code"] == SENDER],
+        "relay_node": [node for node in nodes if not node["code"]],
+        "receiver_nodes": [node for node in nodes if node["code"] not in ("", SENDER)],
+    }
+
+
+def receiving(ready: Mapping[str, Any]) -> list[tuple[Node, Mapping[str, Any]]]:
+    """Every receiving system with its node."""
+    return [(node, system) for node in roles(ready)["receiver_nodes"] for system in node["systems"]]
+
+
+@asynccontextmanager
+async def offices(ready: Mapping[str, Any], door: str, now: Callable[[], float]) -> AsyncIterator[Stand]:
+    """The offices at the running nodes, for as long as the block lasts. door: one of `doors.DOORS`."""
+    async with session(Path(ready["ca"]), SENDING_CONNECTIONS) as sending, session(Path(ready["ca"]), 0) as receiving_:
+        node = roles(ready)["sender_node"][0]
+        sender = open_door(door, sending, node, node["systems"][0])
+        receivers = [open_door(door, receiving_, node, system) for node, system in receiving(ready)]
+        yield Stand(ready, Rehearsal(ready, receiving_), sender, receivers, now)
+
+
+def session(ca: Path, connections: int) -> aiohttp.ClientSession:
+    """Kept-alive connections that trust the tree's certificates; connections: at most so many, 0 for any number."""
+    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(ca)), limit=connections)
+    return aiohttp.ClientSession(connector=connector)

@@ -1,0 +1,251 @@
+"""The workloads: what is sent, how, and which figures come of it. Every one ends with the nodes at rest.
+
+`WORKLOADS` is the list of them, with the tree each wants. Knows doors, letters and arrivals; not how nodes are started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import statistics
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+from node.core.package import Priority
+from topology.bench.arrivals import Arrivals, Incomplete
+from topology.bench.figures import Figures, latencies
+from topology.bench.letters import Letters
+from topology.bench.stand import SENDER, Stand
+from topology.processes import tell
+
+MB = 1_000_000
+REST_POLL_S = 0.05
+REST_S = 120.0
+"""How long the news of the last document may take to come home."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a user asked for. documents: in one run (poll: questions). size: bytes of content in each, before edXML and base64.
+
+    window: calls under way at once. rate: documents in a second (light, and urgent ones beside the others). recipients: organs
+    that each document goes to (poll: office systems that ask), spread over so many nodes.
+    """
+
+    workload: str
+    documents: int
+    size: int = 10_000
+    window: int = 64
+    rate: float = 0.0
+    recipients: int = 1
+    nodes: int = 1
+    door: str = "native"
+    runs: int = 3
+
+    def organs(self) -> list[int]:
+        """Recipients per node."""
+        each, more = divmod(self.recipients, self.nodes)
+        return [each + (place < more) for place in range(self.nodes)]
+
+
+class Work:
+    """One run after the other at one stand. letters and urgent: what is written, to every receiver."""
+
+    def __init__(self, plan: Plan, stand: Stand, arrivals: Arrivals) -> None:
+        self.plan = plan
+        self.stand = stand
+        self.arrivals = arrivals
+        self.letters = Letters(SENDER, stand.codes)
+        self.urgent = Letters(SENDER, stand.codes, Priority.EXPRESS)
+
+    async def warm_up(self) -> None:
+        """As many as are under way at once, so that every connection is there; where nobody collects, one look at each door."""
+        if self.plan.workload in COLLECTING:
+            await self.send_all(self.arrivals.expect(self.plan.window))
+            await self.arrivals.complete()
+            await self.rest()
+        else:
+            await asyncio.gather(*(door.look() for door in self.stand.receivers))
+
+    async def send(self, letters: Letters, number: int) -> None:
+        await self.stand.sender.send(letters.write(number, self.arrivals.leaves(number)))
+
+    async def send_all(self, numbers: Iterable[int]) -> float:
+        """All of them, `window` at a time; seconds until the last was taken."""
+        began = self.stand.now()
+        left = iter(numbers)
+        await asyncio.gather(*(self._send_some(left) for _ in range(self.plan.window)))
+        return self.stand.now() - began
+
+    async def _send_some(self, left: Iterator[int]) -> None:
+        for number in left:
+            await self.send(self.letters, number)
+
+    async def send_at_rate(self, letters: Letters, numbers: Sequence[int]) -> None:
+        """One after the other on the beat, whatever becomes of those before."""
+        began = self.stand.now()
+        async with asyncio.TaskGroup() as tasks:
+            for place, number in enumerate(numbers):
+                await asyncio.sleep(began + place / self.plan.rate - self.stand.now())
+                tasks.create_task(self.send(letters, number))
+
+    async def rest(self) -> None:
+        """Until the receivers have confirmed all and the sender's node knows it."""
+        deadline = self.stand.now() + REST_S
+        while not await self.stand.at_rest():
+            if self.stand.now() > deadline:
+                raise Incomplete(
+                    f"sau {REST_S:.0f} giây vẫn còn mục chờ chuyển hoặc chờ lấy",
+                    f"items still wait in an outbox or a mailbox after {REST_S:.0f} s",
+                )
+            await asyncio.sleep(REST_POLL_S)
+
+    async def measured(self, work: Awaitable[Figures], documents: int) -> Figures:
+        """The figures of a piece of work, and what it cost: CPU until all is at rest again, memory then."""
+        before = self.stand.cpu_s()
+        figures = await work
+        if self.plan.workload in COLLECTING:
+            await self.rest()
+        after = self.stand.cpu_s()
+        cpu = {f"cpu_ms_{role}": (after[role] - before[role]) * 1000 / documents for role in before}
+        return {**figures, **cpu, "rss_mb_relay_node": self.stand.memory_mb()["relay_node"]["rss"]}
+
+
+async def relay(work: Work) -> Figures:
+    """As fast as the nodes take them."""
+    numbers = work.arrivals.expect(work.plan.documents)
+
+    async def through() -> Figures:
+        accepted_s = await work.send_all(numbers)
+        await work.arrivals.complete()
+        arrived_per_s = len(numbers) / work.arrivals.span_s(numbers)
+        return {
+            "documents_per_s": arrived_per_s,
+            "mb_per_s": arrived_per_s * work.plan.size / MB,
+            "accepted_per_s": len(numbers) / accepted_s,
+        }
+
+    return await work.measured(through(), len(numbers))
+
+
+async def light(work: Work) -> Figures:
+    """A few in a second: how long each is on the way."""
+    numbers = work.arrivals.expect(work.plan.documents)
+
+    async def through() -> Figures:
+        await work.send_at_rate(work.letters, numbers)
+        await work.arrivals.complete()
+        return latencies(work.arrivals.waits_s(numbers))
+
+    return await work.measured(through(), len(numbers))
+
+
+async def fanout(work: Work) -> Figures:
+    """One document to many, one after the other: what crosses the first link, when the first and the last receiver have it."""
+    package_bytes = len(work.letters.write(0, bytes(work.plan.size)))
+
+    async def through() -> Figures:
+        sent_bytes = await work.stand.body_bytes_sent("sender_node")
+        waits = []
+        for _ in range(work.plan.documents):
+            numbers = work.arrivals.expect(1)
+            await work.send(work.letters, numbers[0])
+            await work.arrivals.complete()
+            waits.append(work.arrivals.waits_s(numbers))
+        sent_bytes = await work.stand.body_bytes_sent("sender_node") - sent_bytes
+        return {
+            "bodies_on_first_link": sent_bytes / package_bytes / len(waits),
+            "first_ms": statistics.median(min(each) for each in waits) * 1000,
+            "last_ms": statistics.median(max(each) for each in waits) * 1000,
+        }
+
+    return await work.measured(through(), work.plan.documents)
+
+
+async def urgent(work: Work) -> Figures:
+    """Beside a full load of ordinary documents a few of the highest priority: how long those are on the way."""
+    ordinary = work.arrivals.expect(work.plan.documents)
+    express: list[int] = []
+
+    async def through() -> Figures:
+        async with asyncio.TaskGroup() as tasks:
+            load = tasks.create_task(work.send_all(ordinary))
+            while not load.done():
+                express.extend(work.arrivals.expect(1))
+                await work.send(work.urgent, express[-1])
+                await asyncio.sleep(1 / work.plan.rate)
+        await work.arrivals.complete()
+        bulk = {f"ordinary_{name}": value for name, value in latencies(work.arrivals.waits_s(ordinary)).items()}
+        waits = [wait for number in express for wait in work.arrivals.waits_s(range(number, number + 1))]
+        return {"urgent_documents": float(len(express)), **latencies(waits), **bulk}
+
+    return await work.measured(through(), len(ordinary))
+
+
+async def backlog(work: Work) -> Figures:
+    """The node in the middle stands still until all wait at the first; then how fast they go on."""
+    numbers = work.arrivals.expect(work.plan.documents)
+
+    async def through() -> Figures:
+        with _standstill(work.stand.nodes["relay_node"]):
+            accepted_s = await work.send_all(numbers)
+        began = work.stand.now()
+        await work.arrivals.complete()
+        return {
+            "accepted_per_s": len(numbers) / accepted_s,
+            "documents_per_s": len(numbers) / (work.arrivals.last(numbers) - began),
+            "resumed_ms": (work.arrivals.first(numbers) - began) * 1000,
+        }
+
+    return await work.measured(through(), len(numbers))
+
+
+@contextmanager
+def _standstill(nodes: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    for node in nodes:
+        tell(node["pid"], signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for node in nodes:
+            tell(node["pid"], signal.SIGCONT)
+
+
+async def poll(work: Work) -> Figures:
+    """Many office systems ask for their empty mailboxes, `window` of them at once, turn and turn about."""
+    waits: list[float] = []
+    doors = cycle(work.stand.receivers)
+    questions = iter(range(work.plan.documents))
+
+    async def some() -> None:
+        for _ in questions:
+            began = work.stand.now()
+            if await next(doors).look():
+                raise Incomplete("hộp văn bản chờ lấy không trống", "a mailbox is not empty")
+            waits.append(work.stand.now() - began)
+
+    async def through() -> Figures:
+        began = work.stand.now()
+        await asyncio.gather(*(some() for _ in range(work.plan.window)))
+        return {"questions_per_s": len(waits) / (work.stand.now() - began), **latencies(waits)}
+
+    return await work.measured(through(), work.plan.documents)
+
+
+Workload = Callable[[Work], Awaitable[Figures]]
+
+WORKLOADS: Mapping[str, Workload] = {
+    "relay": relay,
+    "light": light,
+    "large": relay,
+    "fanout": fanout,
+    "urgent": urgent,
+    "backlog": backlog,
+    "poll": poll,
+}
+"""By the name a user gives. large is relay with documents of 1 MB."""
+COLLECTING = frozenset(WORKLOADS) - {"poll"}
+"""In these the receivers collect all the time."""

@@ -85,7 +85,7 @@ def test_what_is_asked_for_is_run(stand: Stand, arguments: list[str], plan: Plan
 def test_the_command_is_told_with_every_option_that_counts(stand: Stand, tmp_path: Path) -> None:
     run("poll", "--json", "--keep", str(tmp_path / "x"), "--runs", "2")
     _, written, keep = stand.asked[0]
-    assert written == "truc bench poll --documents 2000 --door vxp --systems 200 --runs 2 --window 32"
+    assert written == "truc bench poll --documents 2000 --door native --systems 200 --runs 2 --window 32"
     assert keep == tmp_path / "x"
 
 

@@ -197,5 +197,5 @@ def open_door(kind: str, session: aiohttp.ClientSession, node: Mapping[str, Any]
     return Native(session, node["public"], system["id"], system["secret"], 1 if kind == "single" else MANY)
 
 
-DOORS = ("vxp", "native", "single")
+DOORS = ("native", "single", "vxp")
 """By name: the face of the vendor's SDK; the node's own, many packages in a request; the same, one package in a request."""

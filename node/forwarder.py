@@ -67,6 +67,7 @@ class Neighbour:
     code: OrgId
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     turn: Turn = field(default_factory=Turn)
+    looked: Mapping[Lane, str] = field(default_factory=dict)
     looked_ms: int = 0
     chains: set[str] = field(default_factory=set)
     alone: int = 0
@@ -135,9 +136,10 @@ class Forwarder:
         """Cut the next batch and mark its rows as offered; None when nothing is due."""
         neighbour.looked_ms = self._clock.utc_ms()
         room_bytes = min(bytes_max, self._bounds.batch_bytes)
-        lanes = await self._store.candidates(neighbour.code, bytes_max=room_bytes, rows_max=ROWS_MAX, after=neighbour.turn.sender)
+        window = await self._store.candidates(neighbour.code, bytes_max=room_bytes, rows_max=ROWS_MAX, after=neighbour.looked)
+        neighbour.looked = {**neighbour.looked, **window.looked}
         rows, turn = cut_batch(
-            lanes,
+            window.lanes,
             self._bounds.weights,
             neighbour.turn,
             bytes_max=room_bytes,

@@ -12,7 +12,6 @@ from node.core.custody import (
     Admitted,
     Arrival,
     BoxItem,
-    Candidate,
     Expired,
     Homeward,
     Offered,
@@ -22,6 +21,7 @@ from node.core.custody import (
     Stray,
     Submission,
     SubmissionInfo,
+    Window,
 )
 from node.core.envelope import Envelope, Header, Lane
 from node.core.identifier import OrgId
@@ -148,9 +148,7 @@ class Store(Protocol):
     async def chain(self, digest: str) -> bytes | None: ...
     async def body_bytes(self, digest: str) -> tuple[bytes | None, str | None, int] | None: ...
 
-    async def candidates(
-        self, neighbour: OrgId, *, bytes_max: int, rows_max: int, after: Mapping[Lane, str]
-    ) -> dict[Lane, list[Candidate]]: ...
+    async def candidates(self, neighbour: OrgId, *, bytes_max: int, rows_max: int, after: Mapping[Lane, str]) -> Window: ...
     async def next_due(self, neighbour: OrgId, after_ms: int) -> int | None: ...
     async def offer(self, neighbour: OrgId, items: Sequence[int]) -> list[Offered]: ...
     async def inline_bodies(self, neighbour: OrgId, digests: Iterable[str]) -> dict[str, bytes]: ...

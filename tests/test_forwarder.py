@@ -524,7 +524,7 @@ async def test_rows_that_end_while_a_batch_is_cut_do_not_put_the_rest_to_sleep(
     async def candidates(neighbour: OrgId, **room: Any) -> Any:
         found = await really(neighbour, **room)
         monkeypatch.setattr(site.store, "candidates", really)
-        items = [row.item for rows in found.values() for row in rows]
+        items = [row.item for rows in found.lanes.values() for row in rows]
         await site.store.act_queue("hold", items, None, "chị Hoa", "")
         await send(tree, number="2")
         site.duties.forwarder.neighbours[H54].wake.clear()

@@ -5,7 +5,7 @@ Plain values; the store keeps them, the duties decide. Knows `envelope`, `routin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -158,15 +158,27 @@ class Admitted:
     flag: StatusFlag | None = None
 
 
+ROW_BYTES = 64
+"""What one more recipient of an envelope adds to a batch that has the envelope already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An outbox row as the scheduler sees it."""
+    """An outbox row as the scheduler sees it. bytes: what it adds to a batch that has nothing of its envelope yet."""
 
     item: int
     envelope: int
     lane: Lane
     sender: str
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What may go into the next batch, by lane; and, where a lane holds more than that, the sender that was looked at last."""
+
+    lanes: Mapping[Lane, Sequence[Candidate]]
+    looked: Mapping[Lane, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from node.core.custody import Candidate, Offered, Settled, Settlement
+from node.core.custody import ROW_BYTES, Candidate, Offered, Settled, Settlement
 from node.core.envelope import KIND_NOTICE, KIND_STATUS, Lane
 from node.core.errors import Deferred, Reason
 from node.core.identifier import OrgId
@@ -34,6 +34,14 @@ def in_turn(rows: Sequence[Candidate], after: str = "") -> list[Candidate]:
         if queue:
             ring.append(queue)
     return result
+
+
+def _pieces(rows: Sequence[Candidate]) -> list[list[Candidate]]:
+    """All rows of an envelope together, where its first stands: its header crosses a link once (decision 7)."""
+    pieces: dict[int, list[Candidate]] = {}
+    for row in rows:
+        pieces.setdefault(row.envelope, []).append(row)
+    return list(pieces.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +70,29 @@ def cut_batch(
     by the lane's weight; the earliest start goes first. Within a lane the senders take turns. The first row always fits, so a
     large one waits for one batch at most. The result is ordered by lane: the urgent stand first. # QĐ 28/2018 Điều 6.2
     """
-    queues = {lane: deque(in_turn(rows, turn.sender.get(lane, ""))) for lane, rows in lanes.items() if rows}
+    queues = {lane: deque(_pieces(in_turn(rows, turn.sender.get(lane, "")))) for lane, rows in lanes.items() if rows}
     finish = dict(turn.finish)
     sender = dict(turn.sender)
     virtual = turn.virtual
     chosen: list[Candidate] = []
-    envelopes: set[int] = set()
+    envelopes = 0
     total = 0
     while queues and len(chosen) < rows_max:
         lane = min(queues, key=lambda each: (max(virtual, finish.get(each, 0.0)), each))
-        row = queues[lane][0]
-        full = total + row.bytes > bytes_max or (row.envelope not in envelopes and len(envelopes) >= envelopes_max)
-        if chosen and full:
+        piece = queues[lane][0]
+        cost = piece[0].bytes + ROW_BYTES * (len(piece) - 1)
+        if chosen and (total + cost > bytes_max or len(chosen) + len(piece) > rows_max or envelopes >= envelopes_max):
             del queues[lane]
             continue
         queues[lane].popleft()
         if not queues[lane]:
             del queues[lane]
         virtual = max(virtual, finish.get(lane, 0.0))
-        finish[lane] = virtual + row.bytes / weights[lane]
-        sender[lane] = row.sender
-        chosen.append(row)
-        envelopes.add(row.envelope)
-        total += row.bytes
+        finish[lane] = virtual + cost / weights[lane]
+        sender[lane] = piece[0].sender
+        chosen += piece
+        envelopes += 1
+        total += cost
     return sorted(chosen, key=lambda row: row.lane), Turn(virtual, finish, sender)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 
 from node.adapters.sqlite.connection import Connection, open_reader, open_writer
 from node.adapters.sqlite.store import SqliteStore
-from node.core.custody import Admitted, Arrival, Offered, Settled, Settlement
+from node.core.custody import Admitted, Arrival, Candidate, Offered, Settled, Settlement
+from node.core.envelope import Lane
 from node.core.errors import Reason
 from node.core.identifier import OrgId
 from node.core.tally import Tally
@@ -104,9 +105,12 @@ class Opened:
         (admitted,) = await self.store.admit([arrival], neighbour)
         return admitted
 
+    async def candidates(self, neighbour: OrgId, **room: Any) -> Mapping[Lane, Sequence[Candidate]]:
+        return (await self.store.candidates(neighbour, **room)).lanes
+
     async def waiting_for(self, neighbour: OrgId) -> list[int]:
         """Outbox rows that may be offered to this neighbour now, in the order of their coming."""
-        lanes = await self.store.candidates(neighbour, bytes_max=1 << 30, rows_max=1000, after={})
+        lanes = await self.candidates(neighbour, bytes_max=1 << 30, rows_max=1000, after={})
         return sorted(row.item for rows in lanes.values() for row in rows)
 
     async def offer(self, neighbour: OrgId, items: Sequence[int] | None = None) -> list[Offered]:

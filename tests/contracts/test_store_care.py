@@ -405,6 +405,9 @@ async def test_no_query_that_runs_often_reads_a_whole_table(at: Opened) -> None:
         if (scan := SCAN.match(step)) and (scan[1] in BIG or len(scan[1]) == 1) and not allowed(statement, step)
     }
     assert scans == {}
+    offered = [steps for statement, steps in found.items() if "FROM outbox WHERE item IN" in statement]
+    assert offered, "the day's work offers"
+    assert all(any("rowid=?" in step for step in steps) for steps in offered), "by number, not through all that waits"
 
 
 def allowed(statement: str, step: str) -> bool:

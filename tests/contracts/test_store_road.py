@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
 from node.adapters.sqlite.road import DUE_FURTHEST_MS
-from node.core.custody import End, EndOf, Homeward, Settled, StoredBody
-from node.core.envelope import Lane
+from node.core.custody import End, EndOf, Homeward, Settled, Settlement, StoredBody
+from node.core.envelope import BodyRef, Lane
 from node.core.errors import Reason
+from node.core.forwarding import Turn, cut_batch
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.core.package import Business, Priority
+from node.core.wire import limits_for
 from tests.adapters.pki import NOW_MS
 from tests.contracts.opened import Opened
 from tests.making import (
@@ -35,6 +38,9 @@ from tests.making import (
 UNIT, OTHER_UNIT = org("H41.07"), org("H41.08")
 OVER_MS = NOW_MS + LIFETIME_MS + 1000
 """The lifetime of what `making` makes is over after this, its bound included."""
+
+
+WEIGHTS = dict(zip(Lane, (16, 8, 4, 2, 1), strict=True))
 
 
 async def put(at: Opened, *codes: OrgId, neighbour: OrgId = UNIT, **changes: object) -> int:
@@ -96,7 +102,7 @@ async def test_recalls_and_statuses_overtake(at: Opened) -> None:
     await put(at, document_id="12")
     recall = await put(at, document_id="12", business=Business.RECALL)
     status = await put(at, document_id="12", kind="status", expires_ms=0)
-    lanes = await at.store.candidates(UNIT, bytes_max=1 << 20, rows_max=10, after={})
+    lanes = await at.candidates(UNIT, bytes_max=1 << 20, rows_max=10, after={})
     assert [row.item for row in lanes[Lane.CONTROL]] == [recall, status]
 
 
@@ -105,10 +111,82 @@ async def test_who_stands_behind_a_thousand_rows_of_another_sender_is_seen_all_t
     flood = [arrival(header(sender=org("H41.07")), to(UNIT)) for _ in range(30)]
     await at.store.admit(flood, HUB)
     small = [await put(at, sender=org(code)) for code in ("H41.05", "H41.09")]
-    lanes = await at.store.candidates(UNIT, bytes_max=1 << 20, rows_max=20, after={})
+    lanes = await at.candidates(UNIT, bytes_max=1 << 20, rows_max=20, after={})
     rows = lanes[Lane.NORMAL]
     assert {row.item for row in rows if row.sender != "H41.07"} == set(small)
     assert len([row for row in rows if row.sender == "H41.07"]) == 20
+
+
+async def flooded(at: Opened, number: int = 600) -> None:
+    """One sender fills more than a batch."""
+    await at.store.admit([arrival(header(sender=org("H41.07")), to(UNIT)) for _ in range(number)], HUB)
+
+
+async def test_another_sender_gets_half_of_a_full_batch(at: Opened) -> None:
+    """Decision 9: fair between senders."""
+    await flooded(at)
+    await at.store.admit([arrival(header(sender=org("H41.05")), to(UNIT)) for _ in range(600)], HUB)
+    window = await at.store.candidates(UNIT, bytes_max=1 << 20, rows_max=500, after={})
+    batch, _ = cut_batch(window.lanes, WEIGHTS, Turn(), bytes_max=1 << 20, rows_max=500, envelopes_max=500)
+    assert [row.sender for row in batch].count("H41.05") == 250
+
+
+async def test_more_senders_than_one_window_holds_all_get_their_turn(at: Opened) -> None:
+    """Also where those that are looked at first have nothing that is due."""
+    await flooded(at)
+    waiting = [await put(at, sender=org(f"H41.30.{number:03}")) for number in range(1, 81)]
+    one = await at.store.offer(UNIT, waiting[:70])
+    later = [Settlement(row.item, Settled.LATER, at.clock.now_ms + 60_000, Reason.NOT_NOW) for row in one]
+    await at.store.settle(UNIT, later)
+    seen: set[int] = set()
+    after: Mapping[Lane, str] = {}
+    for _ in range(2):
+        window = await at.store.candidates(UNIT, bytes_max=1 << 20, rows_max=500, after=after)
+        after = window.looked
+        seen |= {row.item for row in window.lanes[Lane.NORMAL]}
+    assert seen.issuperset(waiting[70:])
+
+
+async def test_the_hub_whose_code_is_empty_gets_its_turn_too(at: Opened) -> None:
+    await flooded(at)
+    own = await put(at, sender=HUB)
+    lanes = await at.candidates(UNIT, bytes_max=1 << 20, rows_max=500, after={Lane.NORMAL: "H41.07"})
+    assert own in {row.item for row in lanes[Lane.NORMAL]}
+
+
+async def test_a_batch_of_large_envelopes_can_be_read_and_no_envelope_crosses_twice(at: Opened) -> None:
+    """Decision 7, behind a flood and from many senders: a header is charged wherever it stands, and its rows stay together."""
+    await flooded(at)
+    codes = [org(f"H41.07.{number:03}") for number in range(1, 101)]
+    large = [header(*codes, sender=org(f"H41.30.{number:03}")) for number in range(1, 21)]
+    for head in large:
+        await at.admit(arrival(head, to(UNIT)), HUB)
+    limits = limits_for(1 << 16, 500)
+    crossed: list[str] = []
+    after: Mapping[Lane, str] = {}
+    turn = Turn()
+    for _ in range(200):
+        window = await at.store.candidates(UNIT, bytes_max=1 << 16, rows_max=500, after=after)
+        after = {**after, **window.looked}
+        rows, turn = cut_batch(window.lanes, WEIGHTS, turn, bytes_max=1 << 16, rows_max=500, envelopes_max=500)
+        if not rows:
+            break
+        offered = await at.store.offer(UNIT, [row.item for row in rows])
+        headers = {row.id: len(row.header) for row in offered}
+        bodies = await at.store.inline_bodies(UNIT, [ref.sha256 for row in offered for ref in row.bodies])
+        assert sum(headers.values()) + sum(map(len, bodies.values())) <= limits.bytes_max
+        crossed += headers
+        await at.store.settle(UNIT, [Settlement(row.item, Settled.TAKEN) for row in offered])
+    assert sorted(crossed) == sorted(set(crossed)), "once"
+    assert {head.id for head in large} <= set(crossed)
+
+
+async def test_a_body_that_a_header_names_twice_is_charged_once(at: Opened) -> None:
+    one = body("x" * 1000)
+    head = header(bodies=(BodyRef(one.sha256, one.size),) * 3)
+    await at.admit(replace(arrival(head, to(UNIT)), inline=(one, one, one)), HUB)
+    lanes = await at.candidates(UNIT, bytes_max=1 << 20, rows_max=10, after={})
+    assert lanes[Lane.NORMAL][0].bytes < 3000
 
 
 async def test_a_neighbour_sees_its_own_rows_only(at: Opened) -> None:
@@ -385,10 +463,10 @@ async def test_an_offered_row_carries_all_that_its_envelope_needs(at: Opened) ->
     """Decision 7: one envelope per link; recipients of one envelope are rows of one envelope."""
     head = header(OFFICE, OTHER_OFFICE)
     await at.admit(arrival(head, to(UNIT)), HUB)
-    lanes = await at.store.candidates(UNIT, bytes_max=1 << 20, rows_max=10, after={})
+    lanes = await at.candidates(UNIT, bytes_max=1 << 20, rows_max=10, after={})
     first, second = lanes[Lane.NORMAL]
     assert first.envelope == second.envelope
-    assert second.bytes < 100 < first.bytes, "only the first carries header and body"
+    assert first.bytes == second.bytes > 500, "whichever stands first in a batch brings header and body"
     one, two = await at.offer(UNIT)
     assert (one.id, one.origin, one.recipient, two.recipient) == (head.id, H41, OFFICE, OTHER_OFFICE)
     assert one.bodies == head.bodies

@@ -12,7 +12,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -58,12 +58,25 @@ def run(plan: Plan, command: str, heard: Heard, say: Say, keep: Path | None = No
         sandbox = Sandbox(folder, topology, say=say)
         try:
             ready = sandbox.start()
-            asyncio.run(_measure(plan, ready, command, heard, say, idle_s))
+            asyncio.run(_until_stopped(_measure(plan, ready, command, heard, say, idle_s)))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
         except (Incomplete, CallFailed, ExceptionGroup) as error:
             raise _failed(error, folder) from error
         finally:
             _deaf()
             sandbox.stop()
+
+
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """A signal cancels the work. An exception out of a signal's handler may strike where Python passes over it, in a destructor
+    or a callback of C, and then nothing would stop."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(task.cancel))
+    await work
 
 
 async def _measure(plan: Plan, ready: Mapping[str, Any], command: str, heard: Heard, say: Say, idle_s: float) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from node.adapters.sqlite import rows
 from node.adapters.sqlite.writer import Stamp, Transaction
-from node.core.custody import Candidate, Expired, Homeward, Offered, Settled, Settlement, Stray
+from node.core.custody import ROW_BYTES, Candidate, Expired, Homeward, Offered, Settled, Settlement, Stray, Window
 from node.core.envelope import BodyRef, Lane, decode_header
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
@@ -31,76 +31,78 @@ _OLDEST = " UNION ALL ".join(
 )
 """All lanes in one statement: most looks find little, and a statement costs more than the step in the index that shows it."""
 SENDERS_MAX = 64
-"""Of the senders that wait behind another one's rows, so many are looked at for one batch; the next batch looks at the next."""
+"""Of the senders that wait behind another one's rows, so many are given a share of one batch."""
+STEPS_MAX = 512
+"""So many senders are looked at for that; the next batch goes on behind the last."""
 
 
 def candidates(
     db: sqlite3.Connection, neighbour: str, now_ms: int, *, bytes_max: int, rows_max: int, after: Mapping[Lane, str]
-) -> dict[Lane, list[Candidate]]:
+) -> Window:
     """The oldest rows of each lane that may be offered now, as many as a batch of so many bytes and rows can hold; lanes without
     any are left out. A row whose elder of the same document is on the road waits for it; a held elder releases its successors
-    (decision 9). Where the oldest fill the batch, the eldest of other senders stand beside them: those whose turn comes next.
+    (decision 9). Where the oldest fill the batch, the eldest of other senders stand beside them: those behind `after`, the one
+    that was looked at last.
 
-    after: the sender whose turn was last, by lane. The cost does not depend on how much waits.
+    What is ready behind them costs nothing; rows at the head that are not due yet, or wait for an elder, are walked over.
     """
     values = (neighbour, now_ms, now_ms + DUE_FURTHEST_MS)
     found: dict[Lane, list[Candidate]] = {}
+    looked: dict[Lane, str] = {}
     for row in db.execute(_OLDEST, values).fetchall():
         candidate = _candidate(row)
         found.setdefault(candidate.lane, []).append(candidate)
     for lane, seen in found.items():
-        if len(seen) == _GLANCE:
-            ready = f"{_CANDIDATE} WHERE {_READY.format(lane=int(lane))}"
-            oldest = _up_to(db.execute(f"{ready} ORDER BY o.item LIMIT ?4", (*values, rows_max)), bytes_max)
-            if len(oldest) == rows_max or sum(row.bytes for row in oldest) >= bytes_max:
-                oldest += _of_others(db, ready, values, lane, {row.sender for row in oldest}, after.get(lane, ""), bytes_max)
-            found[lane] = oldest
-    return found
+        if len(seen) < _GLANCE:
+            continue
+        ready = f"{_CANDIDATE} WHERE {_READY.format(lane=int(lane))}"
+        found[lane], more = _up_to(db.execute(f"{ready} ORDER BY o.item", values), bytes_max, rows_max)
+        if more:
+            present = {row.sender for row in found[lane]}
+            others, looked[lane] = _others(db, neighbour, lane, present, after.get(lane, ""))
+            number = max(1, min(SENDERS_MAX, len(others)))
+            shares = [
+                _up_to(
+                    db.execute(f"{ready} AND o.sender=?4 ORDER BY o.item", (*values, sender)),
+                    bytes_max // number,
+                    rows_max // number,
+                )[0]
+                for sender in others
+            ]
+            found[lane] += [row for share in [each for each in shares if each][:SENDERS_MAX] for row in share]
+    return Window(found, looked)
 
 
-def _up_to(cursor: Iterable[tuple[int, int, str, int, int]], bytes_max: int) -> list[Candidate]:
-    """Rows until they are so many bytes; the rest is not read."""
-    found = []
+def _up_to(cursor: Iterable[tuple[int, int, str, int, int]], bytes_max: int, rows_max: int) -> tuple[list[Candidate], bool]:
+    """Rows until they are so many, or so many bytes, but no envelope in parts: its header crosses a link once (decision 7). Then
+    whether there are more; the rest is not read."""
+    found: list[Candidate] = []
     total = 0
     for row in cursor:
-        found.append(_candidate(row))
-        total += found[-1].bytes
-        if total >= bytes_max:
-            break
-    return found
+        candidate = _candidate(row)
+        same = bool(found) and found[-1].envelope == candidate.envelope
+        if found and not same and (total >= bytes_max or len(found) >= rows_max):
+            return found, True
+        found.append(candidate)
+        total += ROW_BYTES if same else candidate.bytes
+    return found, False
 
 
-def _of_others(
-    db: sqlite3.Connection,
-    ready: str,
-    values: tuple[str, int, int],
-    lane: Lane,
-    present: Collection[str],
-    after: str,
-    bytes_max: int,
-) -> list[Candidate]:
-    """The eldest rows of senders that are not present, in the order of their turn."""
-    others = [sender for sender in _senders(db, values[0], lane, after) if sender not in present]
-    found = []
-    for sender in others:
-        cursor = db.execute(f"{ready} AND o.sender=?4 ORDER BY o.item LIMIT ?5", (*values, sender, _GLANCE))
-        found += _up_to(cursor, bytes_max // len(others))
-    return found
-
-
-def _senders(db: sqlite3.Connection, neighbour: str, lane: Lane, after: str) -> list[str]:
-    """Those with a row in this lane whose turn comes next: behind `after` in the order of their codes, then from the first on.
-    One step in the index each, whatever the number of rows."""
+def _others(db: sqlite3.Connection, neighbour: str, lane: Lane, present: Collection[str], after: str) -> tuple[list[str], str]:
+    """Senders with a row in this lane that are not present, those behind `after` in the order of their codes first, then from the
+    first on; and the last one looked at. One step in the index each, whatever the number of rows."""
     of_lane = "FROM outbox WHERE neighbour=?1 AND lane=?2 AND state<>'held'"
     walk = (
-        f"WITH RECURSIVE step(sender) AS (SELECT min(sender) {of_lane} AND sender>?3 UNION ALL"
+        f"WITH RECURSIVE step(sender) AS (SELECT min(sender) {of_lane} AND sender{{than}}?3 UNION ALL"
         f" SELECT (SELECT min(sender) {of_lane} AND sender>step.sender) FROM step WHERE step.sender IS NOT NULL)"
         " SELECT sender FROM step WHERE sender IS NOT NULL LIMIT ?4"
     )
-    found = [sender for (sender,) in db.execute(walk, (neighbour, int(lane), after, SENDERS_MAX))]
-    if len(found) < SENDERS_MAX and after:
-        found += [sender for (sender,) in db.execute(walk, (neighbour, int(lane), "", SENDERS_MAX - len(found)))]
-    return list(dict.fromkeys(found))
+    behind = [sender for (sender,) in db.execute(walk.format(than=">"), (neighbour, int(lane), after, STEPS_MAX))]
+    # The hub's own code is empty: from the first on is from there.
+    first = db.execute(walk.format(than=">="), (neighbour, int(lane), "", STEPS_MAX - len(behind)))
+    ring = list(dict.fromkeys((*behind, *(sender for (sender,) in first))))
+    chosen = [sender for sender in ring if sender not in present][:SENDERS_MAX]
+    return chosen, chosen[-1] if len(chosen) == SENDERS_MAX else ring[-1] if ring else ""
 
 
 def _candidate(row: tuple[int, int, str, int, int]) -> Candidate:
@@ -127,7 +129,7 @@ def offer(tx: Transaction, neighbour: str, items: Sequence[int]) -> list[Offered
         row[0]: row
         for row in tx.db.execute(
             "SELECT item,recipient,attempts,lane,in_doubt,chokes,hops,envelope FROM outbox"
-            f" WHERE item IN {_LISTED} AND neighbour=? AND state<>'held'",
+            f" WHERE item IN {_LISTED} AND +neighbour=? AND state<>'held'",  # by item, not through all that waits
             (listed, neighbour),
         )
     }

@@ -9,15 +9,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from node.adapters.sqlite.writer import Stamp, Transaction
-from node.core.custody import Arrival, EndOf, Homeward, LocalEnvelope, StoredBody
+from node.core.custody import ROW_BYTES, Arrival, EndOf, Homeward, LocalEnvelope, StoredBody
 from node.core.envelope import KIND_DOCUMENT, KIND_STATUS, Envelope, Header, Hop
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport, may_move
 from node.core.package import Business
 from node.core.routing import Forward
 
-WRAPPER_BYTES = 64
-"""What one more recipient of an envelope adds to a batch."""
 SEEN_AFTER_EXPIRY_MS = 30 * 86_400_000
 SEEN_WITHOUT_EXPIRY_MS = 400 * 86_400_000
 """How long a key is remembered: longer than any copy can live, and than a node may be away (decision 4)."""
@@ -130,24 +128,18 @@ def put_passing(tx: Transaction, arrivals: Sequence[tuple[int, Arrival]], neighb
     db.executemany(_PEER, [(digest, came_from) for digest in bodies])
     keys, waiting = [], []
     for seq, arrival in arrivals:
-        first: set[OrgId] = set()
+        size = _whole_bytes(arrival.envelope) + sum({body.sha256: body.size for body in arrival.inline}.values())
         for code, decision in arrival.judged.items():
             assert isinstance(decision, Forward)
             keys.append(_seen_row(arrival.envelope, code, stamp))
-            size = WRAPPER_BYTES if decision.neighbour in first else _whole_bytes(arrival.envelope) + _inline_bytes(arrival)
-            first.add(decision.neighbour)
             waiting.append(_outbox_row(seq, arrival.envelope, code, decision.neighbour, size, stamp))
     db.executemany(_SEEN, keys)
     db.executemany(_OUTBOX, waiting)
 
 
-def _inline_bytes(arrival: Arrival) -> int:
-    return sum(body.size for body in arrival.inline)
-
-
 def _whole_bytes(envelope: Envelope) -> int:
-    """What the first recipient of an envelope adds to a batch, beside its bodies."""
-    return WRAPPER_BYTES + len(envelope.header_bytes) + len(envelope.signature)
+    """What an envelope adds to a batch with its first recipient, beside its bodies."""
+    return ROW_BYTES + len(envelope.header_bytes) + len(envelope.signature)
 
 
 def put_bodies(tx: Transaction, seq: int, header: Header, bodies: Iterable[StoredBody], stamp: Stamp) -> list[str]:
@@ -189,9 +181,10 @@ def order_key(header: Header, recipient: OrgId) -> str | None:
 
 
 def put_outbox(tx: Transaction, seq: int, envelope: Envelope, recipient: OrgId, neighbour: OrgId, stamp: Stamp) -> None:
-    before = tx.db.execute("SELECT 1 FROM outbox WHERE envelope=? AND neighbour=? LIMIT 1", (seq, str(neighbour))).fetchone()
-    size = WRAPPER_BYTES
-    if before is None:
+    before = tx.db.execute("SELECT bytes FROM outbox WHERE envelope=? LIMIT 1", (seq,)).fetchone()
+    if before is not None:
+        size = before[0]
+    else:
         (inline,) = tx.db.execute(
             "SELECT coalesce(sum(length(b.data)),0) FROM envelope_body e JOIN body b ON b.digest=e.digest WHERE e.envelope=?",
             (seq,),

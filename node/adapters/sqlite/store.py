@@ -20,7 +20,6 @@ from node.core.custody import (
     Admitted,
     Arrival,
     BoxItem,
-    Candidate,
     Expired,
     Homeward,
     Offered,
@@ -30,6 +29,7 @@ from node.core.custody import (
     Stray,
     Submission,
     SubmissionInfo,
+    Window,
 )
 from node.core.envelope import Lane
 from node.core.identifier import OrgId
@@ -164,9 +164,7 @@ class SqliteStore:
 
     # documents on
 
-    async def candidates(
-        self, neighbour: OrgId, *, bytes_max: int, rows_max: int, after: Mapping[Lane, str]
-    ) -> dict[Lane, list[Candidate]]:
+    async def candidates(self, neighbour: OrgId, *, bytes_max: int, rows_max: int, after: Mapping[Lane, str]) -> Window:
         now_ms = self._clock.utc_ms()
         return await self._ask(
             lambda db: road.candidates(db, str(neighbour), now_ms, bytes_max=bytes_max, rows_max=rows_max, after=after)

@@ -206,7 +206,11 @@ async def a_days_work(at: Node, store: SqliteStore) -> None:
     await store.admit([arrival(header(), Forward(UNIT))], HUB)
     offered = await store.offer(
         UNIT,
-        [each.item for row in (await store.candidates(UNIT, bytes_max=1 << 20, rows_max=9, after={})).values() for each in row],
+        [
+            each.item
+            for row in (await store.candidates(UNIT, bytes_max=1 << 20, rows_max=9, after={})).lanes.values()
+            for each in row
+        ],
     )
     await store.settle(UNIT, [Settlement(row.item, Settled.TAKEN, NOW_MS) for row in offered])
     await store.forget(handed_over_ms=0, collected_ms=0, sent_ms=0, limit=100)

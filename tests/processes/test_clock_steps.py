@@ -54,6 +54,8 @@ async def test_a_day_forward_and_a_day_back_lose_double_and_expire_nothing(small
                 clock.set(offset_s)
                 await asyncio.sleep(SEEN_S)
                 await flow.more(5)
+                while offset_s > 0 and ahead_s(node) < DAY_S / 2:  # a busy machine shows the step late
+                    await flow.more(1)
                 await office.received()
                 assert (await node.ask("/healthz"))[0] == 200
             assert ahead_s(node) > DAY_S / 2  # it was a day ahead, and its time never runs backwards

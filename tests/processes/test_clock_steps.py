@@ -77,10 +77,11 @@ async def test_what_a_node_took_while_its_clock_was_a_day_ahead_leaves_when_it_i
         await asyncio.sleep(SEEN_S)
         async with connector(tree, "H41") as sender:
             sent = [(await sender.send(letter("H41", "G22", number=n)))["DocId"] for n in range(5)]
+            while ahead_s(node) < DAY_S / 2:  # a busy machine shows the step late
+                sent.append((await sender.send(letter("H41", "G22", number=len(sent))))["DocId"])
         async with connector(tree, "H41.07") as sender:
             sent += [(await sender.send(letter("H41.07", "G22", number=n)))["DocId"] for n in range(5)]
         await eventually(lambda: node.count("outbox") == len(sent), "all wait at the node between")
-        assert ahead_s(node) > DAY_S / 2
         node.kill()
         clock.set(0)
         node.start()

@@ -55,8 +55,8 @@ def test_a_fresh_database_equals_one_that_was_migrated_step_by_step() -> None:
 
 
 def test_the_statements_of_every_script_are_what_sqlite_itself_would_run() -> None:
-    for _, text in scripts():
-        with closing(connect()) as ours, closing(connect()) as theirs:
+    with closing(connect()) as ours, closing(connect()) as theirs:
+        for _, text in scripts():
             for statement in statements(text):
                 ours.execute(statement)
             theirs.executescript(text)

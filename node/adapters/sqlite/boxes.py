@@ -32,32 +32,52 @@ def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
 
 
+def _next(db: sqlite3.Connection, organs: Sequence[str], kind: str, limit: int, after: int | None = None) -> dict[int, int]:
+    """Open items of these organs in their order, item -> place: the urgent first (# QĐ 28/2018 Điều 6.2), or, behind an item, as
+    they arrived. A look into the index for each organ, whatever waits."""
+    place, order = ("m.lane", "m.lane,m.item") if after is None else ("0", "m.item")
+    statement = (
+        f"SELECT {place},m.item FROM mailbox m WHERE m.organ=? AND m.kind=? AND {_OPEN}"
+        f"{'' if after is None else ' AND m.item>?'} ORDER BY {order} LIMIT ?"
+    )
+    behind = () if after is None else (after,)
+    found = [row for organ in organs for row in db.execute(statement, (organ, kind, *behind, limit))]
+    return {item: place for place, (_, item) in enumerate(sorted(found)[:limit])}
+
+
 def waiting(db: sqlite3.Connection, organs: Sequence[str], kind: str, limit: int) -> list[Waiting]:
     """Open items of these organs: the urgent first, then in order of arrival. # QĐ 28/2018 Điều 6.2
 
     message_type is the kind: connectors know the two words edoc and status; new, recall, update, replace stand in the package.
     """
-    cursor = db.execute(
-        "SELECT m.doc_id,m.recipients,m.state,e.priority,m.since_ms,m.updated_ms,e.sender FROM mailbox m"
-        f" JOIN envelope e ON e.seq=m.envelope WHERE m.organ IN ({_marks(organs)}) AND m.kind=? AND {_OPEN} ORDER BY m.lane,m.item LIMIT ?",
-        (*organs, kind, limit),
-    )
+    places = _next(db, organs, kind, limit)
+    if not places:
+        return []
+    rows_found = db.execute(
+        "SELECT m.item,m.doc_id,m.recipients,m.state,e.priority,m.since_ms,m.updated_ms,e.sender FROM mailbox m"
+        " JOIN envelope e ON e.seq=m.envelope WHERE m.item IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(places)),),
+    ).fetchall()
     return [
         Waiting(doc_id, kind, kind, sender, ";".join(json.loads(recipients)), state, priority, since_ms, updated_ms)
-        for doc_id, recipients, state, priority, since_ms, updated_ms, sender in cursor
+        for _, doc_id, recipients, state, priority, since_ms, updated_ms, sender in sorted(
+            rows_found, key=lambda row: places[row[0]]
+        )
     ]
 
 
 def listed(db: sqlite3.Connection, organs: Sequence[str], kind: str, after: int | None, limit: int) -> list[Listed]:
     """Open items of these organs with their content's size and digest. after: those laid after this item, in order of arrival;
     None: all, the urgent first."""
-    place, order = ("", "m.lane,m.item") if after is None else ("AND m.item>? ", "m.item")
-    cursor = db.execute(
+    places = _next(db, organs, kind, limit, after)
+    if not places:
+        return []
+    rows_found = db.execute(
         "SELECT m.item,m.doc_id,e.sender,m.recipients,m.state,e.priority,coalesce(b.size,0),coalesce(b.digest,''),m.since_ms,"
         "m.updated_ms,b.data IS NOT NULL,m.done_early FROM mailbox m JOIN envelope e ON e.seq=m.envelope"
-        f" LEFT JOIN {_PACKAGE} WHERE m.organ IN ({_marks(organs)}) AND m.kind=? AND {_OPEN} {place}ORDER BY {order} LIMIT ?",
-        (*organs, kind, *(() if after is None else (after,)), limit),
-    )
+        f" LEFT JOIN {_PACKAGE} WHERE m.item IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(places)),),
+    ).fetchall()
     return [
         Listed(
             item,
@@ -74,7 +94,9 @@ def listed(db: sqlite3.Connection, organs: Sequence[str], kind: str, after: int 
             bool(in_row),
             bool(early),
         )
-        for item, doc_id, sender, codes, state, priority, size, digest, since_ms, updated_ms, in_row, early in cursor
+        for item, doc_id, sender, codes, state, priority, size, digest, since_ms, updated_ms, in_row, early in sorted(
+            rows_found, key=lambda row: places[row[0]]
+        )
     ]
 
 

@@ -105,11 +105,19 @@ def test_anything_else_is_passed_on_and_the_nodes_stopped(stand: type[Stand], er
 
 
 @pytest.mark.processes
+def as_in_a_terminal() -> None:
+    """A job in the background of a script ignores SIGINT, and so would all it starts."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_end_in_the_middle_of_a_run_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     folder = tmp_path / "nodes"
     command = [sys.executable, "-m", "node", "bench", "relay", "--documents", "100000", "--keep", str(folder)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal
+    ) as process:
         assert process.stderr is not None
         while "Lần 1/3" not in (line := process.stderr.readline()):
             assert line, "it ended before its first run"

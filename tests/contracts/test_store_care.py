@@ -405,9 +405,27 @@ async def test_no_query_that_runs_often_reads_a_whole_table(at: Opened) -> None:
         if (scan := SCAN.match(step)) and (scan[1] in BIG or len(scan[1]) == 1) and not allowed(statement, step)
     }
     assert scans == {}
+    walks = [
+        (statement, step)
+        for statement, steps in found.items()
+        for step in steps
+        if re.search(r"\((neighbour|system|sender)=\?\)$", step) and not statement.startswith(ALL_OF_ONE)
+    ]
+    assert walks == [], "all that one neighbour, system or sender has is too much"
+    repeats = [steps for statement, steps in found.items() if "file_digest=" in statement]
+    assert repeats, "the day's work looks for repeats"
+    assert all("file_digest=?" in steps[0] for steps in repeats), "by the file, not among all that its system has sent"
     offered = [steps for statement, steps in found.items() if "FROM outbox WHERE item IN" in statement]
     assert offered, "the day's work offers"
     assert all(any("rowid=?" in step for step in steps) for steps in offered), "by number, not through all that waits"
+
+
+ALL_OF_ONE = (
+    "SELECT item FROM outbox WHERE neighbour=",  # this test's own
+    "SELECT o.item,e.id AS envelope,e.doc_id",  # the operator's list, a page at a time
+    "WITH RECURSIVE each(code)",  # rows of neighbours that are gone
+)
+"""Statements that ask for just that."""
 
 
 def allowed(statement: str, step: str) -> bool:

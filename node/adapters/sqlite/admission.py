@@ -72,9 +72,9 @@ def repeat_of(db: sqlite3.Connection, system: str, file_digest: str, kind: str, 
 
 
 def _first(db: sqlite3.Connection, system: str, file_digest: str, kind: str, since_ms: int) -> tuple[str, str, int] | None:
-    """(docId, envelope id, its row) of the same file within the window."""
+    """(docId, envelope id, its row) of the same file within the window. Found by the file's digest, not among all of the day."""
     row: tuple[str, str, int] | None = db.execute(
-        "SELECT s.doc_id, s.id, s.envelope FROM submission s WHERE s.system=? AND s.file_digest=? AND s.taken_ms>? AND s.kind=? AND NOT EXISTS"
+        "SELECT s.doc_id, s.id, s.envelope FROM submission s WHERE s.system=? AND s.file_digest=? AND s.taken_ms>? AND +s.kind=? AND NOT EXISTS"
         " (SELECT 1 FROM delivery d WHERE d.envelope=s.envelope AND d.at_door=0 AND d.state IN ('refused','expired','stopped'))"
         " ORDER BY s.taken_ms DESC LIMIT 1",
         (system, file_digest, since_ms, kind),

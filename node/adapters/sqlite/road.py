@@ -375,7 +375,7 @@ def body_crossed(tx: Transaction, neighbour: str, digest: str, now_ms: int) -> N
 def hold_body(tx: Transaction, neighbour: str, digest: str, reason: str, stamp: Stamp) -> int:
     """Put aside what cannot cross because its body cannot; returns how many rows. A damaged copy is never delivered."""
     items = tx.db.execute(
-        "SELECT o.item FROM outbox o JOIN envelope_body e ON e.envelope=o.envelope WHERE o.neighbour=? AND e.digest=? AND o.state<>'held'",
+        "SELECT o.item FROM outbox o JOIN envelope_body e ON e.envelope=o.envelope WHERE +o.neighbour=? AND e.digest=? AND o.state<>'held'",
         (neighbour, digest),
     ).fetchall()
     return sum(hold(tx, item, reason, stamp) for (item,) in items)
@@ -392,7 +392,7 @@ def offered_body(db: sqlite3.Connection, neighbour: str, digest: str) -> tuple[s
     """(file, data, size) of a body named in an envelope that waits for this neighbour; None: it has no claim to it."""
     row = db.execute(
         "SELECT b.file,b.data,b.size FROM body b WHERE b.digest=? AND EXISTS (SELECT 1 FROM envelope_body e JOIN outbox o"
-        " ON o.envelope=e.envelope WHERE e.digest=b.digest AND o.neighbour=?)",
+        " ON o.envelope=e.envelope WHERE e.digest=b.digest AND +o.neighbour=?)",  # by the body, not through all that waits
         (digest, neighbour),
     ).fetchone()
     return (row[0], row[1], row[2]) if row else None

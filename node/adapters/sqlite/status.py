@@ -91,7 +91,8 @@ def addressee(db: sqlite3.Connection, reporter: str, document_id: str) -> list[s
 def receivers(db: sqlite3.Connection, sender: str, document_id: str, notation: str, date: str) -> list[str]:
     """The receivers of the newest document that sender has sent under document_id (a docId or a DocumentId), or, where that
     finds none, under number/notation and date."""
-    by_id = "sender=?1 AND (doc_id=?2 OR document_id=?2) AND ?2<>''", (sender, document_id)
+    named = "SELECT envelope FROM submission WHERE doc_id=?2 UNION ALL SELECT envelope FROM submission WHERE sender=?1 AND document_id=?2"
+    by_id = f"envelope IN ({named}) AND +sender=?1 AND ?2<>''", (sender, document_id)
     by_notation = "sender=?1 AND notation=?2 AND date=?3 AND ?2<>'' AND ?3<>''", (sender, notation, date)
     for where, values in (by_id, by_notation):
         row = db.execute(

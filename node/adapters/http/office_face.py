@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
 from node.adapters.http.vxp_body import BodyStopped, IncomingBody, drain
+from node.adapters.http.vxp_out import Gone, write_whole
 from node.config import Office
 from node.core.directory import Entry
 from node.core.errors import Refused
@@ -37,7 +38,7 @@ class Door(Protocol):
         ...
 
     async def waiting(self, system: System, kind: str) -> Sequence[Waiting]:
-        """What waits to be collected, oldest first; kind "edoc" or "status"."""
+        """What waits to be collected, the urgent first, then the oldest; kind "edoc" or "status"."""
         ...
 
     async def count(self, system: System, kind: str) -> int: ...
@@ -105,6 +106,16 @@ class OfficeFace:
                 return await drain(self._body(request, bytes_max, None))
         except TimeoutError:
             return False
+
+    async def _say(self, request: web.Request, response: web.Response, whole: bool) -> web.StreamResponse:
+        """The answer that refuses. whole: nothing of the request is left unread, so the connection may be used again."""
+        if not whole:
+            response.force_close()
+        try:
+            async with asyncio.timeout(self._office.request_timeout_s):
+                return await write_whole(request, response)
+        except (Gone, TimeoutError):
+            return response
 
 
 async def expect(request: web.Request) -> web.StreamResponse | None:

@@ -325,13 +325,7 @@ class NativeFace(OfficeFace):
             headers[hdrs.RETRY_AFTER] = str(answers.whole_s(later_s))
         body = answers.encode(answers.problem(refused, status, later_s))
         response = web.Response(status=status, body=body, headers=headers)
-        if not whole:
-            response.force_close()
-        try:
-            async with asyncio.timeout(self._office.request_timeout_s):
-                return await write_whole(request, response)
-        except (Gone, TimeoutError):
-            return response
+        return await self._say(request, response, whole)
 
 
 def _why(error: Exception) -> tuple[Refused, float | None, str]:

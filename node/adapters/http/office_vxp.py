@@ -311,13 +311,7 @@ class VxpFace(OfficeFace):
         else:
             empty = () if operation is None else operation.empty
             response = web.Response(body=answers.encode(answers.fail(refused, empty)), headers=JSON_HEADERS)
-        if not whole:
-            response.force_close()
-        try:
-            async with asyncio.timeout(self._office.request_timeout_s):
-                return await write_whole(request, response)
-        except (Gone, TimeoutError):
-            return response
+        return await self._say(request, response, whole)
 
 
 def _why(error: Exception) -> tuple[Refused, str]:

@@ -15,6 +15,7 @@ from node.core.forwarding import Turn, cut_batch
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.core.package import Business, Priority
+from node.core.routing import Deliver
 from node.core.wire import limits_for
 from tests.adapters.pki import NOW_MS
 from tests.contracts.opened import Opened
@@ -471,3 +472,14 @@ async def test_an_offered_row_carries_all_that_its_envelope_needs(at: Opened) ->
     assert (one.id, one.origin, one.recipient, two.recipient) == (head.id, H41, OFFICE, OTHER_OFFICE)
     assert one.bodies == head.bodies
     assert await at.store.chains([one.certificate]) != {}
+
+
+async def test_an_update_does_not_overtake_its_elder_in_one_batch_though_only_it_can_be_written_by_the_batch(at: Opened) -> None:
+    """Decision 9: the elder also stays here in part, so it goes one by one."""
+    elder = header(OFFICE, UNIT, document_id="12")
+    update = header(OFFICE, document_id="12", business=Business.UPDATE)
+    other = header(OTHER_OFFICE, document_id="13")
+    mixed = arrival(elder, {OFFICE: to(OTHER_UNIT), UNIT: Deliver()})
+    await at.store.admit([mixed, arrival(update, to(OTHER_UNIT)), arrival(other, to(OTHER_UNIT))], HUB)
+    order = [id_ for (id_,) in at.rows("SELECT e.id FROM outbox o JOIN envelope e ON e.seq=o.envelope ORDER BY o.item")]
+    assert order.index(elder.id) < order.index(update.id)

@@ -193,13 +193,19 @@ def _passing(tx: Transaction, arrivals: Sequence[Arrival]) -> list[Arrival]:
     }
     held = tx.db.execute("SELECT digest FROM certificate WHERE digest IN (SELECT value FROM json_each(?))", (certificates,))
     chains = {digest for (digest,) in held}.union(each.envelope.header.key for each in whole if each.chain is not None)
+    passing = {id(arrival) for arrival in whole}
     found = []
-    for arrival in whole:
+    others: set[object] = set()  # of those that go one by one: what stands behind them must not overtake them (decision 9)
+    for arrival in arrivals:
         header = arrival.envelope.header
         key = (str(header.origin), header.id)
-        if key not in known and header.key in chains:
+        orders = {rows.order_key(header, code) for code in arrival.envelope.remaining} - {None}
+        new = id(arrival) in passing and key not in known and header.key in chains
+        if new and others.isdisjoint({key, *orders}):
             known.add(key)  # the same twice in one batch: the second is a copy
             found.append(arrival)
+        else:
+            others |= {key, *orders}
     return found
 
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.processes.tree import Node, Tree
 from topology.bench.doors import Door, open_door
 from topology.bench.letters import Letters, content_of
-from topology.bench.stand import SENDER, SENDING_CONNECTIONS, receiving, roles, session, tree_text
+from topology.bench.stand import SENDER, SENDING_CONNECTIONS, connect, receiving, roles, tree_text
 from topology.local import Sandbox
 from topology.office import CallFailed
 
@@ -70,7 +70,7 @@ class SUT(Adapter):  # type: ignore[misc]
 
     async def open_sender(self) -> None:
         node = roles(self.tree.ready)["sender_node"][0]
-        self.session = session(Path(self.tree.ready["ca"]), SENDING_CONNECTIONS)
+        self.session = connect(Path(self.tree.ready["ca"]), SENDING_CONNECTIONS)
         self.door = open_door(self.o["door"], self.session, node, node["systems"][0])
         self.numbers = count()
         self.letters = cache(partial(Letters, SENDER))
@@ -85,7 +85,7 @@ class SUT(Adapter):  # type: ignore[misc]
 
     async def receive(self, cb: Callable[[int, bytes], None]) -> None:
         ready = self.state["ready"]
-        async with session(Path(ready["ca"]), 0) as connections:
+        async with connect(Path(ready["ca"]), 0) as connections:
             offices = [open_door(self.o["door"], connections, node, system) for node, system in receiving(ready)]
             await asyncio.gather(
                 *(self._collect(office, place, cb, LOOK_S * len(offices)) for place, office in enumerate(offices))

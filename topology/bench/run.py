@@ -96,6 +96,7 @@ async def _measure(plan: Plan, ready: Mapping[str, Any], command: str, heard: He
             await _runs(Work(plan, stand, arrivals), best_s, command, heard, say)
             for each in collecting:
                 each.cancel()
+            await stand.hang_up()  # before they wake
 
 
 async def _runs(work: Work, best_s: float, command: str, heard: Heard, say: Say) -> None:

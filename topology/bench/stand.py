@@ -47,13 +47,17 @@ def tree_text(organs: Sequence[int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """The running nodes, and the doors of the offices at them. ready: the ready line of the sandbox."""
+    """The running nodes, and the doors of the offices at them. ready: the ready line of the sandbox.
+
+    receiving: the connections of the receivers' doors.
+    """
 
     ready: Mapping[str, Any]
     rehearsal: Rehearsal
     sender: Door
     receivers: Sequence[Door]
     now: Callable[[], float]
+    receiving: aiohttp.ClientSession
 
     @property
     def nodes(self) -> Mapping[str, Sequence[Node]]:
@@ -64,6 +68,10 @@ class Stand:
     def codes(self) -> Sequence[str]:
         """The receiving organs, in the order of their doors."""
         return [system["codes"][0] for _, system in receiving(self.ready)]
+
+    async def hang_up(self) -> None:
+        """Cut the receivers' connections, also of calls under way; of a cancelled call it would wait for the node's goodbye."""
+        await self.receiving.close()
 
     def cpu_s(self) -> dict[str, float]:
         """CPU seconds so far, of the nodes by what they do and of the clients, which is this process."""
@@ -115,14 +123,14 @@ def receiving(ready: Mapping[str, Any]) -> list[tuple[Node, Mapping[str, Any]]]:
 @asynccontextmanager
 async def offices(ready: Mapping[str, Any], door: str, now: Callable[[], float]) -> AsyncIterator[Stand]:
     """The offices at the running nodes, for as long as the block lasts. door: one of `doors.DOORS`."""
-    async with session(Path(ready["ca"]), SENDING_CONNECTIONS) as sending, session(Path(ready["ca"]), 0) as receiving_:
+    async with connect(Path(ready["ca"]), SENDING_CONNECTIONS) as sending, connect(Path(ready["ca"]), 0) as receiving_:
         node = roles(ready)["sender_node"][0]
         sender = open_door(door, sending, node, node["systems"][0])
         receivers = [open_door(door, receiving_, node, system) for node, system in receiving(ready)]
-        yield Stand(ready, Rehearsal(ready, receiving_), sender, receivers, now)
+        yield Stand(ready, Rehearsal(ready, receiving_), sender, receivers, now, receiving_)
 
 
-def session(ca: Path, connections: int) -> aiohttp.ClientSession:
+def connect(ca: Path, connections: int) -> aiohttp.ClientSession:
     """Kept-alive connections that trust the tree's certificates; connections: at most so many, 0 for any number."""
     connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(ca)), limit=connections)
     return aiohttp.ClientSession(connector=connector)

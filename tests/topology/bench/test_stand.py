@@ -60,6 +60,6 @@ class Counting:
 )
 async def test_what_nodes_have_sent_is_what_they_count(text: str, sent: float) -> None:
     rehearsal: Any = Counting(text)
-    stand = Stand(READY, rehearsal, None, (), lambda: 0.0)  # type: ignore[arg-type]
+    stand = Stand(READY, rehearsal, None, (), lambda: 0.0, None)  # type: ignore[arg-type]
     assert await stand.body_bytes_sent("receiver_nodes") == sent
     assert stand.codes == ["H51.1", "H51.2", "H52.1"]

@@ -175,14 +175,13 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
         directory,
         ground.registry.all,
         lambda: Reader(ReadLimits(settings.office.package_bytes_max, settings.office.unpacked_bytes_max)),
-        forwarder.wake,
     )
     office = settings.office
-    mailbox = Mailbox(store, bodies, clock, origin, tally, forwarder.wake, list_max=office.list_max, fails_max=office.fails_max)
+    mailbox = Mailbox(store, bodies, clock, origin, tally, list_max=office.list_max, fails_max=office.fails_max)
     kept = settings.retention
     keep = Keep(int(kept.handed_over_h * HOUR_MS), int(kept.collected_d * DAY_MS), int(kept.sent_d * DAY_MS))
     housekeeper = Housekeeper(
-        store, bodies, clock, origin, tally, forwarder.wake, surroundings.refresh, forwarder.find_strays, keep, kept.sweep_s
+        store, bodies, clock, origin, tally, surroundings.refresh, forwarder.find_strays, keep, kept.sweep_s
     )
     parts = Parts(store, bodies, tally, settings.office.package_bytes_max, settings.store.free_urgent_percent / 100)
     return Duties(code, parent, origin, forwarder, intake, parts, mailbox, housekeeper)

@@ -212,10 +212,7 @@ class Desk:
         return await self._store.queue_item(item)
 
     async def queue_act(self, action: str, items: Sequence[int], neighbour: str | None, who: str, why: str) -> int:
-        changed = await self._store.act_queue(action, items, neighbour, who, why)
-        for code in self._forwarder.neighbours:
-            self._forwarder.wake(code)
-        return changed
+        return await self._store.act_queue(action, items, neighbour, who, why)
 
     async def trace(self, key: str) -> list[dict[str, Any]]:
         return await self._store.trace(key, TRACE_MAX)
@@ -235,8 +232,6 @@ class Desk:
             place, _, number = item.partition("-")
             if number.isascii() and number.isdecimal():
                 changed += await self._held_one(action, place, int(number), who, why)
-        for code in self._forwarder.neighbours:
-            self._forwarder.wake(code)
         return changed
 
     async def _held_one(self, action: str, place: str, item: int, who: str, why: str) -> bool:

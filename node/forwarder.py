@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -18,9 +18,10 @@ from node.core.envelope import Envelope, Hop, Lane, Sealed, decode_header
 from node.core.errors import Deferred, Reason, Refused
 from node.core.forwarding import (
     BODY_WAIT_MS,
+    Ask,
+    Offer,
     Patience,
     Turn,
-    cut_batch,
     settle,
     settle_astray,
     settle_choke,
@@ -65,10 +66,9 @@ class Neighbour:
     """What is remembered of a neighbour between two batches; nothing here needs to survive the process."""
 
     code: OrgId
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    asking: asyncio.Future[Offer | None] | None = None
     turn: Turn = field(default_factory=Turn)
     looked: Mapping[Lane, str] = field(default_factory=dict)
-    looked_ms: int = 0
     chains: set[str] = field(default_factory=set)
     alone: int = 0
     up: bool = False
@@ -108,17 +108,12 @@ class Forwarder:
         self._stopping = False
         self.neighbours = {code: Neighbour(code) for code in codes}
 
-    def wake(self, code: OrgId) -> None:
-        """There is new work for this neighbour. Called after the commit that made it."""
-        if code in self.neighbours:
-            self.neighbours[code].wake.set()
-
     def release(self) -> None:
         """The node is stopping: waiting pulls are answered now, new ones are sent away."""
         self._stopping = True
         for neighbour in self.neighbours.values():
             neighbour.generation += 1
-            neighbour.wake.set()
+            _interrupt(neighbour)
 
     def seen(self, neighbour: Neighbour, up: bool) -> None:
         """The neighbour answered, or did not."""
@@ -132,70 +127,53 @@ class Forwarder:
 
     # what is offered
 
-    async def offer(self, neighbour: Neighbour, bytes_max: int) -> tuple[list[Offered], Batch] | None:
-        """Cut the next batch and mark its rows as offered; None when nothing is due."""
-        neighbour.looked_ms = self._clock.utc_ms()
-        room_bytes = min(bytes_max, self._bounds.batch_bytes)
-        window = await self._store.candidates(neighbour.code, bytes_max=room_bytes, rows_max=ROWS_MAX, after=neighbour.looked)
-        neighbour.looked = {**neighbour.looked, **window.looked}
-        rows, turn = cut_batch(
-            window.lanes,
-            self._bounds.weights,
-            neighbour.turn,
-            bytes_max=room_bytes,
+    async def next(
+        self, neighbour: Neighbour, bytes_max: int, *, wait_s: float, became: Sequence[Settlement] = ()
+    ) -> tuple[Sequence[Offered], Batch] | None:
+        """The next batch for a neighbour, its rows marked as offered; None when nothing came within wait_s (0: nothing is there
+        now), or somebody interrupted. became: what became of the last one, recorded before, in the same commit."""
+        recording = self._store.settle(neighbour.code, became) if became else None
+        asking = self._ask(neighbour, bytes_max, stands=wait_s > 0)
+        try:
+            if recording is not None:
+                await self._recorded(neighbour, became, recording)
+            async with asyncio.timeout(wait_s or None):
+                offer = await asking
+        except TimeoutError:
+            return None
+        finally:
+            asking.cancel()
+            neighbour.asking = None
+        if offer is None:
+            return None
+        neighbour.turn, neighbour.looked = offer.turn, offer.looked
+        neighbour.alone = max(0, neighbour.alone - 1)
+        neighbour.chains.update(offer.chains)
+        return offer.rows, Batch(_envelopes(offer.rows), offer.bodies, offer.chains)
+
+    def _ask(self, neighbour: Neighbour, bytes_max: int, *, stands: bool) -> asyncio.Future[Offer | None]:
+        ask = Ask(
+            bytes_max=min(bytes_max, self._bounds.batch_bytes),
             rows_max=ROWS_MAX,
             envelopes_max=1 if neighbour.alone else self._bounds.envelopes,
+            weights=self._bounds.weights,
+            turn=neighbour.turn,
+            looked=neighbour.looked,
+            chains=neighbour.chains,
         )
-        if not rows:
-            return None
-        neighbour.turn = turn
-        neighbour.alone = max(0, neighbour.alone - 1)
-        offered = await self._store.offer(neighbour.code, [row.item for row in rows])
-        if not offered:
-            neighbour.wake.set()  # these ended or were held meanwhile; others may be due
-            return None
-        return offered, await self._assemble(neighbour, offered)
-
-    async def _assemble(self, neighbour: Neighbour, offered: Sequence[Offered]) -> Batch:
-        """One envelope for all its recipients (those that came back by another way apart), each small body once, each
-        certificate chain once per session."""
-        groups: dict[tuple[OrgId, str, tuple[Hop, ...]], list[Offered]] = {}
-        for row in offered:
-            groups.setdefault((row.origin, row.id, row.hops), []).append(row)
-        envelopes = tuple(_envelope(rows) for rows in groups.values())
-        digests = dict.fromkeys(ref.sha256 for row in offered for ref in row.bodies)
-        unknown = dict.fromkeys(row.certificate for row in offered if row.certificate not in neighbour.chains)
-        chains = await self._store.chains(unknown) if unknown else {}
-        neighbour.chains.update(chains)
-        return Batch(envelopes, await self._store.inline_bodies(neighbour.code, digests), chains)
-
-    async def due_in_s(self, neighbour: Neighbour) -> float | None:
-        """Seconds until a row that was not due at the last look becomes so (0: it has, meanwhile); None when none does."""
-        due_ms = await self._store.next_due(neighbour.code, neighbour.looked_ms)
-        return None if due_ms is None else max(0.0, (due_ms - self._clock.utc_ms()) / 1000)
-
-    async def wait(self, neighbour: Neighbour, most_s: float | None) -> None:
-        """Until somebody wakes this neighbour, a row becomes due, or most_s seconds have passed."""
-        due_s = await self.due_in_s(neighbour)
-        waits = [each for each in (due_s, most_s) if each is not None]
-        try:
-            async with asyncio.timeout(min(waits) if waits else None):
-                await neighbour.wake.wait()
-        except TimeoutError:
-            return
+        neighbour.asking = self._store.ask(neighbour.code, ask, stands=stands)
+        return neighbour.asking
 
     # what became of it
 
-    async def settled(
+    async def judged(
         self, neighbour: Neighbour, offered: Sequence[Offered], verdicts: Sequence[EnvelopeVerdicts]
     ) -> list[Settlement]:
-        """Record a neighbour's verdicts at once; ends are told home in the same transaction."""
+        """What a neighbour's verdicts make of the rows; ends are to be told home in the transaction that records them."""
         now_ms = self._clock.utc_ms()
         settlements = settle(offered, verdicts, now_ms=now_ms, patience=self._bounds.patience, rng=self._rng)
         rows = {row.item: row for row in offered}
-        final = together([await self._finished(neighbour, rows[each.item], each, now_ms) for each in settlements], rows)
-        await self._record(neighbour, final)
-        return final
+        return together([await self._finished(neighbour, rows[each.item], each, now_ms) for each in settlements], rows)
 
     async def _finished(self, neighbour: Neighbour, row: Offered, settlement: Settlement, now_ms: int) -> Settlement:
         if settlement.settled is Settled.ENDED:
@@ -226,11 +204,11 @@ class Forwarder:
         end = End(state, self._clock.utc_ms(), reason)
         return replace(settlement, home=await self._origin.homeward(header, [row.recipient], end))
 
-    async def failed(self, neighbour: Neighbour, offered: Sequence[Offered], failure: Deferred) -> None:
+    def failed(self, offered: Sequence[Offered], failure: Deferred) -> list[Settlement]:
         """No verdict came. Nothing is lost: what may have arrived is frozen until this neighbour answers for it."""
-        await self._record(neighbour, settle_failure(offered, failure, now_ms=self._clock.utc_ms()))
+        return settle_failure(offered, failure, now_ms=self._clock.utc_ms())
 
-    async def choked(self, neighbour: Neighbour, offered: Sequence[Offered], refusal: Refused) -> None:
+    def choked(self, neighbour: Neighbour, offered: Sequence[Offered], refusal: Refused) -> list[Settlement]:
         """The neighbour calls the whole batch bad: offer one envelope at a time, so that the bad one is found and held while its
         neighbours pass."""
         log.error("batch refused", neighbour=str(neighbour.code), reason=refusal.reason.value, count=len(offered))
@@ -238,17 +216,17 @@ class Forwarder:
         if len({(row.origin, row.id) for row in offered}) > 1:
             neighbour.alone = len(offered)
             # A lost answer looks the same from here, so what was offered stays in doubt.
-            failure = Deferred(0, refusal.reason, in_doubt=True)
-            await self._record(neighbour, settle_failure(offered, failure, now_ms=now_ms))
-            return
+            return settle_failure(offered, Deferred(0, refusal.reason, in_doubt=True), now_ms=now_ms)
         patience = self._bounds.patience
-        await self._record(
-            neighbour, [settle_choke(row, refusal.reason, now_ms=now_ms, patience=patience, rng=self._rng) for row in offered]
-        )
+        return [settle_choke(row, refusal.reason, now_ms=now_ms, patience=patience, rng=self._rng) for row in offered]
 
-    async def _record(self, neighbour: Neighbour, settlements: Sequence[Settlement]) -> None:
-        # The outcome is known now and must not be lost to a stopping node, nor the waking to a child that hangs up.
-        await asyncio.shield(self._settle(neighbour, settlements))
+    async def record(self, neighbour: Neighbour, settlements: Sequence[Settlement]) -> None:
+        """Record what became of an offer at once, nothing being asked for next."""
+        if settlements:
+            await self._recorded(neighbour, settlements, self._store.settle(neighbour.code, settlements))
+
+    async def _recorded(self, neighbour: Neighbour, settlements: Sequence[Settlement], recording: Awaitable[object]) -> None:
+        await recording
         for settlement in settlements:
             self._tally.add("truc_attempts_total", neighbour=str(neighbour.code), result=settlement.settled.value)
             if settlement.settled is Settled.HELD and settlement.reason is not None:
@@ -256,10 +234,6 @@ class Forwarder:
                 log.error("item held for a person", neighbour=str(neighbour.code), reason=settlement.reason.value)
             if settlement.settled is Settled.ENDED and settlement.home is not None:
                 self._tally.add("truc_deliveries_total", result=settlement.home.end.state.value)
-
-    async def _settle(self, neighbour: Neighbour, settlements: Sequence[Settlement]) -> None:
-        for code in sorted(await self._store.settle(neighbour.code, settlements)):
-            self.wake(code)
 
     # what children ask
 
@@ -271,49 +245,48 @@ class Forwarder:
             raise Deferred(STOPPING_RETRY_S, Reason.NOT_NOW)
         child.generation += 1
         mine = child.generation
-        child.wake.set()
+        _interrupt(child)
         async with child.lock:
             self.seen(child, True)
-            await self._confirm(child, request)
-            deadline = asyncio.get_running_loop().time() + request.wait_ms / 1000
-            while mine == child.generation:
-                child.wake.clear()
-                found = await self.offer(child, request.room_bytes)
-                if found is not None:
-                    child.outstanding, batch = found
-                    child.sequence = request.sequence
-                    return replace(batch, sequence=request.sequence)
-                left_s = deadline - asyncio.get_running_loop().time()
-                if left_s <= 0:
-                    break
-                if mine == child.generation:
-                    await self.wait(child, left_s)
-            return Batch(sequence=request.sequence)
+            became = await self._confirm(child, request)
+            if mine != child.generation:
+                await self.record(child, became)
+                return Batch(sequence=request.sequence)
+            found = await self.next(child, request.room_bytes, wait_s=request.wait_ms / 1000, became=became)
+            if found is None:
+                return Batch(sequence=request.sequence)
+            child.outstanding, batch = found
+            child.sequence = request.sequence
+            return replace(batch, sequence=request.sequence)
 
-    async def _confirm(self, child: Neighbour, request: PullRequest) -> None:
+    async def _confirm(self, child: Neighbour, request: PullRequest) -> list[Settlement]:
+        """What became of the last batch, to be recorded."""
         anew = child.session != request.session
+        became: list[Settlement] = []
         if child.outstanding:
             offered, child.outstanding = child.outstanding, ()
             if not anew and request.confirmed == child.sequence:
                 child.unconfirmed = 0
-                await self.settled(child, offered, request.verdicts)
+                became = await self.judged(child, offered, request.verdicts)
             else:
-                await self._unconfirmed(child, offered, anew)
+                became = self._unconfirmed(child, offered, anew)
         if anew:
+            await self.record(child, became)
             await self._store.session_began(child.code)
             child.session = request.session
             child.chains.clear()
             child.served.clear()
+            return []
+        return became
 
-    async def _unconfirmed(self, child: Neighbour, offered: Sequence[Offered], anew: bool) -> None:
+    def _unconfirmed(self, child: Neighbour, offered: Sequence[Offered], anew: bool) -> list[Settlement]:
         """The child asks again without a word on the last batch: its reply, or ours, was lost, and the batch is offered again at
         once. Lost several times in one session, something in it may be what the child cannot read: then piece by piece."""
         child.unconfirmed = 0 if anew else child.unconfirmed + 1
         if child.unconfirmed < UNCONFIRMED_MAX:
-            await self.failed(child, offered, Deferred(0, Reason.NOT_NOW, in_doubt=True))
-            return
+            return self.failed(offered, Deferred(0, Reason.NOT_NOW, in_doubt=True))
         child.unconfirmed = 0
-        await self.choked(child, offered, Refused(Reason.WIRE_MALFORMED, "batch", str(len(offered))))
+        return self.choked(child, offered, Refused(Reason.WIRE_MALFORMED, "batch", str(len(offered))))
 
     async def get_body(self, peer: OrgId, sha256: str, offset: int, length: int) -> bytes:
         """A piece of a large body that an envelope waiting for this child names; to anybody else it does not exist."""
@@ -336,7 +309,6 @@ class Forwarder:
             child.served.add(sha256)
             self._tally.add("truc_bodies_total", direction="out")
             await self._store.body_crossed(peer, sha256)
-            child.wake.set()
         return piece
 
     async def _damaged(self, child: Neighbour, sha256: str) -> Refused:
@@ -360,13 +332,26 @@ class Forwarder:
                 continue
             elsewhere = self._origin.next_hop(stray.header, stray.recipient)
             if elsewhere is not None and elsewhere in self.neighbours:
-                for code in sorted(await self._store.reroute(stray.item, elsewhere)):
-                    self.wake(code)
+                await self._store.reroute(stray.item, elsewhere)
 
     def _child(self, peer: OrgId) -> Neighbour:
         if peer not in self.neighbours:
             raise Refused(Reason.PEER_UNKNOWN, "peer", str(peer))
         return self.neighbours[peer]
+
+
+def _interrupt(neighbour: Neighbour) -> None:
+    """Whoever waits for something to offer to this neighbour goes on without."""
+    if neighbour.asking is not None and not neighbour.asking.done():
+        neighbour.asking.set_result(None)
+
+
+def _envelopes(offered: Sequence[Offered]) -> tuple[Envelope, ...]:
+    """One for all its recipients, but those that came back by another way apart."""
+    groups: dict[tuple[OrgId, str, tuple[Hop, ...]], list[Offered]] = {}
+    for row in offered:
+        groups.setdefault((row.origin, row.id, row.hops), []).append(row)
+    return tuple(_envelope(rows) for rows in groups.values())
 
 
 def _envelope(rows: Sequence[Offered]) -> Envelope:

@@ -13,7 +13,6 @@ import structlog
 
 from node.core.custody import End, Expired
 from node.core.errors import Deferred, Reason
-from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.core.tally import Tally
 from node.origin import Origin
@@ -45,7 +44,6 @@ class Housekeeper:
         clock: Clock,
         origin: Origin,
         tally: Tally,
-        wake: Callable[[OrgId], None],
         refresh: Callable[[], None],
         find_strays: Callable[[], Awaitable[None]],
         keep: Keep,
@@ -56,7 +54,6 @@ class Housekeeper:
         self._clock = clock
         self._origin = origin
         self._tally = tally
-        self._wake = wake
         self._refresh = refresh
         self._find_strays = find_strays
         self._keep = keep
@@ -99,8 +96,7 @@ class Housekeeper:
     async def _expire(self, found: Expired, now_ms: int) -> None:
         end = End(Transport.EXPIRED, now_ms, Reason.EXPIRED)
         home = await self._origin.homeward(found.header, found.recipients, end)
-        for code in sorted(await self._store.expire(found, home)):
-            self._wake(code)
+        await self._store.expire(found, home)
         self._tally.add("truc_deliveries_total", result=Transport.EXPIRED.value)
         log.warning("lifetime over", envelope=found.header.id, count=len(found.recipients))
 

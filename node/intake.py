@@ -105,7 +105,7 @@ def _postponed(envelope: Envelope, now: _Now, later: Verdict) -> Arrival:
 
 
 class Intake:
-    """wake: called after a commit with the neighbours that have new work. served_by: the codes of each system, for docIds."""
+    """One per node; every door of documents in, for offices and for neighbours, leads to it."""
 
     def __init__(
         self,
@@ -121,7 +121,6 @@ class Intake:
         directory: Callable[[], Directory],
         systems: Callable[[], Sequence[System]],
         new_reader: Callable[[], Reader],
-        wake: Callable[[OrgId], None],
     ) -> None:
         self._code = code
         self._store = store
@@ -135,7 +134,6 @@ class Intake:
         self._directory = directory
         self._systems = systems
         self._new_reader = new_reader
-        self._wake = wake
 
     # from an office system
 
@@ -177,8 +175,8 @@ class Intake:
             if first is None:
                 raise
             return self._repeated(first)
-        # From here on the row may be committed, whatever becomes of the caller: a client that hangs up must neither take the
-        # body's file away from its row nor leave the neighbours asleep.
+        # From here on the row may be committed, whatever becomes of the caller: a client that hangs up must not take the body's
+        # file away from its row.
         return await asyncio.shield(self._take(system, submission, addressed))
 
     async def _take(self, system: System, submission: Submission, addressed: _Addressed) -> Submitted:
@@ -193,8 +191,6 @@ class Intake:
         self._tally.add("truc_envelopes_accepted_total", source="office")
         for problem in addressed.problems:
             self._tally.add("truc_refusals_total", door="office", reason=problem.refusal.reason.value)
-        for neighbour in sorted(stored.neighbours):
-            self._wake(neighbour)
         header = submission.local.envelope.header
         log.info("package taken", envelope=header.id, kind=header.kind, count=len(header.recipients), system=system.id)
         return Submitted(stored.doc_id, False, addressed.problems)
@@ -382,7 +378,7 @@ class Intake:
         """Judge a batch; verdicts per (envelope, recipient), after the commit. One bad envelope does not stop the others."""
         now = self._now()
         arrivals = [await self._judge_safely(envelope, batch, neighbour, now) for envelope in batch.envelopes]
-        # A neighbour that hangs up must not keep those with new work from being woken.
+        # A neighbour that hangs up must not keep files that nobody needs.
         admitted = await asyncio.shield(self._admit(arrivals, neighbour))
         for arrival, each in zip(arrivals, admitted, strict=True):
             self._count(arrival, each, neighbour)
@@ -396,8 +392,6 @@ class Intake:
             return []
         admitted = await self._store.admit(arrivals, neighbour)
         await self._bodies.delete([file for each in admitted for file in each.orphans])
-        for woken in sorted({code for each in admitted for code in each.neighbours}):
-            self._wake(woken)
         return admitted
 
     def _count(self, arrival: Arrival, admitted: Admitted, neighbour: OrgId) -> None:

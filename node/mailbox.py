@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
 
 from node.core import words
-from node.core.custody import BoxItem, End, Homeward
+from node.core.custody import BoxItem, End
 from node.core.envelope import KIND_STATUS, RECIPIENTS_MAX
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
@@ -44,7 +44,6 @@ class Mailbox:
         clock: Clock,
         origin: Origin,
         tally: Tally,
-        wake: Callable[[OrgId], None],
         *,
         list_max: int,
         fails_max: int,
@@ -54,7 +53,6 @@ class Mailbox:
         self._clock = clock
         self._origin = origin
         self._tally = tally
-        self._wake = wake
         self._list_max = list_max
         self._fails_max = fails_max
         self._bells: dict[OrgId, list[asyncio.Event]] = {}
@@ -244,18 +242,12 @@ class Mailbox:
             end = End(Transport.COLLECTED, now_ms, receiver_doc_id=item.doc_id)
             confirmed.append((item.item, await self._origin.homeward(item.header, item.recipients, end)))
             await asyncio.sleep(0)  # each is signed: others have their turn between
-        collected = await asyncio.shield(self._confirm_many(confirmed))
+        collected = await self._store.collect_many(confirmed)
         done = [item for item, ended in zip(items, collected, strict=True) if ended]
         for item in done:
             self._tally.add("truc_deliveries_total", result=Transport.COLLECTED.value)
             self._tally.observe("truc_delivery_seconds", now_ms - item.header.created_ms)
         return [item.doc_id for item in done]
-
-    async def _confirm_many(self, confirmed: Sequence[tuple[int, Homeward]]) -> list[bool]:
-        woken = await self._store.collect_many(confirmed)
-        for code in sorted({code for each in woken if each is not None for code in each}):
-            self._wake(code)
-        return [each is not None for each in woken]
 
     async def _collect(self, item: BoxItem) -> None:
         """Confirmed: the delivery ends well and its origin hears of it. # QĐ 28/2018 Điều 9.2
@@ -276,14 +268,9 @@ class Mailbox:
         now_ms = self._clock.utc_ms()
         end = End(Transport.COLLECTED, now_ms, receiver_doc_id=item.doc_id)
         home = await self._origin.homeward(item.header, item.recipients, end)
-        # An office that hangs up must not keep the confirmation from going home at once.
-        await asyncio.shield(self._confirm(item, home))
+        await self._store.collect(item.item, home)
         self._tally.add("truc_deliveries_total", result=Transport.COLLECTED.value)
         self._tally.observe("truc_delivery_seconds", now_ms - item.header.created_ms)
-
-    async def _confirm(self, item: BoxItem, home: Homeward) -> None:
-        for code in sorted(await self._store.collect(item.item, home)):
-            self._wake(code)
 
     async def request_agency(self, system: System, action: str, fields: Mapping[str, str]) -> int:
         number = await self._store.request_agency(system.id, action, fields)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from node.core.custody import Settled, Settlement
+from node.core.custody import Offered, Settled, Settlement
 from node.core.envelope import Lane
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
@@ -121,43 +121,43 @@ class Uplink:
         """Offer what is due; settle what the parent says; pause when it says nothing."""
         failures = 0
         begun = False
+        became: Sequence[Settlement] = ()
         while True:
             try:
                 if not begun:
                     await self._store.session_began(self._parent)
                     begun = True
-                failures = await self._push(failures)
+                # A silent parent is asked with one row: a full batch would be marked and unmarked again, durably, each time.
+                bytes_max = 1 if failures else self._pace.batch_bytes
+                found = await self._forwarder.next(self.neighbour, bytes_max, wait_s=LOOK_AGAIN_S, became=became)
+                became = ()
+                if found is not None:
+                    failures, became = await self._push(failures, *found)
             except Deferred as failure:  # our own store: what was offered stays in doubt and is offered again
+                became = ()
                 failures = await self._pause(failures, failure, lost=False)
 
-    async def _push(self, failures: int) -> int:
-        """One turn; returns how many failures in a row there are now."""
+    async def _push(self, failures: int, offered: Sequence[Offered], batch: Batch) -> tuple[int, Sequence[Settlement]]:
+        """One turn; returns how many failures in a row there are now, and what of this turn is still to be recorded."""
         parent = self.neighbour
-        parent.wake.clear()
-        # A silent parent is asked with one row: a full batch would be marked and unmarked again, durably, at every attempt.
-        found = await self._forwarder.offer(parent, 1 if failures else self._pace.batch_bytes)
-        if found is None:
-            await self._forwarder.wait(parent, LOOK_AGAIN_S)
-            return failures
-        offered, batch = found
         try:
             verdicts = await self._link.push(batch)
         except Deferred as failure:
             parent.chains.clear()
-            await self._forwarder.failed(parent, offered, failure)
-            return await self._pause(failures, failure, most_s=PUSH_PROBE_MAX_S)
+            await self._forwarder.record(parent, self._forwarder.failed(offered, failure))
+            return await self._pause(failures, failure, most_s=PUSH_PROBE_MAX_S), ()
         except Refused as refusal:
-            await self._forwarder.choked(parent, offered, refusal)
-            return 0
+            return 0, self._forwarder.choked(parent, offered, refusal)
         except Exception:
             # The one catch-all of the road: nobody classified it, so nobody knows what arrived.
             log.exception("push failed", neighbour=str(self._parent), count=len(offered))
             unknown = Deferred(0, Reason.INTERNAL, in_doubt=True)
-            await self._forwarder.failed(parent, offered, unknown)
-            return await self._pause(failures, unknown)
+            await self._forwarder.record(parent, self._forwarder.failed(offered, unknown))
+            return await self._pause(failures, unknown), ()
         self._answered()
-        self._want_uploads(await self._forwarder.settled(parent, offered, verdicts), {row.item: row.lane for row in offered})
-        return 0
+        became = await self._forwarder.judged(parent, offered, verdicts)
+        self._want_uploads(became, {row.item: row.lane for row in offered})
+        return 0, became
 
     def _want_uploads(self, settlements: Sequence[Settlement], lanes: dict[int, Lane]) -> None:
         for settlement in settlements:
@@ -275,7 +275,6 @@ class Uplink:
         self._answered()
         self._tally.add("truc_bodies_total", direction="out")
         await self._store.body_crossed(self._parent, sha256)
-        self._forwarder.wake(self._parent)
 
     async def _intact(self, sha256: str) -> bool:
         found = await self._store.body_bytes(sha256)

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from node.core.custody import Arrival, DoorRefusal, LocalEnvelope, StatusReport, StoredBody, Submission
-from node.core.envelope import BodyRef, Envelope, Header, Hop, Recipient, Sealed, encode_header, open_envelope
+from node.core.envelope import BodyRef, Envelope, Header, Hop, Lane, Recipient, Sealed, encode_header, open_envelope
+from node.core.forwarding import Ask, Turn
 from node.core.identifier import OrgId
 from node.core.package import Business, Priority
 from node.core.routing import Decision, Deliver, Forward
@@ -31,6 +32,9 @@ def org(text: str) -> OrgId:
 
 H41, H54 = org("H41"), org("H54")
 OFFICE, OTHER_OFFICE = org("H54.02"), org("H54.03")
+WEIGHTS = dict(zip(Lane, (16, 8, 4, 2, 1), strict=True))
+EVERYTHING = Ask(1 << 30, 1000, 1000, WEIGHTS, Turn(), {}, ())
+"""All that waits for a neighbour, in one batch."""
 
 
 def fresh_id() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from node.core.tally import METRICS, Kind
 from node.core.wire import EnvelopeVerdicts, Outcome, PullRequest, Verdict
 from node.desk import EXPIRY_WARN_MS, SILENT_MS, Desk
 from tests.adapters.pki import NOW_MS
-from tests.tree import H41, H54, HUB, Site, Tree, document, planted, status
+from tests.making import EVERYTHING
+from tests.tree import H41, H54, HUB, PATIENCE_S, Site, Tree, document, planted, status
 
 CERTIFICATE_ENDS_MS = NOW_MS + 400 * 86_400_000
 
@@ -35,7 +37,7 @@ async def hold(site: Site) -> str:
     site.line.fault("push", *[Refused(Reason.WIRE_MALFORMED, "batch")] * 10)
     for _ in range(10):
         site.tree.clock.now_ms += 300_000
-        await site.uplink._push(0)
+        await site.turn()
     (row,) = await desk(site).held(0, 10)
     return str(row["item"])
 
@@ -62,7 +64,7 @@ async def test_a_lost_parent_is_a_warning_and_documents_wait(tree: Tree) -> None
     site = tree[H41]
     site.line.down = True
     await site.send("ubnd-41", document("H54.02"))
-    await site.uplink._push(0)
+    await site.turn()
     tree.clock.now_ms += 3_700_000
     found = await desk(site).status()
     assert found["health"] == "warning"
@@ -77,7 +79,7 @@ async def test_a_lost_parent_is_a_warning_and_documents_wait(tree: Tree) -> None
 async def test_a_parent_that_answers_and_a_child_that_calls_are_up(tree: Tree) -> None:
     site = tree[H41]
     await site.send("ubnd-41", document("H54.02"))
-    await site.uplink._push(0)
+    await site.turn()
     assert (await desk(site).status())["parent"]["up"] is True
     (first, _) = (await desk(tree[HUB]).status())["children"]
     assert (first["code"], first["up"], first["last_seen_ms"]) == ("H41", True, tree.clock.now_ms)
@@ -159,10 +161,10 @@ async def test_a_held_document_is_shown_with_a_sentence_and_released(tree: Tree)
     assert (row["item"], row["recipient"], row["reason"]) == (item, "H54.02", "wire-malformed")
     assert row["text"] not in ("", "wire-malformed")
     assert (await site.sent("ubnd-41"))["H54.02"].send_state == "held"
-    neighbour = site.duties.forwarder.neighbours[HUB]
-    neighbour.wake.clear()
+    asked = site.store.ask(HUB, EVERYTHING, stands=True)
     assert await desk(site).held_act("release", [item], "chị Hoa", "đã xem") == 1
-    assert neighbour.wake.is_set()
+    async with asyncio.timeout(PATIENCE_S):
+        assert await asked is not None
     assert (await site.sent("ubnd-41"))["H54.02"].send_state == "queued"
     site.run("push")
     await tree.until(lambda: site.count("outbox") == 0)
@@ -248,17 +250,17 @@ async def test_the_queue_is_shown_and_acted_on(tree: Tree) -> None:
     assert shown["state"] == "held"
     (held,) = await desk(site).held(0, 10)
     assert held["text"] == "người vận hành tạm dừng: chờ"
-    await site.uplink._push(0)
+    await site.turn()
     assert [row["item"] for row in await desk(site).queue("", None, 0, 10)] == [rows[0]["item"]]
     assert await desk(site).queue_act("release", [], "", "chị Hoa", "xong") == 1
-    await site.uplink._push(0)
+    await site.turn()
     assert site.count("outbox") == 0
 
 
 async def test_a_trace_tells_what_happened_to_a_document_here(tree: Tree) -> None:
     site = tree[H41]
     taken = await site.send("ubnd-41", document("H54.02"))
-    await site.uplink._push(0)
+    await site.turn()
     child = await pull(tree, None)
     await pull(tree, child)
     assert [row["event"] for row in await desk(site).trace(taken.doc_id)] == ["accepted", "handed-over"]

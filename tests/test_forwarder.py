@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from node.core.identifier import OrgId
 from node.core.package import Priority
 from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Verdict
 from node.forwarder import UNCONFIRMED_MAX, Neighbour
+from tests.making import EVERYTHING
 from tests.tree import H41, H54, HUB, PATIENCE_S, UNIT, Site, Tree, document, org, planted, refused_with, status
 
 OFFICE = org("H54.02")
@@ -126,14 +128,15 @@ async def test_a_waiting_pull_is_answered_by_the_next_document(tree: Tree, monke
 
 def waiting_begins(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set when a pull begins to wait for something to come."""
-    forwarder, begun = tree[HUB].duties.forwarder, asyncio.Event()
-    really = forwarder.wait
+    store, begun = tree[HUB].store, asyncio.Event()
+    really = store.ask
 
-    async def wait(*values: Any) -> None:
-        begun.set()
-        await really(*values)
+    def ask(*values: Any, stands: bool) -> Any:
+        if stands:
+            begun.set()
+        return really(*values, stands=stands)
 
-    monkeypatch.setattr(forwarder, "wait", wait)
+    monkeypatch.setattr(store, "ask", ask)
     return begun
 
 
@@ -371,7 +374,7 @@ async def test_what_the_old_way_refuses_goes_the_way_the_table_names_now(
     await child.pull(Verdict(Outcome.REFUSED, reason=reason))
     assert outbox(tree[HUB], "neighbour", "state", "in_doubt") == [("H41", "waiting", 0)]
     assert await tree[HUB].inbox("vpcp", "status") == []
-    assert tree[HUB].duties.forwarder.neighbours[H41].wake.is_set()
+    assert await tree[HUB].store.ask(H41, EVERYTHING, stands=False) is not None
 
 
 async def test_two_directories_that_disagree_delay_a_document_and_never_end_it(tree: Tree) -> None:
@@ -400,9 +403,11 @@ async def test_rows_for_a_neighbour_that_is_none_of_ours_any_more_find_another_w
     await site.store.act_queue("hold", [last], None, "chị Hoa", "")
     move(tree, monkeypatch)
     monkeypatch.delitem(site.duties.forwarder.neighbours, H54)
+    asked = site.store.ask(H41, replace(EVERYTHING, envelopes_max=1), stands=True)
     await site.duties.housekeeper.round()
     assert outbox(site, "neighbour", "state", "in_doubt") == [("H41", "waiting", 1), ("H41", "waiting", 0), ("H54", "held", 0)]
-    assert site.duties.forwarder.neighbours[H41].wake.is_set()
+    async with asyncio.timeout(PATIENCE_S):
+        assert await asked is not None
 
 
 async def test_a_copy_in_doubt_at_a_node_that_is_gone_is_held_until_a_person_answers_for_it(
@@ -514,29 +519,7 @@ async def test_what_was_served_is_remembered_within_bounds(tree: Tree, monkeypat
 # --- races -----------------------------------------------------------------------------------------------------------------
 
 
-async def test_rows_that_end_while_a_batch_is_cut_do_not_put_the_rest_to_sleep(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site = tree[HUB]
-    await send(tree)
-    really = site.store.candidates
-
-    async def candidates(neighbour: OrgId, **room: Any) -> Any:
-        found = await really(neighbour, **room)
-        monkeypatch.setattr(site.store, "candidates", really)
-        items = [row.item for rows in found.lanes.values() for row in rows]
-        await site.store.act_queue("hold", items, None, "chị Hoa", "")
-        await send(tree, number="2")
-        site.duties.forwarder.neighbours[H54].wake.clear()
-        return found
-
-    monkeypatch.setattr(site.store, "candidates", candidates)
-    async with asyncio.timeout(PATIENCE_S):
-        batch = await Child(site).pull(wait_ms=60_000)
-    assert [each.header.document_id for each in batch.envelopes] != []
-
-
-async def test_a_child_that_hangs_up_while_its_verdicts_are_recorded_loses_neither_them_nor_the_wake(
+async def test_a_child_that_hangs_up_while_its_verdicts_are_recorded_does_not_undo_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with planted(tmp_path) as tree:
@@ -547,23 +530,38 @@ async def test_a_child_that_hangs_up_while_its_verdicts_are_recorded_loses_neith
         child = Child(hub)
         await child.pull()
         gate, entered = asyncio.Event(), asyncio.Event()
-        really = hub.store.settle
+        hold(hub, gate, entered)
+        recording, really = asyncio.Event(), hub.store.settle
 
-        async def settle(*values: Any) -> Any:
-            entered.set()
-            await gate.wait()
-            return await really(*values)
+        def settle(*values: Any) -> Any:
+            recording.set()
+            return really(*values)
 
         monkeypatch.setattr(hub.store, "settle", settle)
-        pulling = asyncio.ensure_future(child.pull(Verdict(Outcome.REFUSED, reason=Reason.RECIPIENT_UNKNOWN)))
+        asked = hub.store.ask(H41, EVERYTHING, stands=True)
         await entered.wait()
+        pulling = asyncio.ensure_future(child.pull(Verdict(Outcome.REFUSED, reason=Reason.RECIPIENT_UNKNOWN)))
+        await recording.wait()
         pulling.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pulling
         gate.set()
         async with asyncio.timeout(PATIENCE_S):
-            await hub.duties.forwarder.neighbours[H41].wake.wait()
+            assert await asked is not None
         assert hub.rows("SELECT kind FROM envelope e JOIN outbox o ON o.envelope=e.seq") == [("notice",)]
+
+
+def hold(site: Site, gate: asyncio.Event, entered: asyncio.Event) -> None:
+    """Commits wait for the gate."""
+    connection = site._connections[0]
+    really = connection.run
+
+    async def run(work: Callable[[sqlite3.Connection], Any]) -> Any:
+        entered.set()
+        await gate.wait()
+        return await really(work)
+
+    connection.run = run  # type: ignore[method-assign]
 
 
 async def test_it_is_said_since_when_a_neighbour_is_up_or_down(tree: Tree) -> None:

@@ -13,6 +13,7 @@ import pytest
 from node import housekeeper as module
 from node.core.errors import Deferred, Reason
 from tests.adapters.pki import NOW_MS
+from tests.making import EVERYTHING
 from tests.tree import H41, H54, HUB, Tree, document, planted, status
 
 DAY_MS = 86_400_000
@@ -117,7 +118,7 @@ async def test_a_row_that_was_offered_between_the_look_and_the_end_is_left_alone
 
     async def expired(*values: Any) -> Any:
         found = await really(*values)
-        await site.store.offer(HUB, [each.item for each in found])
+        await site.store.ask(HUB, EVERYTHING, stands=False)
         return found
 
     monkeypatch.setattr(site.store, "expired", expired)

@@ -28,7 +28,7 @@ from node.core.routing import Child
 from node.core.wire import Batch, Outcome, PullRequest
 from node.origin import MEDIA_EDXML, Content, small_body
 from tests.adapters.pki import NOW_MS
-from tests.making import resealed
+from tests.making import EVERYTHING, resealed
 from tests.tree import (
     H41,
     H54,
@@ -269,7 +269,7 @@ async def test_a_caller_who_hangs_up_while_the_commit_runs_loses_nothing(tree: T
     with pytest.raises(asyncio.CancelledError):
         await call
     async with asyncio.timeout(PATIENCE_S):
-        await site.duties.forwarder.neighbours[HUB].wake.wait()
+        assert await site.store.ask(HUB, EVERYTHING, stands=True) is not None
     again = await site.send("ubnd-41", data)
     assert again.repeated
     ((file,),) = site.rows("SELECT file FROM body")
@@ -615,6 +615,7 @@ async def test_a_neighbour_that_hangs_up_while_the_commit_runs_leaves_nobody_asl
     site = tree[HUB]
     gate, entered = asyncio.Event(), asyncio.Event()
     hold(site, gate, entered)
+    asked = site.store.ask(H54, EVERYTHING, stands=True)
     call = asyncio.ensure_future(site.duties.intake.accept(batch(signed(tree[H41], content())), H41))
     await entered.wait()
     call.cancel()
@@ -622,7 +623,7 @@ async def test_a_neighbour_that_hangs_up_while_the_commit_runs_leaves_nobody_asl
         await call
     gate.set()
     async with asyncio.timeout(PATIENCE_S):
-        await site.duties.forwarder.neighbours[H54].wake.wait()
+        assert await asked is not None
     assert site.count("outbox") == 1
 
 

@@ -16,6 +16,7 @@ from node.core.errors import Deferred, Reason, Refused
 from node.core.office import Given, Listed, Page, Waiting
 from node.core.package import Priority
 from node.mailbox import WORDS, describe, fitting
+from tests.making import EVERYTHING
 from tests.tree import H41, H54, HUB, PATIENCE_S, Site, Tree, document, planted, refused_with, status
 
 
@@ -122,10 +123,9 @@ async def test_an_office_that_hangs_up_does_not_keep_its_confirmation_back(tmp_p
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        site.duties.forwarder.neighbours[HUB].wake.clear()
         gate.set()
         async with asyncio.timeout(PATIENCE_S):
-            await site.duties.forwarder.neighbours[HUB].wake.wait()
+            assert await site.store.ask(HUB, EVERYTHING, stands=True) is not None
 
 
 def hold(site: Site, gate: asyncio.Event, entered: asyncio.Event) -> None:

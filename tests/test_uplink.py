@@ -159,26 +159,21 @@ async def test_a_push_whose_answer_was_lost_leaves_its_copy_frozen(tree: Tree) -
     site = tree[H41]
     await site.send("ubnd-41", document("H54.02"))
     site.line.fault("push", "no answer")
-    await turn(site)
+    await site.turn()
     assert site.rows("SELECT in_doubt FROM outbox") == [(1,)]
     tree.clock.now_ms += 100 * 86_400_000
     assert await site.duties.housekeeper.expire() == 0
     assert (await site.sent("ubnd-41"))["H54.02"].send_state == "queued"
-    await turn(site)
+    await site.turn()
     assert empty(site)
     assert tree[HUB].tally.value("truc_duplicates_total", door="link") == 1
-
-
-async def turn(site: Site) -> None:
-    """One turn of the push loop."""
-    await site.uplink._push(0)
 
 
 async def test_a_push_that_never_left_leaves_no_doubt(tree: Tree) -> None:
     site = tree[H41]
     await site.send("ubnd-41", document("H54.02"))
     site.line.down = True
-    await turn(site)
+    await site.turn()
     assert site.rows("SELECT in_doubt,attempts FROM outbox") == [(0, 0)]
     tree.clock.now_ms += 8 * 86_400_000
     assert await site.duties.housekeeper.expire() == 1
@@ -278,8 +273,7 @@ async def test_a_batch_that_is_refused_whole_is_taken_apart_and_only_the_bad_one
     monkeypatch.setattr(site.line, "push", push)
     for _ in range(200):
         tree.clock.now_ms += 1000
-        site.duties.forwarder.neighbours[HUB].wake.set()
-        await turn(site)
+        await site.turn()
         if site.rows("SELECT state FROM outbox") == [("held",)]:
             break
     assert site.rows("SELECT e.doc_id,o.state FROM outbox o JOIN envelope e ON e.seq=o.envelope") == [(ids[2], "held")]
@@ -322,16 +316,18 @@ async def test_our_own_full_disk_says_later_and_does_not_stop_the_loops(tree: Tr
     assert results.value("truc_attempts_total", neighbour="H54", result="in-doubt") == 0
 
 
-@pytest.mark.parametrize("method", ["offer", "settle", "session_began"])
+@pytest.mark.parametrize("method", ["ask", "settle", "session_began"])
 async def test_our_own_full_disk_does_not_stop_the_pushes(tree: Tree, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     site = tree[H41]
     really, full = getattr(site.store, method), [3]
 
-    async def fails(*values: Any) -> Any:
-        if full[0]:
-            full[0] -= 1
-            raise Deferred(30, Reason.DISK_FULL)
-        return await really(*values)
+    def fails(*values: Any, **more: Any) -> Any:
+        if not full[0]:
+            return really(*values, **more)
+        full[0] -= 1
+        refused = asyncio.get_running_loop().create_future()
+        refused.set_exception(Deferred(30, Reason.DISK_FULL))
+        return refused
 
     monkeypatch.setattr(site.store, method, fails)
     tree.run()
@@ -405,7 +401,7 @@ async def test_the_tries_of_one_body_are_not_counted_on_another(tree: Tree, monk
     monkeypatch.setattr(site.line, "put_body", put_body)
     for data in bodies:
         await site.send("ubnd-41", data)
-    await turn(site)
+    await site.turn()
     assert site.rows("SELECT state FROM outbox") == [("body",), ("body",)]
     tree.run()
     await arrived(tree, 2)

@@ -296,6 +296,14 @@ class Site:
         for name in names or ("push", "pull", "uploads", "downloads"):
             self._tasks.append(asyncio.create_task(getattr(self.uplink, f"run_{name}")()))
 
+    async def turn(self) -> None:
+        """One turn of the push loop: what may be offered now is, and what became of it is recorded."""
+        forwarder, parent = self.duties.forwarder, self.uplink.neighbour
+        found = await forwarder.next(parent, self.uplink._pace.batch_bytes, wait_s=0)
+        if found is not None:
+            _failures, became = await self.uplink._push(0, *found)
+            await forwarder.record(parent, became)
+
     async def rest(self) -> None:
         """Stop the loops, not the store."""
         await self._stop(self._tasks[1:])

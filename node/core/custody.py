@@ -111,13 +111,12 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What an admission came to: doc_id, whether it was a repeat, files that turned out not to be needed, whom to wake. refused:
-    of a repeat, the receivers that the first was refused for at the door."""
+    """What an admission came to: doc_id, whether it was a repeat, files that turned out not to be needed. refused: of a repeat,
+    the receivers that the first was refused for at the door."""
 
     doc_id: str
     repeated: bool
     orphans: tuple[str, ...]
-    neighbours: frozenset[OrgId]
     refused: tuple[DoorRefusal, ...] = ()
 
 
@@ -147,11 +146,10 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Verdicts per recipient, files to unlink, neighbours with new work, and which statuses were remarkable."""
+    """Verdicts per recipient, files to unlink, and which statuses were remarkable."""
 
     verdicts: Mapping[OrgId, Verdict]
-    orphans: tuple[str, ...]
-    neighbours: frozenset[OrgId]
+    orphans: tuple[str, ...] = ()
     duplicates: int = 0
     comebacks: int = 0
     conflicts: int = 0

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from node.core.custody import ROW_BYTES, Candidate, Offered, Settled, Settlement
+from node.core.custody import ROW_BYTES, Candidate, Offered, Settled, Settlement, Window
 from node.core.envelope import KIND_NOTICE, KIND_STATUS, Lane
 from node.core.errors import Deferred, Reason
 from node.core.identifier import OrgId
@@ -94,6 +94,42 @@ def cut_batch(
         envelopes += 1
         total += cost
     return sorted(chosen, key=lambda row: row.lane), Turn(virtual, finish, sender)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What one neighbour could be offered next is asked for with this. bytes_max, rows_max, envelopes_max: of a batch; weights of
+    the lanes; turn, looked: as the last offer left them; chains: digests of the certificate chains it has."""
+
+    bytes_max: int
+    rows_max: int
+    envelopes_max: int
+    weights: Mapping[Lane, int]
+    turn: Turn
+    looked: Mapping[Lane, str]
+    chains: Collection[str]
+
+    def cut(self, window: Window) -> tuple[list[Candidate], Turn]:
+        return cut_batch(
+            window.lanes,
+            self.weights,
+            self.turn,
+            bytes_max=self.bytes_max,
+            rows_max=self.rows_max,
+            envelopes_max=self.envelopes_max,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What is being offered now, marked as such durably (decision 6): the rows, small bodies and certificate chains that the
+    neighbour does not have, and whose turn it is next."""
+
+    rows: Sequence[Offered]
+    bodies: Mapping[str, bytes]
+    chains: Mapping[str, bytes]
+    turn: Turn
+    looked: Mapping[Lane, str]
 
 
 @dataclass(frozen=True, slots=True)

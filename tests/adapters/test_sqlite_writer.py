@@ -13,7 +13,7 @@ import pytest
 
 from node.adapters.sqlite.connection import ThreadConnection, open_reader, open_writer
 from node.adapters.sqlite.migrate import migrate
-from node.adapters.sqlite.writer import Stamp, StoreFailed, Transaction, Writer
+from node.adapters.sqlite.writer import Look, Stamp, StoreFailed, Transaction, Writer
 from node.core.errors import Deferred, Reason
 from node.core.identifier import OrgId
 from node.core.tally import Tally
@@ -360,3 +360,150 @@ async def test_they_are_told_though_the_caller_has_left_and_not_when_the_commit_
     (error,) = await outcomes(bench.writer.do(lay_before(HUB, 2)))
     assert isinstance(error, Deferred)
     assert told == [{H41}]
+
+
+# --- questions that stand --------------------------------------------------------------------------------------------------
+
+
+def feeding(value: int, key: str = "H54", ballast: int = 0) -> Callable[[Transaction], int]:
+    def work(tx: Transaction) -> int:
+        tx.fed.add(key)
+        return put(value, ballast)(tx)
+
+    return work
+
+
+def largest(tx: Transaction) -> Look[int]:
+    """Answered once there is a value; what is found is marked in the same commit."""
+    (value,) = tx.db.execute("SELECT max(value) FROM t").fetchone()
+    if value is not None:
+        tx.journal(STAMP, "found", detail=str(value))
+    return Look(value)
+
+
+async def details(bench: Bench) -> list[str]:
+    return [row[0] for row in await bench.reader.run(lambda db: db.execute("SELECT detail FROM journal ORDER BY seq").fetchall())]
+
+
+async def test_a_question_is_answered_by_the_commit_that_feeds_it(bench: Bench) -> None:
+    asked = bench.writer.ask("H54", largest, stands=True)
+    await bench.writer.drain()
+    before = bench.commits
+    assert await bench.writer.do(feeding(7)) == 7
+    assert await asked == 7
+    assert bench.commits == before + 1, "what was found is marked in the commit that brought it"
+    assert await details(bench) == ["7", "7"]
+
+
+async def test_a_question_is_not_asked_by_what_feeds_another(bench: Bench) -> None:
+    asked = bench.writer.ask("H54", largest, stands=True)
+    await bench.writer.drain()
+    await bench.writer.do(put(1))
+    await bench.writer.do(feeding(2, "H41"))
+    assert not asked.done()
+    await bench.writer.do(feeding(3))
+    assert await asked == 3
+
+
+async def test_a_question_is_asked_behind_what_was_put_before_it(tmp_path: Path) -> None:
+    bench = await lay(tmp_path, group_max=10)
+    calls = [bench.writer.put(put(n)) for n in range(25)]
+    asked = bench.writer.ask("H54", largest, stands=False)
+    later = bench.writer.put(put(99))
+    assert await asked in (24, 99)
+    assert all(call.done() for call in calls)
+    await later
+    await bench.close()
+
+
+async def test_a_question_that_does_not_stand_is_answered_with_nothing(bench: Bench) -> None:
+    assert await bench.writer.ask("H54", largest, stands=False) is None
+
+
+async def test_a_newer_question_ends_an_older_one(bench: Bench) -> None:
+    older = bench.writer.ask("H54", largest, stands=True)
+    newer = bench.writer.ask("H54", largest, stands=True)
+    assert await older is None
+    await bench.writer.do(feeding(1))
+    assert await newer == 1
+
+
+async def test_a_question_nobody_waits_for_any_more_is_not_asked(bench: Bench) -> None:
+    asked = bench.writer.ask("H54", largest, stands=True)
+    await bench.writer.drain()
+    asked.cancel()
+    await bench.writer.do(feeding(1))
+    assert await details(bench) == ["1"]
+
+
+async def test_a_question_is_asked_again_when_it_said_it_should_be(bench: Bench) -> None:
+    asked_at: list[int] = []
+    now = [1000]
+    bench.writer._now_ms = lambda: now[0]
+
+    def due(tx: Transaction) -> Look[str]:
+        asked_at.append(tx.now_ms)
+        now[0] += 20
+        return Look("due") if tx.now_ms >= 1020 else Look(due_ms=1020)
+
+    async with asyncio.timeout(5):
+        assert await bench.writer.ask("H54", due, stands=True) == "due"
+    assert asked_at == [1000, 1020]
+
+
+async def test_a_question_that_raises_is_undone_alone(bench: Bench) -> None:
+    def broken(tx: Transaction) -> Look[int]:
+        put(99)(tx)
+        raise KeyError("our bug")
+
+    asked = bench.writer.ask("H54", broken, stands=True)
+    one = bench.writer.put(put(1))
+    with pytest.raises(KeyError):
+        await asked
+    assert await one == 1
+    assert await bench.values() == [1]
+
+
+async def test_a_member_that_is_retried_alone_does_not_answer_a_question_twice(bench: Bench) -> None:
+    tries: list[int] = []
+
+    def touchy(tx: Transaction) -> None:
+        tries.append(1)
+        tx.fed.add("H54")
+        if len(tries) == 1:
+            raise sqlite3.IntegrityError("as if another member had been in the way")
+
+    asked = bench.writer.ask("H54", largest, stands=True)
+    await bench.writer.drain()
+    await outcomes(bench.writer.do(feeding(1)), bench.writer.do(touchy))
+    assert await asked == 1
+    assert await details(bench) == ["1", "1"]
+
+
+async def test_a_full_disk_is_told_to_who_asks_and_not_to_who_waits(bench: Bench) -> None:
+    standing = bench.writer.ask("H54", largest, stands=True)
+    await bench.writer.drain()
+    await limit_pages(bench, 10)
+
+    def greedy(tx: Transaction) -> Look[int]:
+        put(5, MEGABYTE)(tx)
+        return Look(5)
+
+    with pytest.raises(Deferred) as caught:
+        await bench.writer.ask("H41", greedy, stands=True)
+    assert caught.value.reason is Reason.DISK_FULL
+    with pytest.raises(Deferred):
+        await bench.writer.do(feeding(6, ballast=MEGABYTE))
+    assert not standing.done()
+    await limit_pages(bench, 10_000)
+    await bench.writer.do(feeding(7))
+    assert await standing == 7
+
+
+async def test_who_asks_a_writer_that_has_gone_hears_later(bench: Bench) -> None:
+    asked = bench.writer.ask("H54", largest, stands=True)
+    await bench.writer.drain()
+    bench.running.cancel()
+    for each in (asked, bench.writer.ask("H41", largest, stands=True)):
+        with pytest.raises(Deferred):
+            await each

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from node.adapters.sqlite import road
 from node.adapters.sqlite.connection import Connection, open_reader, open_writer
 from node.adapters.sqlite.store import SqliteStore
-from node.core.custody import Admitted, Arrival, Candidate, Offered, Settled, Settlement
+from node.core.custody import Admitted, Arrival, Candidate, Offered, Settled, Settlement, Window
 from node.core.envelope import Lane
 from node.core.errors import Reason
 from node.core.identifier import OrgId
 from node.core.tally import Tally
 from tests.adapters.pki import Clock
-from tests.making import H41
+from tests.making import EVERYTHING, H41
 from topology.sim.database import open_connection
 from topology.sim.disk import Disk
 from topology.sim.record import Record
@@ -105,8 +106,12 @@ class Opened:
         (admitted,) = await self.store.admit([arrival], neighbour)
         return admitted
 
+    async def window(self, neighbour: OrgId, **room: Any) -> Window:
+        """What a batch is cut from."""
+        return await self.writer.run(lambda db: road.candidates(db, str(neighbour), self.clock.now_ms, **room))
+
     async def candidates(self, neighbour: OrgId, **room: Any) -> Mapping[Lane, Sequence[Candidate]]:
-        return (await self.store.candidates(neighbour, **room)).lanes
+        return (await self.window(neighbour, **room)).lanes
 
     async def waiting_for(self, neighbour: OrgId) -> list[int]:
         """Outbox rows that may be offered to this neighbour now, in the order of their coming."""
@@ -114,13 +119,23 @@ class Opened:
         return sorted(row.item for rows in lanes.values() for row in rows)
 
     async def offer(self, neighbour: OrgId, items: Sequence[int] | None = None) -> list[Offered]:
-        return await self.store.offer(neighbour, await self.waiting_for(neighbour) if items is None else items)
+        """What is offered when all that waits is asked for; or only these rows."""
+        if items is not None:
+            return await self.store._do(lambda tx: road.offer(tx, str(neighbour), items))
+        offer = await self.store.ask(neighbour, EVERYTHING, stands=False)
+        return [] if offer is None else sorted(offer.rows, key=lambda row: row.item)
+
+    async def inline_bodies(self, neighbour: OrgId, digest: str) -> dict[str, bytes]:
+        return await self.writer.run(lambda db: road.inline_bodies(db, str(neighbour), [digest]))
+
+    async def next_due(self, neighbour: OrgId, after_ms: int) -> int | None:
+        return await self.writer.run(lambda db: road.next_due(db, str(neighbour), after_ms))
 
     async def settle(
         self, neighbour: OrgId, settled: Settled, offered: Sequence[Offered], *, reason: Reason | None = None, **more: Any
-    ) -> frozenset[OrgId]:
+    ) -> None:
         due_ms = more.pop("due_ms", self.clock.now_ms)
-        return await self.store.settle(neighbour, [Settlement(row.item, settled, due_ms, reason, **more) for row in offered])
+        await self.store.settle(neighbour, [Settlement(row.item, settled, due_ms, reason, **more) for row in offered])
 
     async def hand_over(self, neighbour: OrgId) -> list[Offered]:
         """Everything that waits for this neighbour is offered and taken."""

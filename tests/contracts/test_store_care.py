@@ -23,6 +23,7 @@ from tests.adapters.pki import NOW_MS
 from tests.contracts.opened import Opened
 from tests.making import (
     DAY_MS,
+    EVERYTHING,
     H41,
     H54,
     HOUR_MS,
@@ -342,6 +343,7 @@ def everything(tx: Transaction, stamp: Stamp) -> None:
     for _ in range(20):  # more than a glance takes in
         admission.admit(tx, arrival(header(OTHER_OFFICE), to(UNIT)), HUB, stamp)
     for neighbour in ("", "H41.07"):
+        road.next_offer(tx, neighbour, replace(EVERYTHING, bytes_max=1))
         road.candidates(db, neighbour, NOW_MS, bytes_max=1, rows_max=1, after={})
         road.next_due(db, neighbour, NOW_MS)
         items = [item for (item,) in db.execute("SELECT item FROM outbox WHERE neighbour=?", (neighbour,))]

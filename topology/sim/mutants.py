@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from node import forwarder, intake, mailbox, origin
-from node.adapters.sqlite import admission, boxes, writer
+from node import forwarder, intake, origin
+from node.adapters.sqlite import admission, boxes, store, writer
 from node.adapters.sqlite import road as road_sql
 from node.adapters.sqlite.connection import settings
 from node.core import custody, envelope
@@ -68,24 +68,46 @@ def _synchronous_normal(stack: ExitStack) -> None:
 def _reply_before_commit(stack: ExitStack) -> None:
     """Everybody hears of the group before it is committed, a moment later."""
 
-    async def commit(self: writer.Writer, group: list[Any]) -> None:
-        def begin(db: sqlite3.Connection) -> list[writer.Attempt]:
-            db.execute("BEGIN IMMEDIATE")
-            transaction = writer.Transaction(db)
-            return [writer.attempt(transaction, member.work) for member in group]
+    commit = writer.Writer._commit
 
-        outcomes = await self._connection.run(begin)
-        for member, outcome in zip(group, outcomes, strict=True):
-            if member.future.done():
-                continue
-            if outcome.error is not None:
-                member.future.set_exception(outcome.error)
-            else:
-                member.future.set_result(outcome.value)
+    class Hasty:
+        """The connection, but that its commit comes after the answer."""
+
+        def __init__(self, connection: Any) -> None:
+            self.connection = connection
+
+        async def run(self, work: Callable[[Any], Any]) -> Any:
+            def begun(db: sqlite3.Connection) -> Any:
+                return work(_Uncommitted(db))
+
+            return await self.connection.run(begun)
+
+    async def early(self: writer.Writer, members: list[Any]) -> None:
+        really = self._connection
+        self._connection = Hasty(really)  # type: ignore[assignment]
+        try:
+            await commit(self, members)
+        finally:
+            self._connection = really
         await asyncio.sleep(LATE_S)
-        await self._connection.run(lambda db: db.execute("COMMIT"))
+        await really.run(lambda db: db.execute("COMMIT") if db.in_transaction else None)
 
-    _put(stack, writer.Writer, "_commit", commit)
+    _put(stack, writer.Writer, "_commit", early)
+
+
+class _Uncommitted:
+    """A database that passes over every COMMIT, and over the BEGIN behind it."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        if statement == "COMMIT" or (statement == "BEGIN IMMEDIATE" and self._db.in_transaction):
+            return self._db.cursor()
+        return self._db.execute(statement, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
 
 
 def _body_before_its_sync(stack: ExitStack) -> None:
@@ -163,16 +185,16 @@ def _expiry_in_doubt(stack: ExitStack) -> None:
 
 def _confirmed_before_commit(stack: ExitStack) -> None:
     """The office hears that its "done" is recorded before it is."""
-    confirm = mailbox.Mailbox._confirm
+    collect = store.SqliteStore.collect
 
-    async def later(self: mailbox.Mailbox, item: custody.BoxItem, home: custody.Homeward) -> None:
+    async def later(self: store.SqliteStore, item: int, home: custody.Homeward) -> None:
         async def then() -> None:
             await asyncio.sleep(LATE_S * 10)
-            await confirm(self, item, home)
+            await collect(self, item, home)
 
         self._late = asyncio.get_running_loop().create_task(then())  # type: ignore[attr-defined]
 
-    _put(stack, mailbox.Mailbox, "_confirm", later)
+    _put(stack, store.SqliteStore, "collect", later)
 
 
 def _handed_over_at_fetch(stack: ExitStack) -> None:
@@ -198,7 +220,7 @@ def _lowest_lane_starves(stack: ExitStack) -> None:
         urgent = {lane: rows for lane, rows in lanes.items() if lane is not envelope.Lane.NORMAL and rows}
         return cut(urgent or lanes, *more, **options)
 
-    _put(stack, forwarder, "cut_batch", strict)
+    _put(stack, road, "cut_batch", strict)
 
 
 def _notice_answers_notice(stack: ExitStack) -> None:

@@ -41,9 +41,9 @@ def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
     if row is not None:
         tx.journal(stamp, "repeated", envelope=row[1], detail=submission.system)
         files = tuple(body.file for body in submission.local.bodies if body.file is not None)
-        return Stored(row[0], True, files, frozenset(), _door_refusals(tx.db, row[2]))
+        return Stored(row[0], True, files, _door_refusals(tx.db, row[2]))
     header = submission.local.envelope.header
-    seq, orphans, neighbours = rows.put_local(tx, submission.local, stamp)
+    seq, orphans = rows.put_local(tx, submission.local, stamp)
     _put_submission(tx, seq, submission, stamp)
     tx.journal(
         stamp, "accepted", envelope=header.id, neighbour=submission.system, detail=f"doc={header.doc_id} kind={header.kind}"
@@ -62,13 +62,13 @@ def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
     if submission.report is not None:
         flag = match_status(tx, submission.report, header, stamp)
         tx.db.execute("UPDATE mailbox SET flag=? WHERE envelope=?", (flag or "", seq))
-    return Stored(header.doc_id, False, tuple(orphans), frozenset(neighbours))
+    return Stored(header.doc_id, False, tuple(orphans))
 
 
 def repeat_of(db: sqlite3.Connection, system: str, file_digest: str, kind: str, since_ms: int) -> Stored | None:
     """What was answered to the same file before, if it still counts; nothing is changed."""
     row = _first(db, system, file_digest, kind, since_ms)
-    return Stored(row[0], True, (), frozenset(), _door_refusals(db, row[2])) if row is not None else None
+    return Stored(row[0], True, (), _door_refusals(db, row[2])) if row is not None else None
 
 
 def _first(db: sqlite3.Connection, system: str, file_digest: str, kind: str, since_ms: int) -> tuple[str, str, int] | None:
@@ -174,7 +174,7 @@ def _admit_safely(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: St
     outcome = attempt(tx, partial(admit, arrival=arrival, neighbour=neighbour, stamp=stamp))
     if outcome.error is not None:
         log.error("envelope could not be stored", envelope=arrival.envelope.header.id, exc_info=outcome.error)
-        return Admitted(dict.fromkeys(arrival.envelope.remaining, _NOT_STORED), (), frozenset())
+        return Admitted(dict.fromkeys(arrival.envelope.remaining, _NOT_STORED))
     found: Admitted = outcome.value
     return found
 
@@ -226,12 +226,10 @@ def _pass_on(tx: Transaction, arrivals: Sequence[Arrival], neighbour: OrgId, sta
     rows.put_passing(tx, list(enumerate(arrivals, last + 1)), neighbour, stamp)
     admitted = []
     for arrival in arrivals:
-        nexts: set[OrgId] = set()
         for code, decision in arrival.judged.items():
             assert isinstance(decision, Forward)
-            nexts.add(decision.neighbour)
             _journal_taken(tx, arrival.envelope.header, code, decision, neighbour, stamp)
-        admitted.append(Admitted(dict.fromkeys(arrival.judged, TAKEN), (), frozenset(nexts)))
+        admitted.append(Admitted(dict.fromkeys(arrival.judged, TAKEN)))
     return admitted
 
 
@@ -248,7 +246,7 @@ def admit(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: Stamp) -> 
     if _conflicts(tx, arrival):
         tx.journal(stamp, "digest-conflict", envelope=header.id, neighbour=str(neighbour), reason=Reason.DIGEST_CONFLICT.value)
         refused = Verdict(Outcome.REFUSED, reason=Reason.DIGEST_CONFLICT)
-        return Admitted(dict.fromkeys(envelope.remaining, refused), (), frozenset(), conflicts=1)
+        return Admitted(dict.fromkeys(envelope.remaining, refused), conflicts=1)
     verdicts: dict[OrgId, Verdict] = {}
     fresh: dict[OrgId, Deliver | Forward] = {}
     returned: list[OrgId] = []
@@ -279,19 +277,19 @@ def admit(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: Stamp) -> 
         if back:
             returned.append(code)
     if not fresh:
-        return Admitted(verdicts, (), frozenset(), duplicates)
+        return Admitted(verdicts, duplicates=duplicates)
     if arrival.later is not None:
         verdicts.update(dict.fromkeys(fresh, arrival.later))
-        return Admitted(verdicts, (), frozenset(), duplicates)
+        return Admitted(verdicts, duplicates=duplicates)
     need = tuple(dict.fromkeys((*_missing(tx, arrival, neighbour), *arrival.unseen)))
     if need:
         verdicts.update(dict.fromkeys(fresh, Verdict(Outcome.NEED, need=need)))
-        return Admitted(verdicts, (), frozenset(), duplicates)
+        return Admitted(verdicts, duplicates=duplicates)
     for code in returned:
         tx.journal(stamp, "come-back", envelope=header.id, recipient=str(code), neighbour=str(neighbour))
     verdicts.update(dict.fromkeys(fresh, TAKEN))
-    orphans, neighbours, flag = _take(tx, arrival, fresh, neighbour, stamp)
-    return Admitted(verdicts, orphans, neighbours, duplicates, len(returned), flag=flag)
+    orphans, flag = _take(tx, arrival, fresh, neighbour, stamp)
+    return Admitted(verdicts, orphans, duplicates, len(returned), flag=flag)
 
 
 def _conflicts(tx: Transaction, arrival: Arrival) -> bool:
@@ -356,7 +354,7 @@ def _missing(tx: Transaction, arrival: Arrival, neighbour: OrgId) -> tuple[str, 
 
 def _take(
     tx: Transaction, arrival: Arrival, fresh: dict[OrgId, Deliver | Forward], neighbour: OrgId, stamp: Stamp
-) -> tuple[tuple[str, ...], frozenset[OrgId], StatusFlag | None]:
+) -> tuple[tuple[str, ...], StatusFlag | None]:
     envelope = arrival.envelope
     header = envelope.header
     for code in fresh:
@@ -366,13 +364,12 @@ def _take(
     if header.kind == KIND_NOTICE and all(isinstance(decision, Deliver) for decision in fresh.values()):
         for end_of in arrival.ends:
             rows.apply_end(tx, end_of, arrival.returns.get((str(end_of.origin), end_of.id, end_of.recipient)), stamp)
-        return (), frozenset(), None
+        return (), None
     seq = rows.put_envelope(tx, envelope, neighbour, stamp)
     orphans = rows.put_bodies(tx, seq, header, arrival.inline, stamp)
     rows.know_body(tx, header, neighbour)
     flag = match_status(tx, arrival.report, header, stamp) if arrival.report is not None else None
     organs = {recipient.code: recipient.organ for recipient in header.recipients}
-    neighbours = set()
     for code, decision in fresh.items():
         if isinstance(decision, Deliver):
             organ = organs[code]
@@ -382,7 +379,6 @@ def _take(
             rows.move_delivery(tx, seq, str(code), Transport.IN_MAILBOX, stamp)
         else:
             rows.put_outbox(tx, seq, envelope, code, decision.neighbour, stamp)
-            neighbours.add(decision.neighbour)
             _journal_taken(tx, header, code, decision, neighbour, stamp)
             rows.move_delivery(tx, seq, str(code), Transport.QUEUED, stamp)
-    return tuple(orphans), frozenset(neighbours), flag
+    return tuple(orphans), flag

@@ -170,14 +170,14 @@ def _same(recipients: str, home: Homeward) -> None:
         raise Deferred(0)
 
 
-def collect(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[OrgId]:
-    """The office confirms: the delivery ends well. Returns whom to wake. A second confirmation changes nothing."""
+def collect(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
+    """The office confirms: the delivery ends well. A second confirmation changes nothing."""
     row = tx.db.execute(
         "SELECT m.envelope,m.recipients,m.state,e.header FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=?",
         (item,),
     ).fetchone()
     if row is None or row[2] in ("done", "ended"):
-        return set()
+        return
     seq, recipients, _state, header_bytes = row
     header = decode_header(bytes(header_bytes))
     _same(recipients, home)
@@ -186,15 +186,14 @@ def collect(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[Org
     for code in json.loads(recipients):
         tx.journal(stamp, "collected", envelope=header.id, recipient=code)
         rows.ledger(tx, stamp, event, header, code, str(header.sender))
-    woken = rows.send_home(tx, home, stamp)
+    rows.send_home(tx, home, stamp)
     rows.close_if_done(tx, [seq], stamp)
-    return woken
 
 
-def collect_many(tx: Transaction, confirmed: Sequence[tuple[int, Homeward]], stamp: Stamp) -> list[frozenset[OrgId] | None]:
-    """`collect` for many, each under a savepoint of its own. None: this one could not be collected, nothing of it was changed."""
+def collect_many(tx: Transaction, confirmed: Sequence[tuple[int, Homeward]], stamp: Stamp) -> list[bool]:
+    """`collect` for many, each under a savepoint of its own. False: this one could not be collected, nothing of it was changed."""
     found = [attempt(tx, partial(collect, item=item, home=home, stamp=stamp)) for item, home in confirmed]
-    return [None if each.error is not None else frozenset(each.value) for each in found]
+    return [each.error is None for each in found]
 
 
 def set_word(tx: Transaction, item: int, word: str, stamp: Stamp) -> None:
@@ -223,14 +222,14 @@ def fail(tx: Transaction, item: int, fails_max: int, reason: str, stamp: Stamp) 
     return held
 
 
-def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[OrgId]:
+def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
     """An item leaves the mailbox without having been collected: expired, or dropped by a person."""
     row = tx.db.execute(
         "SELECT m.envelope,m.recipients,m.state,e.header FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=?",
         (item,),
     ).fetchone()
     if row is None or row[2] in ("done", "ended"):
-        return set()
+        return
     seq, recipients, _state, header_bytes = row
     header = decode_header(bytes(header_bytes))
     _same(recipients, home)
@@ -239,9 +238,8 @@ def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[OrgId]:
     for code in json.loads(recipients):
         tx.journal(stamp, home.end.state.value, envelope=header.id, recipient=code, reason=reason)
         rows.ledger(tx, stamp, home.end.state.value, header, code, str(header.sender), reason)
-    woken = rows.send_home(tx, home, stamp)
+    rows.send_home(tx, home, stamp)
     rows.close_if_done(tx, [seq], stamp)
-    return woken
 
 
 def still_unfetched(tx: Transaction, item: int) -> bool:

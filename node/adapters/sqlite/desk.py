@@ -97,13 +97,15 @@ def act_queue(tx: Transaction, action: str, items: Sequence[int], neighbour: str
 
 def _due_now(tx: Transaction, item: int, stamp: Stamp) -> None:
     row = tx.db.execute(
-        "SELECT o.envelope,o.recipient,o.state,e.id FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=?", (item,)
+        "SELECT o.envelope,o.recipient,o.state,e.id,o.neighbour FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=?",
+        (item,),
     ).fetchone()
     tx.db.execute(
         # Nobody will ever answer for a neighbour that is gone: the person who releases it answers.
         "UPDATE outbox SET state='waiting',due_ms=?,attempts=0,chokes=0,in_doubt=in_doubt AND reason<>?,reason='' WHERE item=?",
         (stamp.at_ms, NEIGHBOUR_GONE, item),
     )
+    tx.fed.add(row[4])
     if row[2] == "held":
         tx.journal(stamp, "released", envelope=row[3], recipient=row[1])
         rows.move_delivery(tx, row[0], row[1], Transport.QUEUED, stamp, {"reason": ""})

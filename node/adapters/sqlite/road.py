@@ -1,6 +1,6 @@
 """Transactions and queries of the outbox: what may be offered to a neighbour, what is being offered, what became of it.
 
-Called only inside the writer, but for `candidates`, `next_due` and `blobs`, which a reader runs.
+Called only inside the writer. Whatever changes a row so that one more may be offered feeds its neighbour.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from node.adapters.sqlite import rows
-from node.adapters.sqlite.writer import Stamp, Transaction
+from node.adapters.sqlite.writer import Look, Stamp, Transaction
 from node.core.custody import ROW_BYTES, Candidate, Expired, Homeward, Offered, Settled, Settlement, Stray, Window
 from node.core.envelope import BodyRef, Lane, decode_header
+from node.core.forwarding import Ask, Offer
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 
@@ -34,6 +35,20 @@ SENDERS_MAX = 64
 """Of the senders that wait behind another one's rows, so many are given a share of one batch."""
 STEPS_MAX = 512
 """So many senders are looked at for that; the next batch goes on behind the last."""
+
+
+def next_offer(tx: Transaction, neighbour: str, ask: Ask) -> Look[Offer]:
+    """Cut the next batch for a neighbour and mark it as offered; or say when a row that is not due yet will be."""
+    window = candidates(tx.db, neighbour, tx.now_ms, bytes_max=ask.bytes_max, rows_max=ask.rows_max, after=ask.looked)
+    chosen, turn = ask.cut(window)
+    if not chosen:
+        return Look(due_ms=next_due(tx.db, neighbour, tx.now_ms))
+    offered = offer(tx, neighbour, [row.item for row in chosen])
+    digests = dict.fromkeys(ref.sha256 for row in offered for ref in row.bodies)
+    unknown = dict.fromkeys(row.certificate for row in offered if row.certificate not in ask.chains)
+    found = chains(tx.db, unknown) if unknown else {}
+    bodies = inline_bodies(tx.db, neighbour, digests)
+    return Look(Offer(offered, bodies, found, turn, {**ask.looked, **window.looked}))
 
 
 def candidates(
@@ -123,7 +138,7 @@ _LISTED = "(SELECT value FROM json_each(?))"
 
 
 def offer(tx: Transaction, neighbour: str, items: Sequence[int]) -> list[Offered]:
-    """Mark rows as offered, durably, before a byte of them leaves (decision 6). Rows that meanwhile ended or are held fall out."""
+    """Mark rows as offered, durably, before a byte of them leaves (decision 6)."""
     listed = json.dumps(items)
     waiting = {
         row[0]: row
@@ -202,8 +217,8 @@ def chains(db: sqlite3.Connection, digests: Iterable[str]) -> dict[str, bytes]:
     return found
 
 
-def settle(tx: Transaction, neighbour: str, settlements: Sequence[Settlement], stamp: Stamp) -> set[OrgId]:
-    """Record what became of offered rows. Returns the neighbours with new work (notices on their way home)."""
+def settle(tx: Transaction, neighbour: str, settlements: Sequence[Settlement], stamp: Stamp) -> None:
+    """Record what became of offered rows."""
     offered = {
         item: (seq, recipient, origin, id_)
         for item, seq, recipient, origin, id_ in tx.db.execute(
@@ -216,11 +231,9 @@ def settle(tx: Transaction, neighbour: str, settlements: Sequence[Settlement], s
     taken = {settlement.item: offered[settlement.item] for settlement in there if settlement.settled is Settled.TAKEN}
     if taken:
         _handed_over(tx, neighbour, taken, stamp)
-    woken: set[OrgId] = set()
     for settlement in there:
         if settlement.settled is not Settled.TAKEN:
-            woken |= _settle_one(tx, neighbour, settlement, stamp)
-    return woken
+            _settle_one(tx, neighbour, settlement, stamp)
 
 
 def _handed_over(tx: Transaction, neighbour: str, taken: Mapping[int, tuple[int, str, str, str]], stamp: Stamp) -> None:
@@ -243,7 +256,7 @@ def _handed_over(tx: Transaction, neighbour: str, taken: Mapping[int, tuple[int,
     rows.close_if_done(tx, seqs, stamp)
 
 
-def _settle_one(tx: Transaction, neighbour: str, settlement: Settlement, stamp: Stamp) -> set[OrgId]:
+def _settle_one(tx: Transaction, neighbour: str, settlement: Settlement, stamp: Stamp) -> None:
     item = settlement.item
     reason = settlement.reason.value if settlement.reason is not None else ""
     db = tx.db
@@ -267,7 +280,7 @@ def _settle_one(tx: Transaction, neighbour: str, settlement: Settlement, stamp: 
             db.execute(
                 "UPDATE outbox SET in_doubt=0 WHERE item=? AND state<>'held'", (item,)
             )  # it has answered that it has it not
-            return reroute(tx, item, settlement.neighbour, stamp)
+            reroute(tx, item, settlement.neighbour, stamp)
         case Settled.BODY:
             db.executemany(
                 "DELETE FROM body_peer WHERE digest=? AND neighbour=?", [(digest, neighbour) for digest in settlement.need]
@@ -288,27 +301,26 @@ def _settle_one(tx: Transaction, neighbour: str, settlement: Settlement, stamp: 
             db.execute("UPDATE outbox SET in_doubt=? WHERE item=?", (int(settlement.was_in_doubt), item))
         case Settled.ENDED:
             assert settlement.home is not None
-            return end(tx, item, settlement.home, stamp)
-    return set()
+            end(tx, item, settlement.home, stamp)
 
 
 def _any_file(db: sqlite3.Connection, digests: Sequence[str]) -> bool:
     return any(db.execute("SELECT 1 FROM body WHERE digest=? AND file IS NOT NULL", (digest,)).fetchone() for digest in digests)
 
 
-def reroute(tx: Transaction, item: int, neighbour: OrgId, stamp: Stamp) -> set[OrgId]:
+def reroute(tx: Transaction, item: int, neighbour: OrgId, stamp: Stamp) -> None:
     """Another neighbour is the way now (a unit moved, a directory caught up). A copy in doubt stays so until the new one answers."""
     row = tx.db.execute(
         "SELECT e.id,o.recipient FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=? AND o.state<>'held'", (item,)
     ).fetchone()
     if row is None:
-        return set()
+        return
     tx.db.execute(
         "UPDATE outbox SET neighbour=?,state='waiting',due_ms=?,reason='' WHERE item=?",
         (str(neighbour), stamp.at_ms, item),
     )
+    tx.fed.add(str(neighbour))
     tx.journal(stamp, "queued", envelope=row[0], recipient=row[1], neighbour=str(neighbour))
-    return {neighbour}
 
 
 def astray(db: sqlite3.Connection, known: Sequence[str], limit: int) -> list[Stray]:
@@ -338,29 +350,30 @@ def hold(tx: Transaction, item: int, reason: str, stamp: Stamp) -> bool:
         return False
     seq, recipient, neighbour, id_, header = row
     tx.db.execute("UPDATE outbox SET state='held',reason=?,attempts=attempts+1 WHERE item=?", (reason, item))
+    tx.fed.add(neighbour)  # a held elder releases its successors (decision 9)
     tx.journal(stamp, "held", envelope=id_, recipient=recipient, neighbour=neighbour, reason=reason)
     rows.ledger(tx, stamp, "held", decode_header(bytes(header)), recipient, neighbour, reason)
     rows.move_delivery(tx, seq, recipient, Transport.HELD, stamp, {"reason": reason})
     return True
 
 
-def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> set[OrgId]:
+def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
     """A delivery ends here without being handed on: refused by a node, expired, or dropped by a person. One notice home."""
     row = tx.db.execute(
         "SELECT o.envelope,o.recipient,o.neighbour,e.id,e.header FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=?",
         (item,),
     ).fetchone()
     if row is None:
-        return set()
+        return
     seq, recipient, neighbour, id_, header = row
     tx.db.execute("DELETE FROM outbox WHERE item=?", (item,))
+    tx.fed.add(neighbour)  # so does one that ends
     ended = home.end
     reason = ended.reason.value if ended.reason is not None else ""
     tx.journal(stamp, ended.state.value, envelope=id_, recipient=recipient, neighbour=neighbour, reason=reason)
     rows.ledger(tx, stamp, ended.state.value, decode_header(bytes(header)), recipient, neighbour, reason)
-    woken = rows.send_home(tx, home, stamp)
+    rows.send_home(tx, home, stamp)
     rows.close_if_done(tx, [seq], stamp)
-    return woken
 
 
 def body_crossed(tx: Transaction, neighbour: str, digest: str, now_ms: int) -> None:
@@ -370,6 +383,7 @@ def body_crossed(tx: Transaction, neighbour: str, digest: str, now_ms: int) -> N
         " (SELECT envelope FROM envelope_body WHERE digest=?)",
         (now_ms, neighbour, digest),
     )
+    tx.fed.add(neighbour)
 
 
 def hold_body(tx: Transaction, neighbour: str, digest: str, reason: str, stamp: Stamp) -> int:
@@ -386,6 +400,7 @@ def session_began(tx: Transaction, neighbour: str, now_ms: int) -> None:
     tx.db.execute(
         "UPDATE outbox SET state='waiting',due_ms=? WHERE neighbour=? AND state IN ('body','waiting')", (now_ms, neighbour)
     )
+    tx.fed.add(neighbour)
 
 
 def offered_body(db: sqlite3.Connection, neighbour: str, digest: str) -> tuple[str | None, bytes | None, int] | None:

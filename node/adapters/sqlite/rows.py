@@ -135,6 +135,12 @@ def put_passing(tx: Transaction, arrivals: Sequence[tuple[int, Arrival]], neighb
             waiting.append(_outbox_row(seq, arrival.envelope, code, decision.neighbour, size, stamp))
     db.executemany(_SEEN, keys)
     db.executemany(_OUTBOX, waiting)
+    tx.fed.update(
+        str(decision.neighbour)
+        for _, arrival in arrivals
+        for decision in arrival.judged.values()
+        if isinstance(decision, Forward)
+    )
 
 
 def _whole_bytes(envelope: Envelope) -> int:
@@ -191,6 +197,7 @@ def put_outbox(tx: Transaction, seq: int, envelope: Envelope, recipient: OrgId, 
         ).fetchone()
         size = _whole_bytes(envelope) + inline
     tx.db.execute(_OUTBOX, _outbox_row(seq, envelope, recipient, neighbour, size, stamp))
+    tx.fed.add(str(neighbour))
 
 
 def _outbox_row(seq: int, envelope: Envelope, recipient: OrgId, neighbour: OrgId, size: int, stamp: Stamp) -> tuple[object, ...]:
@@ -245,15 +252,14 @@ def put_mailbox(
     )
 
 
-def put_local(tx: Transaction, local: LocalEnvelope, stamp: Stamp) -> tuple[int, list[str], set[OrgId]]:
-    """An envelope made here: rows for every route. Returns its seq, files nobody needs, and neighbours with new work."""
+def put_local(tx: Transaction, local: LocalEnvelope, stamp: Stamp) -> tuple[int, list[str]]:
+    """An envelope made here: rows for every route. Returns its seq and files nobody needs."""
     envelope = local.envelope
     header = envelope.header
     seq = put_envelope(tx, envelope, None, stamp)
     orphans = put_bodies(tx, seq, header, local.bodies, stamp)
     put_chain(tx, header.key, local.chain)
     organs = {recipient.code: recipient.organ for recipient in header.recipients}
-    neighbours: set[OrgId] = set()
     for code, neighbour in local.routes.items():
         remember(tx, envelope, code, stamp)
         if neighbour is None:
@@ -261,8 +267,7 @@ def put_local(tx: Transaction, local: LocalEnvelope, stamp: Stamp) -> tuple[int,
             ledger(tx, stamp, arrived_event(header), header, str(code), str(header.sender))
         else:
             put_outbox(tx, seq, envelope, code, neighbour, stamp)
-            neighbours.add(neighbour)
-    return seq, orphans, neighbours
+    return seq, orphans
 
 
 def close_if_done(tx: Transaction, seqs: Iterable[int], stamp: Stamp) -> None:
@@ -337,11 +342,10 @@ def apply_end(tx: Transaction, end_of: EndOf, returned: LocalEnvelope | None, st
     return True
 
 
-def send_home(tx: Transaction, homeward: Homeward, stamp: Stamp) -> set[OrgId]:
-    """Tell the origin of an end, exactly once: in the transaction in which the delivery ends. Returns whom to wake."""
+def send_home(tx: Transaction, homeward: Homeward, stamp: Stamp) -> None:
+    """Tell the origin of an end, exactly once: in the transaction in which the delivery ends."""
     if homeward.notice is not None:
-        _, _, neighbours = put_local(tx, homeward.notice, stamp)
-        return neighbours
+        put_local(tx, homeward.notice, stamp)
+        return
     for end_of in homeward.ends:
         apply_end(tx, end_of, homeward.returned.get(end_of.recipient), stamp)
-    return set()

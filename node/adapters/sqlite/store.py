@@ -6,8 +6,9 @@ in the files beside this one.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,16 +23,14 @@ from node.core.custody import (
     BoxItem,
     Expired,
     Homeward,
-    Offered,
     Settlement,
     Stored,
     StoredBody,
     Stray,
     Submission,
     SubmissionInfo,
-    Window,
 )
-from node.core.envelope import Lane
+from node.core.forwarding import Ask, Offer
 from node.core.identifier import OrgId
 from node.core.office import Listed, SentLine, Waiting
 from node.core.tally import Tally
@@ -51,7 +50,7 @@ class SqliteStore:
         self._write_connection = writer
         self._read_connection = reader
         self._clock = clock
-        self._writer = Writer(writer, group_max, tally)
+        self._writer = Writer(writer, group_max, tally, clock.utc_ms)
         self._path = path
         self.epoch = 1
 
@@ -164,29 +163,12 @@ class SqliteStore:
 
     # documents on
 
-    async def candidates(self, neighbour: OrgId, *, bytes_max: int, rows_max: int, after: Mapping[Lane, str]) -> Window:
-        now_ms = self._clock.utc_ms()
-        return await self._ask(
-            lambda db: road.candidates(db, str(neighbour), now_ms, bytes_max=bytes_max, rows_max=rows_max, after=after)
-        )
+    def ask(self, neighbour: OrgId, ask: Ask, *, stands: bool) -> asyncio.Future[Offer | None]:
+        return self._writer.ask(str(neighbour), lambda tx: road.next_offer(tx, str(neighbour), ask), stands=stands)
 
-    async def next_due(self, neighbour: OrgId, after_ms: int) -> int | None:
-        return await self._ask(lambda db: road.next_due(db, str(neighbour), after_ms))
-
-    async def offer(self, neighbour: OrgId, items: Sequence[int]) -> list[Offered]:
-        return await self._do(lambda tx: road.offer(tx, str(neighbour), items))
-
-    async def inline_bodies(self, neighbour: OrgId, digests: Iterable[str]) -> dict[str, bytes]:
-        wanted = list(digests)
-        return await self._ask(lambda db: road.inline_bodies(db, str(neighbour), wanted))
-
-    async def chains(self, digests: Iterable[str]) -> dict[str, bytes]:
-        wanted = list(digests)
-        return await self._ask(lambda db: road.chains(db, wanted))
-
-    async def settle(self, neighbour: OrgId, settlements: Sequence[Settlement]) -> frozenset[OrgId]:
+    def settle(self, neighbour: OrgId, settlements: Sequence[Settlement]) -> asyncio.Future[None]:
         stamp = self.stamp()
-        return frozenset(await self._do(lambda tx: road.settle(tx, str(neighbour), settlements, stamp)))
+        return self._writer.put(lambda tx: road.settle(tx, str(neighbour), settlements, stamp))
 
     async def body_crossed(self, neighbour: OrgId, digest: str) -> None:
         now_ms = self._clock.utc_ms()
@@ -196,9 +178,9 @@ class SqliteStore:
         codes = [str(code) for code in known]
         return await self._ask(lambda db: road.astray(db, codes, limit))
 
-    async def reroute(self, item: int, neighbour: OrgId) -> frozenset[OrgId]:
+    async def reroute(self, item: int, neighbour: OrgId) -> None:
         stamp = self.stamp()
-        return frozenset(await self._do(lambda tx: road.reroute(tx, item, neighbour, stamp)))
+        await self._do(lambda tx: road.reroute(tx, item, neighbour, stamp))
 
     async def hold_gone(self, item: int) -> bool:
         """Put aside a copy that a neighbour may have of whom no directory knows any more. Returns whether it was there."""
@@ -219,15 +201,16 @@ class SqliteStore:
     async def expired(self, before_ms: int, limit: int) -> list[Expired]:
         return await self._ask(lambda db: road.expired(db, before_ms, limit))
 
-    async def expire(self, found: Expired, home: Homeward) -> frozenset[OrgId]:
+    async def expire(self, found: Expired, home: Homeward) -> None:
         stamp = self.stamp()
 
-        def work(tx: Transaction) -> set[OrgId]:
-            if found.place == "out":
-                return road.end(tx, found.item, home, stamp) if road.still_expired(tx, found.item) else set()
-            return boxes.end(tx, found.item, home, stamp) if boxes.still_unfetched(tx, found.item) else set()
+        def work(tx: Transaction) -> None:
+            if found.place == "out" and road.still_expired(tx, found.item):
+                road.end(tx, found.item, home, stamp)
+            if found.place == "box" and boxes.still_unfetched(tx, found.item):
+                boxes.end(tx, found.item, home, stamp)
 
-        return frozenset(await self._do(work))
+        await self._do(work)
 
     # documents out
 
@@ -265,11 +248,11 @@ class SqliteStore:
         stamp = self.stamp()
         return await self._do(lambda tx: frozenset(item for item in items if boxes.fetched(tx, item, stamp)))
 
-    async def collect(self, item: int, home: Homeward) -> frozenset[OrgId]:
+    async def collect(self, item: int, home: Homeward) -> None:
         stamp = self.stamp()
-        return frozenset(await self._do(lambda tx: boxes.collect(tx, item, home, stamp)))
+        await self._do(lambda tx: boxes.collect(tx, item, home, stamp))
 
-    async def collect_many(self, confirmed: Sequence[tuple[int, Homeward]]) -> list[frozenset[OrgId] | None]:
+    async def collect_many(self, confirmed: Sequence[tuple[int, Homeward]]) -> list[bool]:
         stamp = self.stamp()
         return await self._do(lambda tx: boxes.collect_many(tx, confirmed, stamp))
 
@@ -312,27 +295,27 @@ class SqliteStore:
     async def held_box(self, item: int) -> tuple[bytes, tuple[str, ...]] | None:
         return await self._ask(lambda db: desk.header_of_box(db, item))
 
-    async def drop_out(self, item: int, home: Homeward, who: str, why: str) -> frozenset[OrgId]:
+    async def drop_out(self, item: int, home: Homeward, who: str, why: str) -> None:
         stamp = self.stamp()
 
-        def work(tx: Transaction) -> set[OrgId]:
+        def work(tx: Transaction) -> None:
             if desk.header_of_out(tx.db, item) is None or road.in_doubt(tx.db, item):
-                return set()  # in doubt (decision 6), released, or dropped by somebody else, while this was being prepared
+                return  # in doubt (decision 6), released, or dropped by somebody else, while this was being prepared
             tx.journal(stamp, "dropped", detail=json.dumps({"who": who, "why": why, "item": f"out-{item}"}))
-            return road.end(tx, item, home, stamp)
+            road.end(tx, item, home, stamp)
 
-        return frozenset(await self._do(work))
+        await self._do(work)
 
-    async def drop_box(self, item: int, home: Homeward, who: str, why: str) -> frozenset[OrgId]:
+    async def drop_box(self, item: int, home: Homeward, who: str, why: str) -> None:
         stamp = self.stamp()
 
-        def work(tx: Transaction) -> set[OrgId]:
+        def work(tx: Transaction) -> None:
             if desk.header_of_box(tx.db, item) is None:
-                return set()
+                return
             tx.journal(stamp, "dropped", detail=json.dumps({"who": who, "why": why, "item": f"box-{item}"}))
-            return boxes.end(tx, item, home, stamp)
+            boxes.end(tx, item, home, stamp)
 
-        return frozenset(await self._do(work))
+        await self._do(work)
 
     async def release_box(self, item: int, who: str, why: str) -> bool:
         stamp = self.stamp()

@@ -1,8 +1,9 @@
 """The one writer: everything that waits is committed together, and only then does anybody hear of it.
 
 A transaction is a plain function of a `Transaction`; a group of them shares one BEGIN IMMEDIATE … COMMIT, each under a
-savepoint of its own, so that a member's failure leaves its neighbours alone. Knows the journal's hash chain (it must grow in
-the order of commits) and no other table.
+savepoint of its own, so that a member's failure leaves its neighbours alone. A question stands until a group answers it: it is
+asked at the end of each group that fed its key, so that what one member brings the next one takes along in the same commit.
+Knows the journal's hash chain (it must grow in the order of commits) and no other table.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import hashlib
 import json
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from node.adapters.sqlite.connection import Connection
@@ -46,10 +47,14 @@ class Transaction:
     Rows that are only ever added wait here and are written together, a statement for each table, before the member ends.
     """
 
-    def __init__(self, db: sqlite3.Connection, laid: set[OrgId] | None = None) -> None:
+    def __init__(self, db: sqlite3.Connection, laid: set[OrgId] | None = None, now_ms: int = 0) -> None:
         self.db = db
+        self.now_ms = now_ms
+        """When the group began, UTC ms: no stamp of its members is later."""
         self.laid: set[OrgId] = set() if laid is None else laid
         """Organs before which something was laid. A member that was undone may leave one: who is woken for nothing looks again."""
+        self.fed: set[str] = set()
+        """Neighbours whose rows have changed so that one more of them may be offered; the questions under these keys are asked."""
         self._head: tuple[int, bytes] | None = None
         """Number and hash of the journal's last row; None until the first row is written: many groups write none."""
         self._added: list[tuple[str, tuple[Any, ...]]] = []
@@ -114,6 +119,25 @@ class _Member(Generic[T]):
     future: asyncio.Future[T]
 
 
+@dataclass(frozen=True, slots=True)
+class Look(Generic[T]):
+    """What a question found. answer None: nothing yet; then due_ms says when to ask again if nobody feeds it (UTC ms)."""
+
+    answer: T | None = None
+    due_ms: int | None = None
+
+
+@dataclass(slots=True)
+class Question(Generic[T]):
+    """Asked in the next group, and then at the end of each that feeds its key, until it has an answer or is cancelled. stands
+    False: asked once, and None is an answer."""
+
+    work: Callable[[Transaction], Look[T]]
+    future: asyncio.Future[T | None]
+    stands: bool
+    timer: asyncio.TimerHandle | None = None
+
+
 @dataclass(slots=True)
 class Attempt:
     """What a member came to. alone: it was tried a second time, in a transaction of its own."""
@@ -123,34 +147,58 @@ class Attempt:
     alone: bool = False
 
 
-def commit_group(
-    db: sqlite3.Connection, works: list[Callable[[Transaction], Any]], laid: set[OrgId] | None = None
-) -> list[Attempt]:
-    """Run every member in one transaction and commit. A member that raises is undone alone; a constraint error gets one
-    retry in a transaction of its own. Errors of the engine itself pass through, with everything rolled back. laid: filled with
-    the organs before which something was laid."""
-    if len(works) == 1:
-        return [_single(db, works[0], laid)]
+@dataclass(slots=True)
+class Group:
+    """What one commit takes: members, and questions to ask at its end. asked: keys to ask in any case; find: the question that
+    stands under a key. laid is filled with the organs before which something was laid, looks with what was found."""
+
+    works: list[Callable[[Transaction], Any]]
+    asked: list[str] = field(default_factory=list)
+    find: Callable[[str], Question[Any] | None] = lambda key: None
+    now_ms: int = 0
+    laid: set[OrgId] = field(default_factory=set)
+    looks: list[tuple[str, Question[Any], Attempt]] = field(default_factory=list)
+
+
+def commit_group(db: sqlite3.Connection, group: Group) -> list[Attempt]:
+    """Run every member and every question in one transaction and commit. A member that raises is undone alone; a constraint
+    error gets one retry in a transaction of its own. Errors of the engine itself pass through, with everything rolled back."""
+    if len(group.works) == 1 and not group.asked:
+        return [_single(db, group.works[0], group)]
     outcomes: list[Attempt] = []
-    with _transaction(db, laid) as transaction:
-        for work in works:
+    with _transaction(db, group) as transaction:
+        for work in group.works:
             outcomes.append(attempt(transaction, _whole(work)))
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome.error, sqlite3.IntegrityError):
-            outcomes[index] = _alone(db, works[index], laid)
+            outcomes[index] = _alone(db, group.works[index], group)
     return outcomes
 
 
 @contextmanager
-def _transaction(db: sqlite3.Connection, laid: set[OrgId] | None) -> Iterator[Transaction]:
+def _transaction(db: sqlite3.Connection, group: Group) -> Iterator[Transaction]:
+    looked = len(group.looks)
     db.execute("BEGIN IMMEDIATE")
     try:
-        yield Transaction(db, laid)
+        transaction = Transaction(db, group.laid, group.now_ms)
+        yield transaction
+        _look(transaction, group)
         db.execute("COMMIT")
     except BaseException:
+        del group.looks[looked:]  # what was found was undone
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def _look(transaction: Transaction, group: Group) -> None:
+    """Ask what is to be asked now that the members have done their part; what has an answer is not asked again."""
+    keys = dict.fromkeys((*group.asked, *sorted(transaction.fed)))
+    answered = {key for key, _, outcome in group.looks if outcome.error is not None or outcome.value.answer is not None}
+    for key in keys:
+        question = group.find(key)
+        if question is not None and key not in answered and not question.future.done():
+            group.looks.append((key, question, attempt(transaction, _whole(question.work))))
 
 
 def _whole(work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
@@ -164,10 +212,10 @@ def _whole(work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
     return member
 
 
-def _single(db: sqlite3.Connection, work: Callable[[Transaction], Any], laid: set[OrgId] | None) -> Attempt:
+def _single(db: sqlite3.Connection, work: Callable[[Transaction], Any], group: Group) -> Attempt:
     """A group of one, as most are: the transaction is its savepoint."""
     try:
-        with _transaction(db, laid) as transaction:
+        with _transaction(db, group) as transaction:
             return Attempt(value=_whole(work)(transaction))
     except Exception as error:
         if _is_engine(error):
@@ -175,10 +223,10 @@ def _single(db: sqlite3.Connection, work: Callable[[Transaction], Any], laid: se
         return Attempt(error=error)
 
 
-def _alone(db: sqlite3.Connection, work: Callable[[Transaction], Any], laid: set[OrgId] | None) -> Attempt:
+def _alone(db: sqlite3.Connection, work: Callable[[Transaction], Any], group: Group) -> Attempt:
     """The others of its group are committed: a disk that is full now is this member's news only."""
     try:
-        outcome = _single(db, work, laid)
+        outcome = _single(db, work, group)
     except sqlite3.Error as error:
         if not is_full(error):
             raise
@@ -217,30 +265,66 @@ def attempt(transaction: Transaction, work: Callable[[Transaction], Any]) -> Att
 
 
 class Writer:
-    """Owns the write connection. `do` may be called from anywhere; `run` is the one task that commits."""
+    """Owns the write connection. `do` and `ask` may be called from anywhere; `run` is the one task that commits."""
 
-    def __init__(self, connection: Connection, group_max: int, tally: Tally) -> None:
+    def __init__(self, connection: Connection, group_max: int, tally: Tally, now_ms: Callable[[], int] = lambda: 0) -> None:
         self._connection = connection
         self._group_max = group_max
         self._tally = tally
+        self._now_ms = now_ms
         self._waiting: deque[_Member[Any]] = deque()
+        self._questions: dict[str, Question[Any]] = {}
+        self._put = self._taken = 0
+        self._fresh: dict[str, int] = {}
+        """Questions to be asked in any case, by key, and how many members stand before each."""
         self._wake = asyncio.Event()
         self._closed: Exception | None = None
         self.when_laid: Callable[[frozenset[OrgId]], None] = lambda organs: None
         """Called after each commit that laid something before organs, with those organs."""
 
     async def do(self, work: Callable[[Transaction], T]) -> T:
-        """Have work committed with whatever else waits; returns after the commit.
+        """Have work committed with whatever else waits; returns after the commit. Raises as `put` says."""
+        return await self.put(work)
 
-        Raises what work raised; Deferred when the disk is full or the writer has gone (then nobody knows whether the row
-        exists: the caller's retry will meet it).
+    def put(self, work: Callable[[Transaction], T]) -> asyncio.Future[T]:
+        """Have work committed behind what was put before, whether or not anybody waits for it.
+
+        The future raises what work raised; Deferred when the disk is full or the writer has gone (then nobody knows whether the
+        row exists: the caller's retry will meet it).
         """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._closed is not None:
-            raise Deferred(FULL_RETRY_S, Reason.NOT_NOW, in_doubt=True) from self._closed
-        member: _Member[T] = _Member(work, asyncio.get_running_loop().create_future())
-        self._waiting.append(member)
+            _refuse(future)
+            return future
+        self._put += 1
+        self._waiting.append(_Member(work, future))
         self._wake.set()
-        return await member.future
+        return future
+
+    def ask(self, key: str, work: Callable[[Transaction], Look[T]], *, stands: bool) -> asyncio.Future[T | None]:
+        """Ask behind what was put before. The answer comes after the commit of the group that gave it; a newer question under the
+        same key answers an older one with None. Raises as `put` says. A future that is done is forgotten."""
+        future: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
+        if self._closed is not None:
+            _refuse(future)
+            return future
+        if (older := self._questions.get(key)) is not None and not older.future.done():
+            older.future.set_result(None)
+        question = Question(work, future, stands)
+        self._questions[key] = question
+        future.add_done_callback(lambda _: self._forget(key, question))
+        self._again(key)
+        return future
+
+    def _again(self, key: str) -> None:
+        self._fresh[key] = self._put
+        self._wake.set()
+
+    def _forget(self, key: str, question: Question[Any]) -> None:
+        if question.timer is not None:
+            question.timer.cancel()
+        if self._questions.get(key) is question:
+            del self._questions[key]
 
     async def run(self) -> None:
         """Commit until cancelled. Raises StoreFailed when the engine fails; whoever waits hears `Deferred`."""
@@ -248,11 +332,11 @@ class Writer:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while self._waiting:
+                while self._waiting or self._fresh:
                     await self._commit([self._waiting.popleft() for _ in range(min(len(self._waiting), self._group_max))])
         except BaseException as error:
             self._closed = error if isinstance(error, Exception) else StoreFailed("the writer has stopped")
-            self._abandon(list(self._waiting))
+            self._abandon([*self._waiting, *self._questions.values()])
             self._waiting.clear()
             raise
 
@@ -261,34 +345,62 @@ class Writer:
         if self._closed is None:
             await self.do(lambda transaction: None)
 
-    async def _commit(self, group: list[_Member[Any]]) -> None:
-        laid: set[OrgId] = set()
+    async def _commit(self, members: list[_Member[Any]]) -> None:
+        self._taken += len(members)
+        asked = [key for key, before in self._fresh.items() if before <= self._taken]
+        for key in asked:
+            del self._fresh[key]
+        group = Group([member.work for member in members], asked, self._questions.get, self._now_ms())
+        curious = [self._questions[key] for key in asked if key in self._questions]
         try:
-            outcomes = await self._connection.run(lambda db: commit_group(db, [member.work for member in group], laid))
+            outcomes = await self._connection.run(lambda db: commit_group(db, group))
         except sqlite3.Error as error:
             if is_full(error):
-                self._abandon(group, Deferred(FULL_RETRY_S, Reason.DISK_FULL))
+                self._abandon([*members, *curious], Deferred(FULL_RETRY_S, Reason.DISK_FULL))
                 return
-            self._abandon(group)
+            self._abandon([*members, *curious])
             raise StoreFailed(str(error)) from error
         except BaseException:
-            self._abandon(group)
+            self._abandon([*members, *curious])
             raise
         self._tally.add("truc_commits_total")
-        self._tally.add("truc_commit_members_total", len(group))
+        self._tally.add("truc_commit_members_total", len(members))
         self._tally.add("truc_commit_retries_total", sum(outcome.alone for outcome in outcomes))
-        for member, outcome in zip(group, outcomes, strict=True):
+        for member, outcome in zip(members, outcomes, strict=True):
             if member.future.done():
                 continue
             if outcome.error is not None:
                 member.future.set_exception(outcome.error)
             else:
                 member.future.set_result(outcome.value)
-        if laid:
-            self.when_laid(frozenset(laid))
+        for key, question, outcome in group.looks:
+            self._answer(key, question, outcome)
+        if group.laid:
+            self.when_laid(frozenset(group.laid))
 
-    def _abandon(self, group: list[_Member[Any]], error: Exception | None = None) -> None:
-        for member in group:
-            if not member.future.done():
-                member.future.set_exception(error or Deferred(FULL_RETRY_S, Reason.NOT_NOW, in_doubt=True))
-                member.future.exception()  # a caller that was cancelled meanwhile must not leave a warning behind
+    def _answer(self, key: str, question: Question[Any], outcome: Attempt) -> None:
+        if question.future.done():
+            return
+        if outcome.error is not None:
+            _refuse(question.future, outcome.error)
+            return
+        look: Look[Any] = outcome.value
+        if look.answer is not None or not question.stands:
+            question.future.set_result(look.answer)
+            return
+        if question.timer is not None:
+            question.timer.cancel()
+            question.timer = None
+        if look.due_ms is not None:
+            wait_s = max(0, look.due_ms - self._now_ms()) / 1000
+            question.timer = asyncio.get_running_loop().call_later(wait_s, self._again, key)
+
+    def _abandon(self, waiting: Iterable[_Member[Any] | Question[Any]], error: Exception | None = None) -> None:
+        for each in waiting:
+            if not each.future.done():
+                _refuse(each.future, error)
+
+
+def _refuse(future: asyncio.Future[Any], error: Exception | None = None) -> None:
+    future.set_exception(error or Deferred(FULL_RETRY_S, Reason.NOT_NOW, in_doubt=True))
+    future.exception()  # a caller that was cancelled meanwhile must not leave a warning behind

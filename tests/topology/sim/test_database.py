@@ -22,7 +22,7 @@ from node.core.lifecycle import Transport
 from node.core.routing import Deliver, Forward
 from node.core.tally import Tally
 from tests.adapters.pki import NOW_MS, Clock
-from tests.making import H41, HUB, OFFICE, arrival, body, header, org, submission
+from tests.making import EVERYTHING, H41, HUB, OFFICE, arrival, body, header, org, submission
 from topology.sim import database
 from topology.sim.database import SimConnection, open_connection
 from topology.sim.disk import Disk, Kind
@@ -204,15 +204,9 @@ async def a_days_work(at: Node, store: SqliteStore) -> None:
     await store.fetched(item.item)
     await store.collect(item.item, Homeward(End(Transport.COLLECTED, NOW_MS)))
     await store.admit([arrival(header(), Forward(UNIT))], HUB)
-    offered = await store.offer(
-        UNIT,
-        [
-            each.item
-            for row in (await store.candidates(UNIT, bytes_max=1 << 20, rows_max=9, after={})).lanes.values()
-            for each in row
-        ],
-    )
-    await store.settle(UNIT, [Settlement(row.item, Settled.TAKEN, NOW_MS) for row in offered])
+    offer = await store.ask(UNIT, EVERYTHING, stands=False)
+    assert offer is not None
+    await store.settle(UNIT, [Settlement(row.item, Settled.TAKEN, NOW_MS) for row in offer.rows])
     await store.forget(handed_over_ms=0, collected_ms=0, sent_ms=0, limit=100)
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import structlog
 
@@ -17,9 +16,8 @@ from node.core import words
 from node.core.custody import BoxItem, End
 from node.core.envelope import KIND_STATUS, RECIPIENTS_MAX
 from node.core.errors import Deferred, Reason, Refused
-from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
-from node.core.office import Fetched, Given, Listed, Page, SentLine, System, Waiting
+from node.core.office import Fetched, Given, LaidOut, Page, SentLine, System, Waiting
 from node.core.tally import Tally
 from node.origin import Origin
 from node.ports import Bodies, Clock, Store
@@ -35,7 +33,7 @@ CONFIRMABLE = (*OPEN, "held")
 
 
 class Mailbox:
-    """wake: called with the neighbours that have new work (a confirmation on its way home)."""
+    """One per node; every door of documents out leads to it."""
 
     def __init__(
         self,
@@ -55,20 +53,15 @@ class Mailbox:
         self._tally = tally
         self._list_max = list_max
         self._fails_max = fails_max
-        self._bells: dict[OrgId, list[asyncio.Event]] = {}
+        self._asking: set[asyncio.Future[LaidOut | None]] = set()
         self._stopping = False
-        store.when_laid(self._ring)
 
     def release(self) -> None:
         """The node is stopping: whoever waits for something to be laid is answered now, and later ones at once."""
         self._stopping = True
-        self._ring(tuple(self._bells))
-
-    def _ring(self, organs: Iterable[OrgId]) -> None:
-        """Something was laid before these organs. Called after the commit that laid it."""
-        for organ in organs:
-            for bell in self._bells.get(organ, ()):
-                bell.set()
+        for asking in self._asking:
+            if not asking.done():
+                asking.set_result(None)
 
     async def waiting(self, system: System, kind: str) -> Sequence[Waiting]:
         return await self._store.waiting(system.codes, kind, self._list_max) if system.codes else []
@@ -80,46 +73,33 @@ class Mailbox:
         urgent first. wait_s: held back so long while there is nothing. room_bytes: contents up to so much are given inline, and
         count as fetched; None: none are."""
         limit = min(limit, self._list_max)
-        lines = await self._once_there(system, kind, after, limit, wait_s)
-        begin = max((line.item for line in lines), default=after or 0)
-        if after is None and len(lines) == limit:
+        stands = wait_s > 0 and not self._stopping
+        asking = self._store.lay_out(system.codes, kind, after=after, limit=limit, room_bytes=room_bytes, stands=stands)
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        try:
+            async with asyncio.timeout(wait_s if stands else None):
+                found = await asking
+        except TimeoutError:
+            found = None
+        return self._page(system, found or LaidOut((), {}, frozenset()), after, limit)
+
+    def _page(self, system: System, found: LaidOut, after: int | None, limit: int) -> Page:
+        begin = max((line.item for line in found.lines), default=after or 0)
+        if after is None and len(found.lines) == limit:
             begin = 0  # the urgent came first, and others with lesser numbers wait
-        packages = {} if room_bytes is None else await self._store.packages_of(fitting(lines, room_bytes))
-        digests = {line.item: line.digest for line in lines}
-        whole = {item: data for item, data in packages.items() if hashlib.sha256(data).hexdigest() == digests[item]}
-        readable = await self._store.fetched_many(list(whole)) if whole else frozenset()
         items = []
-        for line in lines:
-            if line.item in readable:
+        for line in found.lines:
+            if line.item in found.packages:
                 items.append((line, Given.INLINE))
-            elif line.item not in packages:
-                items.append((line, Given.SEPARATE))
-            elif line.item not in whole:
+            elif line.item in found.damaged:
                 log.error("stored body is damaged", body=line.digest, doc_id=line.doc_id)
                 items.append((line, Given.DAMAGED))
+            else:
+                items.append((line, Given.SEPARATE))
         given = [line for line, how in items if how is Given.INLINE]
         early = [line.doc_id for line in given if line.done_early]
-        return Page(tuple(items), begin, self._hand_over_many(system, [whole[line.item] for line in given], early))
-
-    async def _once_there(self, system: System, kind: str, after: int | None, limit: int, wait_s: float) -> list[Listed]:
-        """The items, as soon as there are any. The bell hangs before the first question, so nothing is laid unnoticed between."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + wait_s
-        bell = asyncio.Event()
-        for code in system.codes:
-            self._bells.setdefault(code, []).append(bell)
-        try:
-            while True:
-                bell.clear()
-                lines = await self._store.listed(system.codes, kind, after, limit)
-                if lines or self._stopping or loop.time() >= until:
-                    return lines
-                with suppress(TimeoutError):
-                    async with asyncio.timeout_at(until):
-                        await bell.wait()
-        finally:
-            for code in system.codes:
-                self._bells[code].remove(bell)
+        return Page(tuple(items), begin, self._hand_over_many(system, [found.packages[line.item] for line in given], early))
 
     async def _hand_over_many(self, system: System, bodies: Sequence[bytes], early: Sequence[str]) -> AsyncIterator[bytes]:
         for data in bodies:
@@ -277,16 +257,6 @@ class Mailbox:
         self._tally.add("truc_held_total", reason="agency-request")
         log.warning("agency request waits for an operator", system=system.id, item=f"agency-{number}")
         return number
-
-
-def fitting(lines: Iterable[Listed], room_bytes: int) -> list[int]:
-    """The items whose contents are given with the list: those in a row, in order, while there is room."""
-    chosen = []
-    for line in lines:
-        if line.in_row and line.size <= room_bytes:
-            room_bytes -= line.size
-            chosen.append(line.item)
-    return chosen
 
 
 def describe(state: str, reason: str, written: str, successor: str) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from node.core.errors import Deferred, Reason, Refused
-from node.core.office import Given, Listed, Page, Waiting
+from node.core.office import Given, Listed, Page, Waiting, fitting
 from node.core.package import Priority
-from node.mailbox import WORDS, describe, fitting
+from node.mailbox import WORDS, describe
 from tests.making import EVERYTHING
 from tests.tree import H41, H54, HUB, PATIENCE_S, Site, Tree, document, planted, refused_with, status
 
@@ -429,11 +429,11 @@ async def test_what_a_neighbour_brings_wakes_too_and_so_does_a_02_from_the_axis(
 
 
 async def hung(site: Site, bells: int) -> None:
-    """Until so many questions are held, each behind its look at the store."""
+    """Until so many questions are held, each behind its first look."""
     async with asyncio.timeout(PATIENCE_S):
-        while len({bell for each in site.duties.mailbox._bells.values() for bell in each}) != bells:
+        while len(site.duties.mailbox._asking) != bells:
             await asyncio.sleep(0.005)
-    await asyncio.sleep(0.05)
+    await site.store.drain()
 
 
 async def test_an_early_done_takes_effect_when_many_are_given(tree: Tree) -> None:

@@ -5,7 +5,7 @@ Knows `identifier`, `errors` and `envelope`; nothing of HTTP or of the store.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
@@ -88,6 +88,26 @@ class Listed:
     updated_ms: int
     in_row: bool
     done_early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """Open items in their order. packages: contents that come along, by item; damaged: those whose bytes are no longer what they
+    were."""
+
+    lines: Sequence[Listed]
+    packages: Mapping[int, bytes]
+    damaged: frozenset[int]
+
+
+def fitting(lines: Iterable[Listed], room_bytes: int) -> list[int]:
+    """The items whose contents are given with the list: those in a row, in order, while there is room."""
+    chosen = []
+    for line in lines:
+        if line.in_row and line.size <= room_bytes:
+            room_bytes -= line.size
+            chosen.append(line.item)
+    return chosen
 
 
 class Given(StrEnum):

@@ -13,11 +13,9 @@ import pytest
 
 from node.adapters.sqlite.connection import ThreadConnection, open_reader, open_writer
 from node.adapters.sqlite.migrate import migrate
-from node.adapters.sqlite.writer import Look, Stamp, StoreFailed, Transaction, Writer
+from node.adapters.sqlite.writer import Key, Look, Stamp, StoreFailed, Transaction, Writer, towards
 from node.core.errors import Deferred, Reason
-from node.core.identifier import OrgId
 from node.core.tally import Tally
-from tests.making import H41, HUB
 
 T = TypeVar("T")
 STAMP = Stamp(1_930_000_000_000, 1000, True)
@@ -34,7 +32,7 @@ class Bench:
         self.gate.set()
         self.entered = asyncio.Event()
         self.fault: Exception | None = None
-        self.writer = Writer(self, group_max, self.tally)
+        self.writer = Writer(self, group_max, self.tally, lambda: STAMP)
         self.running = asyncio.create_task(self.writer.run())
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -323,49 +321,13 @@ async def test_a_reader_can_change_nothing(bench: Bench) -> None:
         await bench.reader.run(lambda db: db.execute("INSERT INTO t VALUES (1,NULL)"))
 
 
-# --- whoever waits for something to be laid ----------------------------------------------------------------------------------
-
-
-def lay_before(organ: OrgId, value: int) -> Callable[[Transaction], int]:
-    def work(tx: Transaction) -> int:
-        tx.laid.add(organ)
-        return put(value)(tx)
-
-    return work
-
-
-async def test_the_organs_of_a_group_are_told_once_and_after_the_commit(bench: Bench) -> None:
-    told: list[frozenset[OrgId]] = []
-    bench.writer.when_laid = told.append
-    await outcomes(bench.writer.do(lay_before(HUB, 1)), bench.writer.do(put(2)), bench.writer.do(lay_before(H41, 3)))
-    assert told == [frozenset({HUB, H41})]
-    await bench.writer.do(put(4))
-    assert len(told) == 1, "nothing was laid"
-    await bench.writer.do(lay_before(H41, 5))
-    assert told[1:] == [{H41}]
-
-
-async def test_they_are_told_though_the_caller_has_left_and_not_when_the_commit_failed(bench: Bench) -> None:
-    told: list[frozenset[OrgId]] = []
-    bench.writer.when_laid = told.append
-    bench.gate.clear()
-    call = asyncio.create_task(bench.writer.do(lay_before(H41, 1)))
-    await bench.entered.wait()
-    call.cancel()
-    assert told == []
-    bench.gate.set()
-    await bench.writer.drain()
-    assert told == [{H41}]
-    bench.fault = sqlite3.OperationalError("disk I/O error")
-    (error,) = await outcomes(bench.writer.do(lay_before(HUB, 2)))
-    assert isinstance(error, Deferred)
-    assert told == [{H41}]
-
-
 # --- questions that stand --------------------------------------------------------------------------------------------------
 
 
-def feeding(value: int, key: str = "H54", ballast: int = 0) -> Callable[[Transaction], int]:
+H54_FED, H41_FED = towards("H54"), towards("H41")
+
+
+def feeding(value: int, key: Key = H54_FED, ballast: int = 0) -> Callable[[Transaction], int]:
     def work(tx: Transaction) -> int:
         tx.fed.add(key)
         return put(value, ballast)(tx)
@@ -386,7 +348,7 @@ async def details(bench: Bench) -> list[str]:
 
 
 async def test_a_question_is_answered_by_the_commit_that_feeds_it(bench: Bench) -> None:
-    asked = bench.writer.ask("H54", largest, stands=True)
+    asked = bench.writer.ask([H54_FED], largest, stands=True)
     await bench.writer.drain()
     before = bench.commits
     assert await bench.writer.do(feeding(7)) == 7
@@ -396,10 +358,10 @@ async def test_a_question_is_answered_by_the_commit_that_feeds_it(bench: Bench) 
 
 
 async def test_a_question_is_not_asked_by_what_feeds_another(bench: Bench) -> None:
-    asked = bench.writer.ask("H54", largest, stands=True)
+    asked = bench.writer.ask([H54_FED], largest, stands=True)
     await bench.writer.drain()
     await bench.writer.do(put(1))
-    await bench.writer.do(feeding(2, "H41"))
+    await bench.writer.do(feeding(2, H41_FED))
     assert not asked.done()
     await bench.writer.do(feeding(3))
     assert await asked == 3
@@ -408,7 +370,7 @@ async def test_a_question_is_not_asked_by_what_feeds_another(bench: Bench) -> No
 async def test_a_question_is_asked_behind_what_was_put_before_it(tmp_path: Path) -> None:
     bench = await lay(tmp_path, group_max=10)
     calls = [bench.writer.put(put(n)) for n in range(25)]
-    asked = bench.writer.ask("H54", largest, stands=False)
+    asked = bench.writer.ask([H54_FED], largest, stands=False)
     later = bench.writer.put(put(99))
     assert await asked in (24, 99)
     assert all(call.done() for call in calls)
@@ -417,19 +379,19 @@ async def test_a_question_is_asked_behind_what_was_put_before_it(tmp_path: Path)
 
 
 async def test_a_question_that_does_not_stand_is_answered_with_nothing(bench: Bench) -> None:
-    assert await bench.writer.ask("H54", largest, stands=False) is None
+    assert await bench.writer.ask([H54_FED], largest, stands=False) is None
 
 
-async def test_a_newer_question_ends_an_older_one(bench: Bench) -> None:
-    older = bench.writer.ask("H54", largest, stands=True)
-    newer = bench.writer.ask("H54", largest, stands=True)
-    assert await older is None
+async def test_all_questions_that_wait_for_the_same_are_asked(bench: Bench) -> None:
+    asked = [bench.writer.ask([H41_FED, H54_FED], largest, stands=True) for _ in range(3)]
+    await bench.writer.drain()
     await bench.writer.do(feeding(1))
-    assert await newer == 1
+    assert await asyncio.gather(*asked) == [1, 1, 1]
+    assert bench.writer._questions == {}, "none of them is kept"
 
 
 async def test_a_question_nobody_waits_for_any_more_is_not_asked(bench: Bench) -> None:
-    asked = bench.writer.ask("H54", largest, stands=True)
+    asked = bench.writer.ask([H54_FED], largest, stands=True)
     await bench.writer.drain()
     asked.cancel()
     await bench.writer.do(feeding(1))
@@ -439,15 +401,15 @@ async def test_a_question_nobody_waits_for_any_more_is_not_asked(bench: Bench) -
 async def test_a_question_is_asked_again_when_it_said_it_should_be(bench: Bench) -> None:
     asked_at: list[int] = []
     now = [1000]
-    bench.writer._now_ms = lambda: now[0]
+    bench.writer._stamp = lambda: Stamp(now[0], 1000, True)
 
     def due(tx: Transaction) -> Look[str]:
-        asked_at.append(tx.now_ms)
+        asked_at.append(tx.stamp.at_ms)
         now[0] += 20
-        return Look("due") if tx.now_ms >= 1020 else Look(due_ms=1020)
+        return Look("due") if tx.stamp.at_ms >= 1020 else Look(due_ms=1020)
 
     async with asyncio.timeout(5):
-        assert await bench.writer.ask("H54", due, stands=True) == "due"
+        assert await bench.writer.ask([H54_FED], due, stands=True) == "due"
     assert asked_at == [1000, 1020]
 
 
@@ -456,7 +418,7 @@ async def test_a_question_that_raises_is_undone_alone(bench: Bench) -> None:
         put(99)(tx)
         raise KeyError("our bug")
 
-    asked = bench.writer.ask("H54", broken, stands=True)
+    asked = bench.writer.ask([H54_FED], broken, stands=True)
     one = bench.writer.put(put(1))
     with pytest.raises(KeyError):
         await asked
@@ -469,11 +431,11 @@ async def test_a_member_that_is_retried_alone_does_not_answer_a_question_twice(b
 
     def touchy(tx: Transaction) -> None:
         tries.append(1)
-        tx.fed.add("H54")
+        tx.fed.add(H54_FED)
         if len(tries) == 1:
             raise sqlite3.IntegrityError("as if another member had been in the way")
 
-    asked = bench.writer.ask("H54", largest, stands=True)
+    asked = bench.writer.ask([H54_FED], largest, stands=True)
     await bench.writer.drain()
     await outcomes(bench.writer.do(feeding(1)), bench.writer.do(touchy))
     assert await asked == 1
@@ -481,7 +443,7 @@ async def test_a_member_that_is_retried_alone_does_not_answer_a_question_twice(b
 
 
 async def test_a_full_disk_is_told_to_who_asks_and_not_to_who_waits(bench: Bench) -> None:
-    standing = bench.writer.ask("H54", largest, stands=True)
+    standing = bench.writer.ask([H54_FED], largest, stands=True)
     await bench.writer.drain()
     await limit_pages(bench, 10)
 
@@ -490,7 +452,7 @@ async def test_a_full_disk_is_told_to_who_asks_and_not_to_who_waits(bench: Bench
         return Look(5)
 
     with pytest.raises(Deferred) as caught:
-        await bench.writer.ask("H41", greedy, stands=True)
+        await bench.writer.ask([H41_FED], greedy, stands=True)
     assert caught.value.reason is Reason.DISK_FULL
     with pytest.raises(Deferred):
         await bench.writer.do(feeding(6, ballast=MEGABYTE))
@@ -501,9 +463,9 @@ async def test_a_full_disk_is_told_to_who_asks_and_not_to_who_waits(bench: Bench
 
 
 async def test_who_asks_a_writer_that_has_gone_hears_later(bench: Bench) -> None:
-    asked = bench.writer.ask("H54", largest, stands=True)
+    asked = bench.writer.ask([H54_FED], largest, stands=True)
     await bench.writer.drain()
     bench.running.cancel()
-    for each in (asked, bench.writer.ask("H41", largest, stands=True)):
+    for each in (asked, bench.writer.ask([H41_FED], largest, stands=True)):
         with pytest.raises(Deferred):
             await each

@@ -18,6 +18,7 @@ from node.core.custody import Admitted, Arrival, Candidate, Offered, Settled, Se
 from node.core.envelope import Lane
 from node.core.errors import Reason
 from node.core.identifier import OrgId
+from node.core.office import LaidOut
 from node.core.tally import Tally
 from tests.adapters.pki import Clock
 from tests.making import EVERYTHING, H41
@@ -124,6 +125,18 @@ class Opened:
             return await self.store._do(lambda tx: road.offer(tx, str(neighbour), items))
         offer = await self.store.ask(neighbour, EVERYTHING, stands=False)
         return [] if offer is None else sorted(offer.rows, key=lambda row: row.item)
+
+    async def laid_out(
+        self,
+        organs: Sequence[OrgId],
+        kind: str = "edoc",
+        *,
+        after: int | None = None,
+        limit: int = 10,
+        room_bytes: int | None = None,
+    ) -> LaidOut:
+        found = await self.store.lay_out(organs, kind, after=after, limit=limit, room_bytes=room_bytes, stands=False)
+        return found or LaidOut((), {}, frozenset())
 
     async def inline_bodies(self, neighbour: OrgId, digest: str) -> dict[str, bytes]:
         return await self.writer.run(lambda db: road.inline_bodies(db, str(neighbour), [digest]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from node.core.envelope import Header, derived_doc_id
 from node.core.errors import Reason
 from node.core.identifier import OrgId
 from node.core.lifecycle import StatusFlag, Transport
-from node.core.office import SentLine
+from node.core.office import LaidOut, SentLine
 from node.core.package import Priority
 from node.core.routing import Deliver
 from tests.adapters.pki import NOW_MS
@@ -425,15 +426,15 @@ async def test_a_list_of_many_is_urgent_first_or_in_order_of_arrival_behind_a_nu
     heads = [await lay(at, priority=priority) for priority in priorities]
     await lay(at, kind="status", expires_ms=0)
     await lay(at, FOCAL)
-    first = await at.store.listed([UNIT], "edoc", None, 10)
+    first = (await at.laid_out([UNIT])).lines
     assert [line.doc_id for line in first] == [heads[number].doc_id for number in (1, 0, 2)]
     numbers = sorted(line.item for line in first)
-    behind = await at.store.listed([UNIT], "edoc", numbers[0], 10)
+    behind = (await at.laid_out([UNIT], after=numbers[0])).lines
     assert [line.doc_id for line in behind] == [heads[1].doc_id, heads[2].doc_id]
-    assert [line.item for line in await at.store.listed([UNIT], "edoc", numbers[0], 1)] == [numbers[1]]
-    assert await at.store.listed([UNIT], "edoc", numbers[2], 10) == []
-    assert await at.store.listed([], "edoc", None, 10) == []
-    (line,) = await at.store.listed([UNIT], "status", None, 10)
+    assert [line.item for line in (await at.laid_out([UNIT], after=numbers[0], limit=1)).lines] == [numbers[1]]
+    assert (await at.laid_out([UNIT], after=numbers[2])).lines == ()
+    assert (await at.laid_out([])).lines == ()
+    (line,) = (await at.laid_out([UNIT], "status")).lines
     assert (line.kind, line.sender, line.recipients) == ("status", "H41.07", ("H41.07",))
     assert (line.size, line.digest, line.in_row, line.done_early) == (body().size, body().sha256, True, False)
 
@@ -443,11 +444,11 @@ async def test_a_content_in_a_file_is_not_given_with_a_list(at: Opened) -> None:
     other = header(UNIT, content=body("khác"))
     await at.admit(arrival(other, content=body("khác")), HUB)
     await at.tamper("UPDATE body SET data=NULL,file='aa/bb' WHERE digest=?", body("khác").sha256)
-    lines = await at.store.listed([UNIT], "edoc", None, 10)
-    assert {line.doc_id: line.in_row for line in lines} == {head.doc_id: True, other.doc_id: False}
-    items = [line.item for line in lines]
-    assert await at.store.packages_of(items) == {lines[0].item: body().data}
-    assert await at.store.packages_of([]) == {}
+    found = await at.laid_out([UNIT], room_bytes=1 << 20)
+    assert {line.doc_id: line.in_row for line in found.lines} == {head.doc_id: True, other.doc_id: False}
+    assert found.packages == {found.lines[0].item: body().data}
+    assert found.damaged == frozenset()
+    assert at.events("fetched") == ["fetched"], "what does not come along was not fetched"
 
 
 async def test_many_are_fetched_in_one_commit_but_none_that_has_ended(at: Opened) -> None:
@@ -456,9 +457,20 @@ async def test_many_are_fetched_in_one_commit_but_none_that_has_ended(at: Opened
     (_, last, *_) = await at.store.expired(1 << 52, 10)
     await at.store.expire(last, Homeward(End(Transport.EXPIRED, NOW_MS, Reason.EXPIRED)))
     before = at.tally.value("truc_commits_total")
-    assert await at.store.fetched_many(items) == {item for item in items if item != last.item}
+    found = await at.laid_out([UNIT], room_bytes=1 << 20)
+    assert set(found.packages) == {item for item in items if item != last.item}
     assert at.tally.value("truc_commits_total") == before + 1
     assert at.events("fetched") == ["fetched"] * 2
+
+
+async def test_a_content_that_has_been_damaged_does_not_come_along(at: Opened) -> None:
+    """QĐ 28/2018 Điều 6.1."""
+    await lay(at)
+    await at.tamper("UPDATE body SET data=?", "khác hẳn".encode())
+    found = await at.laid_out([UNIT], room_bytes=1 << 20)
+    assert found.packages == {}
+    assert found.damaged == {found.lines[0].item}
+    assert at.events("fetched") == []
 
 
 async def test_many_are_found_by_their_doc_ids_as_one_is(at: Opened) -> None:
@@ -497,16 +509,28 @@ async def test_an_item_that_another_code_joined_is_left_alone_and_the_others_are
     assert (await item_of(at, head)).state == "done"
 
 
-async def test_whoever_listens_hears_after_the_commit_before_which_organs_something_was_laid(at: Opened) -> None:
-    heard: list[tuple[frozenset[OrgId], int]] = []
-    at.store.when_laid(lambda organs: heard.append((organs, at.count("mailbox"))))
+async def test_a_question_stands_until_something_is_laid_and_what_comes_along_is_fetched_in_that_commit(at: Opened) -> None:
+    def asked(*organs: OrgId) -> asyncio.Future[LaidOut | None]:
+        return at.store.lay_out(organs, "edoc", after=None, limit=10, room_bytes=1 << 20, stands=True)
+
+    waiting, other = asked(UNIT, FOCAL), asked(OFFICE)
+    await at.store.drain()
+    before = at.tally.value("truc_commits_total")
     head = await lay(at)
-    assert heard == [(frozenset({UNIT}), 1)]
-    await lay(at, UNIT, FOCAL)
-    assert heard[1:] == [(frozenset({UNIT, FOCAL}), 3)]
-    item = (await item_of(at, head)).item
+    found = await waiting
+    assert found is not None
+    assert [line.doc_id for line in found.lines] == [head.doc_id]
+    assert at.tally.value("truc_commits_total") == before + 1
+    assert (await item_of(at, head)).fetched
+    assert not other.done()
+
+
+async def test_what_a_person_releases_is_laid_anew(at: Opened) -> None:
+    item = (await item_of(at, await lay(at))).item
     await at.store.fetched(item)
-    await at.store.fail(item, 1, "office-fail")
-    assert len(heard) == 2
+    assert await at.store.fail(item, 1, "office-fail")
+    waiting = at.store.lay_out([UNIT], "edoc", after=None, limit=10, room_bytes=None, stands=True)
+    await at.store.drain()
+    assert not waiting.done()
     assert await at.store.release_box(item, "chị Hoa", "hệ thống đã sửa")
-    assert heard[2:] == [(frozenset({UNIT}), 3)]
+    assert await waiting is not None

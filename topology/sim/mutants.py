@@ -103,7 +103,7 @@ class _Uncommitted:
 
     def execute(self, statement: str, *values: Any) -> Any:
         if statement == "COMMIT" or (statement == "BEGIN IMMEDIATE" and self._db.in_transaction):
-            return self._db.cursor()
+            return self._db.execute("SELECT 1")
         return self._db.execute(statement, *values)
 
     def __getattr__(self, name: str) -> Any:

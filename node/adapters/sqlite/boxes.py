@@ -1,10 +1,11 @@
 """Transactions and queries of the mailbox and of the sent list: what offices collect, confirm, and ask about.
 
-The `*_of`, `waiting`, `count` and `sent` functions are run by a reader; the rest only inside the writer.
+`waiting`, `count`, `sent` and the `*_of` of one item are run by a reader; the rest only inside the writer.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,12 @@ from functools import partial
 from typing import Any
 
 from node.adapters.sqlite import rows
-from node.adapters.sqlite.writer import Stamp, Transaction, attempt
+from node.adapters.sqlite.writer import Look, Stamp, Transaction, attempt
 from node.core.custody import BoxItem, Homeward, SubmissionInfo
 from node.core.envelope import KIND_DOCUMENT, KIND_STATUS, decode_header
 from node.core.errors import Deferred
 from node.core.identifier import OrgId
-from node.core.office import Listed, SentLine, Waiting
+from node.core.office import LaidOut, Listed, SentLine, Waiting, fitting
 from node.ports import Describe
 
 _OPEN = "m.state IN ('initial','processing','fail')"
@@ -98,6 +99,23 @@ def listed(db: sqlite3.Connection, organs: Sequence[str], kind: str, after: int 
             rows_found, key=lambda row: places[row[0]]
         )
     ]
+
+
+def lay_out(
+    tx: Transaction, organs: Sequence[str], kind: str, after: int | None, limit: int, room_bytes: int | None
+) -> Look[LaidOut]:
+    """What lies before these organs, with contents up to room_bytes (None: none). What comes along counts as fetched; a content
+    whose bytes are no longer what they were does not come along. # QĐ 28/2018 Điều 6.1"""
+    lines = listed(tx.db, organs, kind, after, limit)
+    if not lines:
+        return Look()
+    packages = {} if room_bytes is None else packages_of(tx.db, fitting(lines, room_bytes))
+    digests = {line.item: line.digest for line in lines}
+    damaged = frozenset(item for item, data in packages.items() if hashlib.sha256(data).hexdigest() != digests[item])
+    whole = {item: data for item, data in packages.items() if item not in damaged}
+    for item in whole:
+        fetched(tx, item, tx.stamp)
+    return Look(LaidOut(lines, whole, damaged))
 
 
 def packages_of(db: sqlite3.Connection, items: Sequence[int]) -> dict[int, bytes]:

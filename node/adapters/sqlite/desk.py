@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from node.adapters.sqlite import road, rows
-from node.adapters.sqlite.writer import Stamp, Transaction
+from node.adapters.sqlite.writer import Stamp, Transaction, laid_before, towards
 from node.core.custody import NEIGHBOUR_GONE
 from node.core.envelope import Lane
-from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 
 _ROW = (
@@ -105,7 +104,7 @@ def _due_now(tx: Transaction, item: int, stamp: Stamp) -> None:
         "UPDATE outbox SET state='waiting',due_ms=?,attempts=0,chokes=0,in_doubt=in_doubt AND reason<>?,reason='' WHERE item=?",
         (stamp.at_ms, NEIGHBOUR_GONE, item),
     )
-    tx.fed.add(row[4])
+    tx.fed.add(towards(row[4]))
     if row[2] == "held":
         tx.journal(stamp, "released", envelope=row[3], recipient=row[1])
         rows.move_delivery(tx, row[0], row[1], Transport.QUEUED, stamp, {"reason": ""})
@@ -156,7 +155,7 @@ def release_box(tx: Transaction, item: int, who: str, why: str, stamp: Stamp) ->
     if row is not None:
         tx.db.execute("UPDATE mailbox SET state='initial',fails=0,updated_ms=? WHERE item=?", (stamp.at_ms, item))
         tx.journal(stamp, "released", detail=json.dumps({"who": who, "why": why, "item": f"box-{item}"}))
-        tx.laid.add(OrgId.canonical(row[0]))
+        tx.fed.add(laid_before(row[0]))
     return row is not None
 
 

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from node.adapters.sqlite import rows
-from node.adapters.sqlite.writer import Look, Stamp, Transaction
+from node.adapters.sqlite.writer import Look, Stamp, Transaction, towards
 from node.core.custody import ROW_BYTES, Candidate, Expired, Homeward, Offered, Settled, Settlement, Stray, Window
 from node.core.envelope import BodyRef, Lane, decode_header
 from node.core.forwarding import Ask, Offer
@@ -39,10 +39,10 @@ STEPS_MAX = 512
 
 def next_offer(tx: Transaction, neighbour: str, ask: Ask) -> Look[Offer]:
     """Cut the next batch for a neighbour and mark it as offered; or say when a row that is not due yet will be."""
-    window = candidates(tx.db, neighbour, tx.now_ms, bytes_max=ask.bytes_max, rows_max=ask.rows_max, after=ask.looked)
+    window = candidates(tx.db, neighbour, tx.stamp.at_ms, bytes_max=ask.bytes_max, rows_max=ask.rows_max, after=ask.looked)
     chosen, turn = ask.cut(window)
     if not chosen:
-        return Look(due_ms=next_due(tx.db, neighbour, tx.now_ms))
+        return Look(due_ms=next_due(tx.db, neighbour, tx.stamp.at_ms))
     offered = offer(tx, neighbour, [row.item for row in chosen])
     digests = dict.fromkeys(ref.sha256 for row in offered for ref in row.bodies)
     unknown = dict.fromkeys(row.certificate for row in offered if row.certificate not in ask.chains)
@@ -319,7 +319,7 @@ def reroute(tx: Transaction, item: int, neighbour: OrgId, stamp: Stamp) -> None:
         "UPDATE outbox SET neighbour=?,state='waiting',due_ms=?,reason='' WHERE item=?",
         (str(neighbour), stamp.at_ms, item),
     )
-    tx.fed.add(str(neighbour))
+    tx.fed.add(towards(str(neighbour)))
     tx.journal(stamp, "queued", envelope=row[0], recipient=row[1], neighbour=str(neighbour))
 
 
@@ -350,7 +350,7 @@ def hold(tx: Transaction, item: int, reason: str, stamp: Stamp) -> bool:
         return False
     seq, recipient, neighbour, id_, header = row
     tx.db.execute("UPDATE outbox SET state='held',reason=?,attempts=attempts+1 WHERE item=?", (reason, item))
-    tx.fed.add(neighbour)  # a held elder releases its successors (decision 9)
+    tx.fed.add(towards(neighbour))  # a held elder releases its successors (decision 9)
     tx.journal(stamp, "held", envelope=id_, recipient=recipient, neighbour=neighbour, reason=reason)
     rows.ledger(tx, stamp, "held", decode_header(bytes(header)), recipient, neighbour, reason)
     rows.move_delivery(tx, seq, recipient, Transport.HELD, stamp, {"reason": reason})
@@ -367,7 +367,7 @@ def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
         return
     seq, recipient, neighbour, id_, header = row
     tx.db.execute("DELETE FROM outbox WHERE item=?", (item,))
-    tx.fed.add(neighbour)  # so does one that ends
+    tx.fed.add(towards(neighbour))  # so does one that ends
     ended = home.end
     reason = ended.reason.value if ended.reason is not None else ""
     tx.journal(stamp, ended.state.value, envelope=id_, recipient=recipient, neighbour=neighbour, reason=reason)
@@ -383,7 +383,7 @@ def body_crossed(tx: Transaction, neighbour: str, digest: str, now_ms: int) -> N
         " (SELECT envelope FROM envelope_body WHERE digest=?)",
         (now_ms, neighbour, digest),
     )
-    tx.fed.add(neighbour)
+    tx.fed.add(towards(neighbour))
 
 
 def hold_body(tx: Transaction, neighbour: str, digest: str, reason: str, stamp: Stamp) -> int:
@@ -400,7 +400,7 @@ def session_began(tx: Transaction, neighbour: str, now_ms: int) -> None:
     tx.db.execute(
         "UPDATE outbox SET state='waiting',due_ms=? WHERE neighbour=? AND state IN ('body','waiting')", (now_ms, neighbour)
     )
-    tx.fed.add(neighbour)
+    tx.fed.add(towards(neighbour))
 
 
 def offered_body(db: sqlite3.Connection, neighbour: str, digest: str) -> tuple[str | None, bytes | None, int] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from node.adapters.sqlite.writer import Stamp, Transaction
+from node.adapters.sqlite.writer import Stamp, Transaction, laid_before, towards
 from node.core.custody import ROW_BYTES, Arrival, EndOf, Homeward, LocalEnvelope, StoredBody
 from node.core.envelope import KIND_DOCUMENT, KIND_STATUS, Envelope, Header, Hop
 from node.core.identifier import OrgId
@@ -136,7 +136,7 @@ def put_passing(tx: Transaction, arrivals: Sequence[tuple[int, Arrival]], neighb
     db.executemany(_SEEN, keys)
     db.executemany(_OUTBOX, waiting)
     tx.fed.update(
-        str(decision.neighbour)
+        towards(str(decision.neighbour))
         for _, arrival in arrivals
         for decision in arrival.judged.values()
         if isinstance(decision, Forward)
@@ -197,7 +197,7 @@ def put_outbox(tx: Transaction, seq: int, envelope: Envelope, recipient: OrgId, 
         ).fetchone()
         size = _whole_bytes(envelope) + inline
     tx.db.execute(_OUTBOX, _outbox_row(seq, envelope, recipient, neighbour, size, stamp))
-    tx.fed.add(str(neighbour))
+    tx.fed.add(towards(str(neighbour)))
 
 
 def _outbox_row(seq: int, envelope: Envelope, recipient: OrgId, neighbour: OrgId, size: int, stamp: Stamp) -> tuple[object, ...]:
@@ -225,7 +225,7 @@ def put_mailbox(
     One item for all the codes it receives for; what comes after that item has ended is another, so that nothing ends twice. Its
     content the office has by then: it need not fetch it again to confirm.
     """
-    tx.laid.add(organ)
+    tx.fed.add(laid_before(str(organ)))
     row = tx.db.execute(
         "SELECT item, recipients FROM mailbox WHERE envelope=? AND organ=? AND state NOT IN ('done','ended')", (seq, str(organ))
     ).fetchone()

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from node.adapters.sqlite import admission, boxes, care, desk, road, status
 from node.adapters.sqlite.connection import Connection
 from node.adapters.sqlite.migrate import migrate
-from node.adapters.sqlite.writer import Stamp, Transaction, Writer
+from node.adapters.sqlite.writer import Stamp, Transaction, Writer, laid_before, towards
 from node.core.custody import (
     NEIGHBOUR_GONE,
     Admitted,
@@ -32,7 +32,7 @@ from node.core.custody import (
 )
 from node.core.forwarding import Ask, Offer
 from node.core.identifier import OrgId
-from node.core.office import Listed, SentLine, Waiting
+from node.core.office import LaidOut, SentLine, Waiting
 from node.core.tally import Tally
 from node.ports import Clock, Describe
 
@@ -50,7 +50,7 @@ class SqliteStore:
         self._write_connection = writer
         self._read_connection = reader
         self._clock = clock
-        self._writer = Writer(writer, group_max, tally, clock.utc_ms)
+        self._writer = Writer(writer, group_max, tally, self.stamp)
         self._path = path
         self.epoch = 1
 
@@ -90,9 +90,6 @@ class SqliteStore:
 
     def size_bytes(self) -> int:
         return sum(path.stat().st_size for path in (self._path, self._path.with_name(self._path.name + "-wal")) if path.exists())
-
-    def when_laid(self, tell: Callable[[frozenset[OrgId]], None]) -> None:
-        self._writer.when_laid = tell
 
     async def _do(self, work: Callable[[Transaction], T]) -> T:
         return await self._writer.do(work)
@@ -164,7 +161,7 @@ class SqliteStore:
     # documents on
 
     def ask(self, neighbour: OrgId, ask: Ask, *, stands: bool) -> asyncio.Future[Offer | None]:
-        return self._writer.ask(str(neighbour), lambda tx: road.next_offer(tx, str(neighbour), ask), stands=stands)
+        return self._writer.ask([towards(str(neighbour))], lambda tx: road.next_offer(tx, str(neighbour), ask), stands=stands)
 
     def settle(self, neighbour: OrgId, settlements: Sequence[Settlement]) -> asyncio.Future[None]:
         stamp = self.stamp()
@@ -218,12 +215,15 @@ class SqliteStore:
         codes = [str(organ) for organ in organs]
         return await self._ask(lambda db: boxes.waiting(db, codes, kind, limit))
 
-    async def listed(self, organs: Sequence[OrgId], kind: str, after: int | None, limit: int) -> list[Listed]:
+    def lay_out(
+        self, organs: Sequence[OrgId], kind: str, *, after: int | None, limit: int, room_bytes: int | None, stands: bool
+    ) -> asyncio.Future[LaidOut | None]:
         codes = [str(organ) for organ in organs]
-        return await self._ask(lambda db: boxes.listed(db, codes, kind, after, limit))
-
-    async def packages_of(self, items: Sequence[int]) -> dict[int, bytes]:
-        return await self._ask(lambda db: boxes.packages_of(db, items))
+        return self._writer.ask(
+            [laid_before(code) for code in codes],
+            lambda tx: boxes.lay_out(tx, codes, kind, after, limit, room_bytes),
+            stands=stands,
+        )
 
     async def count(self, organs: Sequence[OrgId], kind: str) -> int:
         codes = [str(organ) for organ in organs]
@@ -243,10 +243,6 @@ class SqliteStore:
     async def fetched(self, item: int) -> bool:
         stamp = self.stamp()
         return await self._do(lambda tx: boxes.fetched(tx, item, stamp))
-
-    async def fetched_many(self, items: Sequence[int]) -> frozenset[int]:
-        stamp = self.stamp()
-        return await self._do(lambda tx: frozenset(item for item in items if boxes.fetched(tx, item, stamp)))
 
     async def collect(self, item: int, home: Homeward) -> None:
         stamp = self.stamp()

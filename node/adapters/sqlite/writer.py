@@ -13,14 +13,13 @@ import hashlib
 import json
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from node.adapters.sqlite.connection import Connection
 from node.core.errors import Deferred, Reason
-from node.core.identifier import OrgId
 from node.core.tally import Tally
 
 T = TypeVar("T")
@@ -41,20 +40,33 @@ class Stamp:
     synchronised: bool
 
 
+Key = tuple[str, str]
+"""What a question waits for: a word and a code."""
+
+
+def towards(neighbour: str) -> Key:
+    """Rows of a neighbour have changed so that one more of them may be offered."""
+    return ("towards", neighbour)
+
+
+def laid_before(organ: str) -> Key:
+    """Something was laid before an organ."""
+    return ("before", organ)
+
+
 class Transaction:
     """What a member may use: the connection, and the journal whose chain runs through all members.
 
     Rows that are only ever added wait here and are written together, a statement for each table, before the member ends.
     """
 
-    def __init__(self, db: sqlite3.Connection, laid: set[OrgId] | None = None, now_ms: int = 0) -> None:
+    def __init__(self, db: sqlite3.Connection, stamp: Stamp = Stamp(0, 0, False)) -> None:
         self.db = db
-        self.now_ms = now_ms
-        """When the group began, UTC ms: no stamp of its members is later."""
-        self.laid: set[OrgId] = set() if laid is None else laid
-        """Organs before which something was laid. A member that was undone may leave one: who is woken for nothing looks again."""
-        self.fed: set[str] = set()
-        """Neighbours whose rows have changed so that one more of them may be offered; the questions under these keys are asked."""
+        self.stamp = stamp
+        """Of the moment the group began: no stamp of its members is later."""
+        self.fed: set[Key] = set()
+        """What was done that a question may wait for. A member that was undone may leave some: who is asked for nothing finds
+        nothing."""
         self._head: tuple[int, bytes] | None = None
         """Number and hash of the journal's last row; None until the first row is written: many groups write none."""
         self._added: list[tuple[str, tuple[Any, ...]]] = []
@@ -127,11 +139,12 @@ class Look(Generic[T]):
     due_ms: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Question(Generic[T]):
-    """Asked in the next group, and then at the end of each that feeds its key, until it has an answer or is cancelled. stands
-    False: asked once, and None is an answer."""
+    """Asked in the next group, and then at the end of each that feeds one of its keys, until it has an answer or is cancelled.
+    stands False: asked once, and None is an answer."""
 
+    keys: Sequence[Key]
     work: Callable[[Transaction], Look[T]]
     future: asyncio.Future[T | None]
     stands: bool
@@ -149,15 +162,14 @@ class Attempt:
 
 @dataclass(slots=True)
 class Group:
-    """What one commit takes: members, and questions to ask at its end. asked: keys to ask in any case; find: the question that
-    stands under a key. laid is filled with the organs before which something was laid, looks with what was found."""
+    """What one commit takes: members, and questions to ask at its end. asked: those to ask in any case; find: those that stand
+    under a key. looks is filled with what was found."""
 
     works: list[Callable[[Transaction], Any]]
-    asked: list[str] = field(default_factory=list)
-    find: Callable[[str], Question[Any] | None] = lambda key: None
-    now_ms: int = 0
-    laid: set[OrgId] = field(default_factory=set)
-    looks: list[tuple[str, Question[Any], Attempt]] = field(default_factory=list)
+    asked: list[Question[Any]]
+    find: Callable[[Key], Sequence[Question[Any]]]
+    stamp: Stamp
+    looks: list[tuple[Question[Any], Attempt]] = field(default_factory=list)
 
 
 def commit_group(db: sqlite3.Connection, group: Group) -> list[Attempt]:
@@ -180,7 +192,7 @@ def _transaction(db: sqlite3.Connection, group: Group) -> Iterator[Transaction]:
     looked = len(group.looks)
     db.execute("BEGIN IMMEDIATE")
     try:
-        transaction = Transaction(db, group.laid, group.now_ms)
+        transaction = Transaction(db, group.stamp)
         yield transaction
         _look(transaction, group)
         db.execute("COMMIT")
@@ -193,12 +205,12 @@ def _transaction(db: sqlite3.Connection, group: Group) -> Iterator[Transaction]:
 
 def _look(transaction: Transaction, group: Group) -> None:
     """Ask what is to be asked now that the members have done their part; what has an answer is not asked again."""
-    keys = dict.fromkeys((*group.asked, *sorted(transaction.fed)))
-    answered = {key for key, _, outcome in group.looks if outcome.error is not None or outcome.value.answer is not None}
-    for key in keys:
-        question = group.find(key)
-        if question is not None and key not in answered and not question.future.done():
-            group.looks.append((key, question, attempt(transaction, _whole(question.work))))
+    fed = [question for key in sorted(transaction.fed) for question in group.find(key)]
+    answered = {question for question, outcome in group.looks if outcome.error is not None or outcome.value.answer is not None}
+    for question in dict.fromkeys((*group.asked, *fed)):
+        if question not in answered and not question.future.done():
+            group.looks.append((question, attempt(transaction, _whole(question.work))))
+    group.asked = []
 
 
 def _whole(work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
@@ -267,20 +279,18 @@ def attempt(transaction: Transaction, work: Callable[[Transaction], Any]) -> Att
 class Writer:
     """Owns the write connection. `do` and `ask` may be called from anywhere; `run` is the one task that commits."""
 
-    def __init__(self, connection: Connection, group_max: int, tally: Tally, now_ms: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, connection: Connection, group_max: int, tally: Tally, stamp: Callable[[], Stamp]) -> None:
         self._connection = connection
         self._group_max = group_max
         self._tally = tally
-        self._now_ms = now_ms
+        self._stamp = stamp
         self._waiting: deque[_Member[Any]] = deque()
-        self._questions: dict[str, Question[Any]] = {}
+        self._questions: dict[Key, list[Question[Any]]] = {}
         self._put = self._taken = 0
-        self._fresh: dict[str, int] = {}
-        """Questions to be asked in any case, by key, and how many members stand before each."""
+        self._fresh: dict[Question[Any], int] = {}
+        """Questions to be asked in any case, and how many members stand before each."""
         self._wake = asyncio.Event()
         self._closed: Exception | None = None
-        self.when_laid: Callable[[frozenset[OrgId]], None] = lambda organs: None
-        """Called after each commit that laid something before organs, with those organs."""
 
     async def do(self, work: Callable[[Transaction], T]) -> T:
         """Have work committed with whatever else waits; returns after the commit. Raises as `put` says."""
@@ -301,30 +311,36 @@ class Writer:
         self._wake.set()
         return future
 
-    def ask(self, key: str, work: Callable[[Transaction], Look[T]], *, stands: bool) -> asyncio.Future[T | None]:
-        """Ask behind what was put before. The answer comes after the commit of the group that gave it; a newer question under the
-        same key answers an older one with None. Raises as `put` says. A future that is done is forgotten."""
+    def ask(self, keys: Sequence[Key], work: Callable[[Transaction], Look[T]], *, stands: bool) -> asyncio.Future[T | None]:
+        """Ask behind what was put before. The answer comes after the commit of the group that gave it. Raises as `put` says. A
+        future that is done, also by its owner, is forgotten."""
         future: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
         if self._closed is not None:
             _refuse(future)
             return future
-        if (older := self._questions.get(key)) is not None and not older.future.done():
-            older.future.set_result(None)
-        question = Question(work, future, stands)
-        self._questions[key] = question
-        future.add_done_callback(lambda _: self._forget(key, question))
-        self._again(key)
+        question = Question(keys, work, future, stands)
+        for key in keys:
+            self._questions.setdefault(key, []).append(question)
+        future.add_done_callback(lambda _: self._forget(question))
+        self._again(question)
         return future
 
-    def _again(self, key: str) -> None:
-        self._fresh[key] = self._put
+    def _again(self, question: Question[Any]) -> None:
+        self._fresh[question] = self._put
         self._wake.set()
 
-    def _forget(self, key: str, question: Question[Any]) -> None:
+    def _forget(self, question: Question[Any]) -> None:
         if question.timer is not None:
             question.timer.cancel()
-        if self._questions.get(key) is question:
-            del self._questions[key]
+        self._fresh.pop(question, None)
+        for key in question.keys:
+            standing = self._questions[key]
+            standing.remove(question)
+            if not standing:
+                del self._questions[key]
+
+    def _standing(self, key: Key) -> Sequence[Question[Any]]:
+        return tuple(self._questions.get(key, ()))
 
     async def run(self) -> None:
         """Commit until cancelled. Raises StoreFailed when the engine fails; whoever waits hears `Deferred`."""
@@ -336,7 +352,7 @@ class Writer:
                     await self._commit([self._waiting.popleft() for _ in range(min(len(self._waiting), self._group_max))])
         except BaseException as error:
             self._closed = error if isinstance(error, Exception) else StoreFailed("the writer has stopped")
-            self._abandon([*self._waiting, *self._questions.values()])
+            self._abandon([*self._waiting, *(each for standing in self._questions.values() for each in standing)])
             self._waiting.clear()
             raise
 
@@ -347,21 +363,20 @@ class Writer:
 
     async def _commit(self, members: list[_Member[Any]]) -> None:
         self._taken += len(members)
-        asked = [key for key, before in self._fresh.items() if before <= self._taken]
-        for key in asked:
-            del self._fresh[key]
-        group = Group([member.work for member in members], asked, self._questions.get, self._now_ms())
-        curious = [self._questions[key] for key in asked if key in self._questions]
+        asked = [question for question, put in self._fresh.items() if put <= self._taken]
+        for question in asked:
+            del self._fresh[question]
+        group = Group([member.work for member in members], list(asked), self._standing, self._stamp())
         try:
             outcomes = await self._connection.run(lambda db: commit_group(db, group))
         except sqlite3.Error as error:
             if is_full(error):
-                self._abandon([*members, *curious], Deferred(FULL_RETRY_S, Reason.DISK_FULL))
+                self._abandon([*members, *asked], Deferred(FULL_RETRY_S, Reason.DISK_FULL))
                 return
-            self._abandon([*members, *curious])
+            self._abandon([*members, *asked])
             raise StoreFailed(str(error)) from error
         except BaseException:
-            self._abandon([*members, *curious])
+            self._abandon([*members, *asked])
             raise
         self._tally.add("truc_commits_total")
         self._tally.add("truc_commit_members_total", len(members))
@@ -373,12 +388,10 @@ class Writer:
                 member.future.set_exception(outcome.error)
             else:
                 member.future.set_result(outcome.value)
-        for key, question, outcome in group.looks:
-            self._answer(key, question, outcome)
-        if group.laid:
-            self.when_laid(frozenset(group.laid))
+        for question, outcome in group.looks:
+            self._answer(question, outcome)
 
-    def _answer(self, key: str, question: Question[Any], outcome: Attempt) -> None:
+    def _answer(self, question: Question[Any], outcome: Attempt) -> None:
         if question.future.done():
             return
         if outcome.error is not None:
@@ -392,8 +405,8 @@ class Writer:
             question.timer.cancel()
             question.timer = None
         if look.due_ms is not None:
-            wait_s = max(0, look.due_ms - self._now_ms()) / 1000
-            question.timer = asyncio.get_running_loop().call_later(wait_s, self._again, key)
+            wait_s = max(0, look.due_ms - self._stamp().at_ms) / 1000
+            question.timer = asyncio.get_running_loop().call_later(wait_s, self._again, question)
 
     def _abandon(self, waiting: Iterable[_Member[Any] | Question[Any]], error: Exception | None = None) -> None:
         for each in waiting:

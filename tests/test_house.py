@@ -56,6 +56,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     ),
     "node.__main__": ("node.cli",),
     "topology": ("topology", "node.core", "node.config", "node.documents"),
+    "topology.bench.seed": ("topology", "node.core", "node.adapters.sqlite"),  # a node's past is written by its own store
     "topology.sim": ("topology", "node.core", "node.config", "node.documents", "node.ports", "node.adapters"),
     "topology.sim.world": (
         *("topology", "node.core", "node.config", "node.ports", "node.adapters"),
@@ -77,6 +78,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "sqlite3": (
         "node.adapters.sqlite",
         "node.cli.version",
+        "topology.bench.seed",
         "topology.sim.database",
         "topology.sim.mutants",
         "topology.sim.world",

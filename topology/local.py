@@ -18,7 +18,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,12 +70,15 @@ class Sandbox:
         *,
         command: Sequence[str] = NODE_COMMAND,
         say: Callable[[str, str], None] = lambda vi, en: None,
+        absent: Collection[str] = (),
     ) -> None:
-        """topology: the tree's file; without it the folder's own, or the default tree in a new folder. say: a line of talk."""
+        """topology: the tree's file; without it the folder's own, or the default tree in a new folder. say: a line of talk.
+        absent: codes of sites that have their files like the others and are not started."""
         self.root = root.absolute()
         self._given = topology
         self._command = tuple(command)
         self._say = say
+        self._absent = frozenset(absent)
         self._places: tuple[Place, ...] = ()
         self._children: dict[Path, subprocess.Popen[bytes]] = {}
         self._expected: dict[Path, tuple[int, ...]] = {}
@@ -97,14 +100,21 @@ class Sandbox:
             finally:
                 self.stop()
 
-    def start(self) -> dict[str, Any]:
-        """Every node up and ready; returns the ready line as a dictionary, parents before children."""
-        self.prepare()
+    def start(self, lay: Callable[[Sequence[Place]], None] = lambda places: None) -> dict[str, Any]:
+        """Every node up and ready; returns the ready line as a dictionary, parents before children. lay: what is done with the
+        rendered files before any node is started."""
+        lay(self.prepare())
         self._check_ports()
-        for place in self._places:
+        for place in self._present:
             if place.config not in self._expected:
                 self._start(place)
         return self._ready(self._wait_ready())
+
+    def start_again(self, config: Path) -> int:
+        """Start a node that this sandbox has started and that has ended since; its process id. It need not be ready yet."""
+        self._children[config].wait()
+        self._start(next(place for place in self._places if place.config == config))
+        return self._children[config].pid
 
     def prepare(self) -> tuple[Place, ...]:
         """The folder taken and its files written, nothing started. Raises `SandboxError` or `ConfigError`."""
@@ -146,6 +156,10 @@ class Sandbox:
     def release(self) -> None:
         """Give the folder free and leave what runs there alone."""
         self._held.close()
+
+    @property
+    def _present(self) -> list[Place]:
+        return [place for place in self._places if str(place.site.code) not in self._absent]
 
     # --- the folder ----------------------------------------------------------------------------------------------------
 
@@ -228,7 +242,7 @@ class Sandbox:
         """Per configuration what the node's `run.json` says, once every node is ready."""
         started = time.monotonic()
         addresses: dict[Path, dict[str, Any]] = {}
-        waiting = list(self._places)
+        waiting = self._present
         while waiting:
             if self._signalled:
                 raise _Stopped
@@ -294,7 +308,7 @@ class Sandbox:
             "dir": str(self.root),
             "zone": self._places[0].settings.node.zone,
             "ca": str(self.root / "ca.pem"),
-            "nodes": [_ready_node(place, addresses[place.config]) for place in self._places],
+            "nodes": [_ready_node(place, addresses[place.config]) for place in self._present],
         }
 
 

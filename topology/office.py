@@ -112,6 +112,13 @@ class Rehearsal:
         """What a node counts, in Prometheus' text form."""
         return await self._get(node, "/metrics")
 
+    async def is_ready(self, node: Mapping[str, Any]) -> bool:
+        try:
+            await self._get(node, "/readyz")
+        except CallFailed:
+            return False
+        return True
+
     async def _get(self, node: Mapping[str, Any], path: str, **call: Any) -> str:
         try:
             async with self._session.get(f"{node['admin']}{path}", **call) as response:

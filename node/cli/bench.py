@@ -20,6 +20,7 @@ DOCUMENTS_MAX = 1_000_000
 WINDOW_MAX = 1000
 SYSTEMS_MAX = 500
 NODES_MAX = 40
+ENVELOPES_MAX = 40_000_000
 MB = 1_000_000
 
 
@@ -172,6 +173,46 @@ def backlog(**given: Any) -> None:
 @common_options
 def poll(**given: Any) -> None:
     _bench("poll", given)
+
+
+@command.command(
+    "kill",
+    texts=(
+        "Nút giữa bị SIGKILL giữa lúc chuyển, rồi lúc mọi văn bản chờ ở đó: chạy lại và chuyển tiếp sau bao lâu.",
+        "The node between is killed in the stream, and with all waiting there: how soon it serves again.",
+    ),
+)
+@documents_option(1000, "số văn bản mỗi lần giết", "documents for each kill")
+@window_option(64)
+@common_options
+def kill(**given: Any) -> None:
+    _bench("kill", given)
+
+
+@command.command(
+    "grown",
+    texts=(
+        "Như relay, lần lượt ở một nút giữa trống và một nút giữa có nhiều bì đang chờ, đã bàn giao; rồi khởi động lại cả hai.",
+        "As relay, in turn at an empty node and at one with many envelopes waiting and handed over; then both are started again.",
+    ),
+)
+@documents_option(1000)
+@option(
+    "--backlog",
+    type=click.IntRange(0, ENVELOPES_MAX),
+    default=100_000,
+    texts=("số bì chờ một nút không trả lời (mặc định: 100000)", "envelopes that wait for a silent neighbour (default: 100000)"),
+)
+@option(
+    "--history",
+    type=click.IntRange(0, ENVELOPES_MAX),
+    default=1_000_000,
+    texts=("số bì đã bàn giao (mặc định: 1000000)", "envelopes that were handed over (default: 1000000)"),
+)
+@window_option(64)
+@common_options
+def grown(**given: Any) -> None:
+    _bench("grown", given)
 
 
 def _bench(workload: str, given: dict[str, Any], **fixed: Any) -> None:

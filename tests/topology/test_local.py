@@ -159,6 +159,25 @@ def test_the_tree_is_not_ready_before_its_slowest_node(sandbox: Sandbox, root: P
     assert str(asked[0]) == port
 
 
+def test_a_site_may_be_absent_and_what_is_laid_before_is_there(written: Write, tmp_path: Path, root: Path) -> None:
+    laid: list[str] = []
+    sandbox = Sandbox(root, written(), command=FAKE, absent=["H41.07"])
+    try:
+        ready = sandbox.start(lambda places: laid.extend(str(place.site.code) for place in places if not nodes_running(root)))
+        assert "H41.07" in laid
+        assert {node["code"] for node in ready["nodes"]} == set(laid) - {"H41.07"}
+    finally:
+        sandbox.stop()
+
+
+def test_a_node_that_has_ended_is_started_again_where_it_was(sandbox: Sandbox, root: Path) -> None:
+    node = sandbox.start()["nodes"][0]
+    os.kill(node["pid"], signal.SIGKILL)
+    again = sandbox.start_again(Path(node["config"]))
+    assert again != node["pid"]
+    assert again in nodes_running(root)
+
+
 def test_what_a_former_life_left_in_run_json_is_not_believed(sandbox: Sandbox, root: Path) -> None:
     before = by_code(sandbox.start())["H41"]
     address = json.loads((root / "h41" / "data" / "run.json").read_text())

@@ -60,9 +60,9 @@ class Arrivals:
         self.arrived[number, receiver] = self._now()
         self._news.set()
 
-    async def complete(self) -> None:
-        """Until all that is expected has arrived. Raises `Incomplete` when nothing moves any more."""
-        while self._missing:
+    async def complete(self, but: int = 0) -> None:
+        """Until all that is expected has arrived, but so many. Raises `Incomplete` when nothing moves any more."""
+        while len(self._missing) > but:
             self._news.clear()
             try:
                 async with asyncio.timeout(self._quiet_s):
@@ -74,9 +74,10 @@ class Arrivals:
                     f"{count} deliveries did not come, and nothing new for {self._quiet_s:.0f} s",
                 ) from None
 
-    def first(self, numbers: range) -> float:
-        """When the first of these arrived."""
-        return min(self.arrived[number, receiver] for number in numbers for receiver in self._receivers)
+    def first(self, numbers: range, since: float = 0.0) -> float:
+        """When the first of these arrived, of those that arrived after an instant."""
+        instants = (self.arrived[number, receiver] for number in numbers for receiver in self._receivers)
+        return min(instant for instant in instants if instant > since)
 
     def last(self, numbers: range) -> float:
         """When the last of these arrived."""

@@ -12,19 +12,21 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from node.core.identifier import OrgId
 from topology.bench.arrivals import Arrivals, Incomplete
 from topology.bench.figures import Figures, neat, noise, spreads
 from topology.bench.letters import Contents
-from topology.bench.stand import Stand, offices, tree_text
+from topology.bench.stand import RECEIVERS_FIRST, SENDER, SILENT, Stand, offices, tree_text
 from topology.bench.workloads import COLLECTING, WORKLOADS, Plan, Work
 from topology.local import Sandbox
 from topology.office import CallFailed
+from topology.render import Place
 
 SPIN = 2_000_000
 """Steps of the loop that is timed around each run: a few hundredths of a second."""
@@ -51,21 +53,59 @@ def run(plan: Plan, command: str, heard: Heard, say: Say, keep: Path | None = No
 
     Raises `BenchFailed`, `SandboxError` or `ConfigError`.
     """
-    with _signals(), _folder(keep) as folder:
-        topology = folder / "bench.toml"
-        topology.write_text(tree_text(plan.organs()), encoding="utf-8")
-        say(f"Đang dựng {2 + plan.nodes} nút trong {folder} …", f"Setting up {2 + plan.nodes} nodes in {folder} …")
-        sandbox = Sandbox(folder, topology, say=say)
+    with _signals(), _folder(keep) as folder, ExitStack() as running:
         try:
-            ready = sandbox.start()
-            asyncio.run(_until_stopped(_measure(plan, ready, command, heard, say, idle_s)))
+            sandboxes = _sandboxes(plan, folder, say)
+            running.callback(_stop, sandboxes)
+            stands = [(sandbox, sandbox.start(lay)) for sandbox, lay in sandboxes]
+            asyncio.run(_until_stopped(_measure(plan, stands, command, heard, say, idle_s)))
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
         except (Incomplete, CallFailed, ExceptionGroup) as error:
             raise _failed(error, folder) from error
-        finally:
-            _deaf()
-            sandbox.stop()
+
+
+Lay = Callable[[Sequence[Place]], None]
+
+
+def _sandboxes(plan: Plan, folder: Path, say: Say) -> list[tuple[Sandbox, Lay]]:
+    """The one to measure first; of grown, an empty one beside it. With each what is laid there before it starts."""
+    say(f"Đang dựng {2 + plan.nodes} nút trong {folder} …", f"Setting up {2 + plan.nodes} nodes in {folder} …")
+    if plan.workload != "grown":
+        return [(_sandbox(plan, folder, say), lambda places: None)]
+    return [
+        (_sandbox(plan, folder / "grown", say), partial(_lay_past, plan, say)),
+        (_sandbox(plan, folder / "empty", say), lambda places: None),
+    ]
+
+
+def _sandbox(plan: Plan, folder: Path, say: Say) -> Sandbox:
+    folder.mkdir(exist_ok=True)
+    topology = folder / "bench.toml"
+    silent = [SILENT] if plan.workload == "grown" else []
+    topology.write_text(tree_text(plan.organs(), silent), encoding="utf-8")
+    return Sandbox(folder, topology, say=say, absent=silent)
+
+
+def _lay_past(plan: Plan, say: Say, places: Sequence[Place]) -> None:
+    """Into the hub's database, before it is ever opened."""
+    from topology.bench import seed
+
+    say(
+        f"Đang tạo {plan.backlog} bì đang chờ và {plan.history} bì đã bàn giao …",
+        f"Making {plan.backlog} envelopes that wait and {plan.history} that were handed over …",
+    )
+    (hub,) = (place for place in places if not str(place.site.code))
+    data = hub.settings.node.data_dir
+    sender, silent, receiver = (OrgId.canonical(code) for code in (SENDER, SILENT, f"H{RECEIVERS_FIRST + 1}"))
+    past = seed.Past(plan.backlog, plan.history, sender, silent, receiver)
+    seed.write(data / "node.db", past, time.time_ns() // 1_000_000)
+
+
+def _stop(sandboxes: Sequence[tuple[Sandbox, Lay]]) -> None:
+    _deaf()
+    for sandbox, _ in sandboxes:
+        sandbox.stop()
 
 
 async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
@@ -79,30 +119,41 @@ async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
     await work
 
 
-async def _measure(plan: Plan, ready: Mapping[str, Any], command: str, heard: Heard, say: Say, idle_s: float) -> None:
+async def _measure(
+    plan: Plan, stands: Sequence[tuple[Sandbox, Mapping[str, Any]]], command: str, heard: Heard, say: Say, idle_s: float
+) -> None:
     now = asyncio.get_running_loop().time
     best_s = min(_spin_s() for _ in range(CALIBRATIONS))
     heard({"what": "machine", "cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()})
-    async with offices(ready, plan.door, now) as stand:
-        for row in await _idle(stand, idle_s):
+    async with AsyncExitStack() as doors, asyncio.TaskGroup() as tasks:
+        work: Work | None = None
+        collecting: list[asyncio.Task[None]] = []
+        for sandbox, ready in reversed(stands):
+            stand = await doors.enter_async_context(offices(ready, plan.door, now, plan.backlog if work else 0))
+            arrivals = Arrivals(Contents(plan.size), len(stand.receivers), now)
+            work = Work(plan, stand, arrivals, sandbox.start_again, work)
+            if plan.workload in COLLECTING:
+                collecting += [
+                    tasks.create_task(door.collect(partial(arrivals.got, place), LOOK_S * len(stand.receivers)))
+                    for place, door in enumerate(stand.receivers)
+                ]
+        assert work is not None
+        for row in await _idle(work.stand, idle_s):
             heard(row)
-        arrivals = Arrivals(Contents(plan.size), len(stand.receivers), now)
-        async with asyncio.TaskGroup() as tasks:
-            doors = stand.receivers if plan.workload in COLLECTING else ()
-            collecting = [
-                tasks.create_task(door.collect(partial(arrivals.got, place), LOOK_S * len(doors)))
-                for place, door in enumerate(doors)
-            ]
-            await _runs(Work(plan, stand, arrivals), best_s, command, heard, say)
-            for each in collecting:
-                each.cancel()
-            await stand.hang_up()  # before they wake
+        await _runs(work, best_s, command, heard, say)
+        for each in collecting:
+            each.cancel()
+        while work is not None:
+            await work.stand.hang_up()  # before they wake
+            work = work.beside
 
 
 async def _runs(work: Work, best_s: float, command: str, heard: Heard, say: Say) -> None:
     plan = work.plan
     name = {"workload": plan.workload, "door": plan.door}
     await work.warm_up()
+    if work.beside is not None:
+        await work.beside.warm_up()
     runs: list[Figures] = []
     noises: list[float] = []
     for number in range(1, plan.runs + 1):

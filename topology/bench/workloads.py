@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 from node.core.package import Priority
@@ -23,6 +24,7 @@ from topology.processes import tell
 
 MB = 1_000_000
 REST_POLL_S = 0.05
+READY_POLL_S = 0.01
 REST_S = 120.0
 """How long the news of the last document may take to come home."""
 
@@ -32,7 +34,8 @@ class Plan:
     """What a user asked for. documents: in one run (poll: questions). size: bytes of content in each, before edXML and base64.
 
     window: calls under way at once. rate: documents in a second (light, and urgent ones beside the others). recipients: organs
-    that each document goes to (poll: office systems that ask), spread over so many nodes.
+    that each document goes to (poll: office systems that ask), spread over so many nodes. backlog, history: of grown, envelopes
+    that wait at the node between for a neighbour that is silent, and envelopes that it has handed over.
     """
 
     workload: str
@@ -44,6 +47,8 @@ class Plan:
     nodes: int = 1
     door: str = "native"
     runs: int = 3
+    backlog: int = 0
+    history: int = 0
 
     def organs(self) -> list[int]:
         """Recipients per node."""
@@ -52,12 +57,17 @@ class Plan:
 
 
 class Work:
-    """One run after the other at one stand. letters and urgent: what is written, to every receiver."""
+    """One run after the other at one stand. letters and urgent: what is written, to every receiver. start: starts the node of a
+    configuration again that has ended, and says its process id. beside: the same at a stand to compare with."""
 
-    def __init__(self, plan: Plan, stand: Stand, arrivals: Arrivals) -> None:
+    def __init__(
+        self, plan: Plan, stand: Stand, arrivals: Arrivals, start: Callable[[Path], int], beside: Work | None = None
+    ) -> None:
         self.plan = plan
         self.stand = stand
         self.arrivals = arrivals
+        self.beside = beside
+        self._start = start
         self.letters = Letters(SENDER, stand.codes)
         self.urgent = Letters(SENDER, stand.codes, Priority.EXPRESS)
 
@@ -94,14 +104,37 @@ class Work:
 
     async def rest(self) -> None:
         """Until the receivers have confirmed all and the sender's node knows it."""
+        await self._until(self.stand.at_rest)
+
+    async def passed_on(self, role: str) -> None:
+        """Until nothing waits any more in the outboxes of these nodes."""
+
+        async def empty() -> bool:
+            return await self.stand.depth(role) == 0
+
+        await self._until(empty)
+
+    async def _until(self, done: Callable[[], Awaitable[bool]]) -> None:
         deadline = self.stand.now() + REST_S
-        while not await self.stand.at_rest():
+        while not await done():
             if self.stand.now() > deadline:
                 raise Incomplete(
                     f"sau {REST_S:.0f} giây vẫn còn mục chờ chuyển hoặc chờ lấy",
                     f"items still wait in an outbox or a mailbox after {REST_S:.0f} s",
                 )
             await asyncio.sleep(REST_POLL_S)
+
+    async def kill_and_start(self) -> float:
+        """The node between dies and is started at once; seconds until it is ready again."""
+        began = self.stand.now()
+        self.stand.kill("relay_node")
+        for node in self.stand.nodes["relay_node"]:
+            node["pid"] = self._start(Path(node["config"]))
+            while not await self.stand.rehearsal.is_ready(node):
+                if self.stand.now() - began > REST_S:
+                    raise Incomplete("nút giữa không chạy lại được", "the node between does not start again")
+                await asyncio.sleep(READY_POLL_S)
+        return self.stand.now() - began
 
     async def measured(self, work: Awaitable[Figures], documents: int) -> Figures:
         """The figures of a piece of work, and what it cost: CPU until all is at rest again, memory then."""
@@ -235,6 +268,63 @@ async def poll(work: Work) -> Figures:
     return await work.measured(through(), work.plan.documents)
 
 
+async def kill(work: Work) -> Figures:
+    """The node between is killed in the middle of the stream, and once more when all the others wait there for a receivers' node
+    that stands still; each time it is started again at once."""
+    numbers = work.arrivals.expect(work.plan.documents)
+
+    async def through() -> Figures:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(work.send_all(numbers))
+            await work.arrivals.complete(but=len(numbers) * 2 // 3)
+            streaming = await _killed(work)
+            await work.arrivals.complete()
+        first = _resumed_ms(work, numbers, *streaming)
+        await work.rest()
+        others = work.arrivals.expect(work.plan.documents)
+        with _standstill(work.stand.nodes["receiver_nodes"]):
+            await work.send_all(others)
+            await work.passed_on("sender_node")
+            waiting = await _killed(work)
+        await work.arrivals.complete()
+        second = _resumed_ms(work, others, *waiting)
+        return {"ready_ms": streaming[1] * 1000, "backlog_ready_ms": waiting[1] * 1000} | {
+            "resumed_ms": first,
+            "backlog_resumed_ms": second,
+        }
+
+    return await work.measured(through(), 2 * len(numbers))
+
+
+async def _killed(work: Work) -> tuple[float, float]:
+    """(when, seconds until it was ready again) of a kill of the node between."""
+    at = work.stand.now()
+    return at, await work.kill_and_start()
+
+
+def _resumed_ms(work: Work, numbers: range, killed: float, ready_s: float) -> float:
+    """From the kill to the first document that arrived after the node was ready again."""
+    return (work.arrivals.first(numbers, since=killed + ready_s) - killed) * 1000
+
+
+async def grown(work: Work) -> Figures:
+    """As `relay`, at an empty node and at one with a backlog and a history, in turn; then each is killed and started again."""
+    assert work.beside is not None
+    found: dict[str, float] = {}
+    for name, each in (("empty", work.beside), ("grown", work)):
+        figures = await relay(each)
+        found |= {f"{name}_{figure}": value for figure, value in figures.items() if figure in COMPARED}
+        found[f"{name}_rss_mb"] = figures["rss_mb_relay_node"]
+        found[f"{name}_start_ms"] = await each.kill_and_start() * 1000
+        found[f"{name}_start_rss_mb"] = each.stand.memory_mb()["relay_node"]["rss"]
+        found[f"{name}_store_mb"] = each.stand.store_mb("relay_node")
+    ratios = {f"ratio_{figure}": found[f"grown_{figure}"] / found[f"empty_{figure}"] for figure in COMPARED}
+    return ratios | found
+
+
+COMPARED = ("documents_per_s", "cpu_ms_relay_node")
+"""What of a grown node is told beside an empty one's, and as their ratio."""
+
 Workload = Callable[[Work], Awaitable[Figures]]
 
 WORKLOADS: Mapping[str, Workload] = {
@@ -245,6 +335,8 @@ WORKLOADS: Mapping[str, Workload] = {
     "urgent": urgent,
     "backlog": backlog,
     "poll": poll,
+    "kill": kill,
+    "grown": grown,
 }
 """By the name a user gives. large is relay with documents of 1 MB."""
 COLLECTING = frozenset(WORKLOADS) - {"poll"}

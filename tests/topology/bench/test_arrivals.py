@@ -49,6 +49,17 @@ async def test_waiting_ends_with_the_last_arrival() -> None:
         book.arrivals.got(0, package)
 
 
+async def test_some_may_be_left_out_and_the_first_since_an_instant_is_known() -> None:
+    book = Book()
+    numbers = book.arrivals.expect(3)
+    for number in numbers[:2]:
+        book.arrivals.got(0, book.send(number, at=1.0 + number))
+    await book.arrivals.complete(but=1)
+    with pytest.raises(Incomplete):
+        await book.arrivals.complete()
+    assert book.arrivals.first(range(2), since=1.0) == 2.0
+
+
 async def test_what_does_not_come_is_counted() -> None:
     book = Book()
     numbers = book.arrivals.expect(3)

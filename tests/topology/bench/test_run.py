@@ -34,7 +34,7 @@ class Stand:
 
     root: Path
 
-    def start(self) -> dict[str, Any]:
+    def start(self, lay: Any) -> dict[str, Any]:
         return {}
 
     def stop(self) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from topology.bench.run import run
-from topology.bench.workloads import WORKLOADS, Plan
+from topology.bench.workloads import COMPARED, WORKLOADS, Plan
 
 COST = {"cpu_ms_sender_node", "cpu_ms_relay_node", "cpu_ms_receiver_nodes", "cpu_ms_clients", "rss_mb_relay_node"}
 WAITS = {"p50_ms", "p99_ms", "max_ms"}
 THROUGH = {"documents_per_s", "mb_per_s", "accepted_per_s"}
+AT_A_START = ("rss_mb", "start_ms", "start_rss_mb", "store_mb")
 SMALL = (
     (Plan("relay", 20, window=8, runs=2), THROUGH),
     (Plan("light", 20, window=4, rate=100, runs=1), WAITS),
@@ -29,6 +30,12 @@ SMALL = (
     ),
     (Plan("backlog", 20, window=8, runs=1), {"accepted_per_s", "documents_per_s", "resumed_ms"}),
     (Plan("poll", 20, window=4, recipients=10, runs=1), {"questions_per_s", *WAITS}),
+    (Plan("kill", 30, window=8, runs=1), {f"{which}{what}" for which in ("", "backlog_") for what in ("ready_ms", "resumed_ms")}),
+    (
+        Plan("grown", 20, window=8, runs=1, backlog=30, history=60),
+        {f"ratio_{name}" for name in COMPARED}
+        | {f"{which}_{name}" for which in ("empty", "grown") for name in (*COMPARED, *AT_A_START)},
+    ),
 )
 
 
@@ -49,12 +56,12 @@ def test_a_small_one_is_complete(tmp_path: Path, plan: Plan, figures: set[str]) 
     run(plan, "truc bench", rows.append, lambda vi, en: None, folder, idle_s=0.1)
     gc.collect()  # a connection left open would be complained of here
     told = [row for row in rows if row["what"] == "figure"]
-    assert {row["figure"] for row in told} == figures | COST
+    assert {row["figure"] for row in told} == figures | (COST if plan.workload != "grown" else set())
     assert all(row["min"] <= row["median"] <= row["max"] and row["runs"] == plan.runs for row in told)
     assert [row["run"] for row in rows if row["what"] == "run"] == list(range(1, plan.runs + 1))
     assert [row["node"] for row in rows if row["what"] == "idle"] == ["sender_node", "relay_node", "receiver_nodes"]
     if plan.workload == "fanout":
         assert {row["figure"]: row["median"] for row in told}["bodies_on_first_link"] == 1.0
-    logs = [line for path in folder.glob("*/node.log") for line in path.read_text().splitlines()]
+    logs = [line for path in folder.rglob("node.log") for line in path.read_text().splitlines()]
     assert logs
     assert not [line for line in logs if '"level": "error"' in line]

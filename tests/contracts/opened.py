@@ -88,6 +88,14 @@ class Opened:
         with closing(sqlite3.connect(f"file:{self.look()}?mode=ro", uri=True)) as db:
             return db.execute(query, values).fetchall()
 
+    async def depths_are_right(self) -> None:
+        """What waits is what was counted while it came and went."""
+        waiting = "SELECT neighbour,lane,count(*) FROM outbox WHERE state<>'held' GROUP BY neighbour,lane ORDER BY neighbour,lane"
+        found = await self.store.depths()
+        assert [(row["neighbour"], Lane[row["lane"].upper()], row["depth"]) for row in found["outbox"]] == self.rows(waiting)
+        assert found["file_bytes"] == self.one("SELECT coalesce(sum(size),0) FROM body WHERE file IS NOT NULL")
+        assert found["mailbox"] == self.one("SELECT count(*) FROM mailbox WHERE state IN ('initial','processing','fail')")
+
     async def tamper(self, statement: str, *values: object) -> None:
         """Change a row behind the store's back."""
         await self.writer.run(lambda db: db.execute(statement, values))
@@ -166,7 +174,9 @@ async def opened(path: Path, opener: str = "threads", node: OrgId = H41, group_m
     try:
         await store.prepare(node)
         running = asyncio.create_task(store.run())
-        yield Opened(store, clock, tally, look, writer)
+        at = Opened(store, clock, tally, look, writer)
+        yield at
+        await at.depths_are_right()
     finally:
         try:
             if running is not None:

@@ -7,12 +7,12 @@ import re
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from node.adapters.sqlite import admission, boxes, care, desk, road
-from node.adapters.sqlite.writer import Stamp, Transaction
+from node.adapters.sqlite.migrate import migrate
+from node.adapters.sqlite.writer import Depths, Stamp, Transaction
 from node.core.custody import End, EndOf, Homeward, Settled, Settlement, StatusReport, StoredBody
 from node.core.envelope import Header
 from node.core.errors import Reason
@@ -308,10 +308,11 @@ async def test_what_is_dropped_must_still_be_held_when_it_is_done(at: Opened) ->
 BIG = ("envelope", "body", "envelope_body", "outbox", "mailbox", "submission", "delivery", "seen", "journal", "ledger", "loose")
 
 
-def plans(path: Any) -> dict[str, list[str]]:
+def plans() -> dict[str, list[str]]:
     """Every statement of a day's work, with how SQLite goes about it. The schema is the real one, the tables are empty."""
     statements: dict[str, None] = {}
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        migrate(db)
         db.set_trace_callback(lambda statement: statements.setdefault(statement))
         tx, stamp = Transaction(db), Stamp(NOW_MS, 1000, True)
         everything(tx, stamp)
@@ -380,6 +381,7 @@ def everything(tx: Transaction, stamp: Stamp) -> None:
     status_of(db)
     desk.held(db, 0, 10)
     desk.held_count(db)
+    desk.depths(db, NOW_MS, Depths({("", 1): 2}))
     desk.trace(db, own.doc_id, 10)
     desk.queue(db, "H41.07", None, 0, 10)
     care.forget(tx, replace(stamp, at_ms=NOW_MS + 1000 * DAY_MS), **KEEP, limit=10)
@@ -396,9 +398,9 @@ SCAN = re.compile(r"SCAN (\w+)( USING .*)?$")
 """Aliases in the store's SQL are one letter long."""
 
 
-async def test_no_query_that_runs_often_reads_a_whole_table(at: Opened) -> None:
+def test_no_query_that_runs_often_reads_a_whole_table() -> None:
     """Unbounded growth of a table must not slow the road: the tables hold months of documents."""
-    found = plans(at.look())
+    found = plans()
     assert len(found) > 60
     scans = {
         statement: step
@@ -432,7 +434,7 @@ ALL_OF_ONE = (
 
 def allowed(statement: str, step: str) -> bool:
     """Walks along an index that holds only the few rows in question, and the last row of the journal."""
-    few = ("outbox_held", "mailbox_held")
+    few = ("outbox_held", "mailbox_held", "mailbox_flag")
     if step in ("SCAN each", "SCAN e") and "each(code)" in statement:  # one row for each neighbour
         return True
     return any(name in step for name in few) or statement.endswith("FROM journal ORDER BY seq DESC LIMIT 1")

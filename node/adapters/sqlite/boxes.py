@@ -196,9 +196,10 @@ def collect(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
     ).fetchone()
     if row is None or row[2] in ("done", "ended"):
         return
-    seq, recipients, _state, header_bytes = row
+    seq, recipients, state, header_bytes = row
     header = decode_header(bytes(header_bytes))
     _same(recipients, home)
+    tx.boxed(0 if state == "held" else -1)
     tx.db.execute("UPDATE mailbox SET state='done',updated_ms=? WHERE item=?", (stamp.at_ms, item))
     event = "status-collected" if header.kind == KIND_STATUS else "collected"
     for code in json.loads(recipients):
@@ -233,6 +234,7 @@ def fail(tx: Transaction, item: int, fails_max: int, reason: str, stamp: Stamp) 
         return False
     fails, id_, organ, _state = row
     held: bool = fails + 1 >= fails_max
+    tx.boxed(-int(held))
     tx.db.execute(
         "UPDATE mailbox SET state=?,fails=fails+1,updated_ms=? WHERE item=?", ("held" if held else "fail", stamp.at_ms, item)
     )
@@ -248,9 +250,10 @@ def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
     ).fetchone()
     if row is None or row[2] in ("done", "ended"):
         return
-    seq, recipients, _state, header_bytes = row
+    seq, recipients, state, header_bytes = row
     header = decode_header(bytes(header_bytes))
     _same(recipients, home)
+    tx.boxed(0 if state == "held" else -1)
     tx.db.execute("UPDATE mailbox SET state='ended',updated_ms=? WHERE item=?", (stamp.at_ms, item))
     reason = home.end.reason.value if home.end.reason is not None else ""
     for code in json.loads(recipients):

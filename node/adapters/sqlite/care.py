@@ -58,7 +58,9 @@ def unreferenced(tx: Transaction, before_ms: int, limit: int) -> tuple[int, list
         db.execute("DELETE FROM loose WHERE digest=?", (digest,))
         if db.execute("SELECT 1 FROM envelope_body WHERE digest=? LIMIT 1", (digest,)).fetchone():
             continue
-        files += [file for (file,) in db.execute("SELECT file FROM body WHERE digest=? AND file IS NOT NULL", (digest,))]
+        for file, size in db.execute("SELECT file,size FROM body WHERE digest=? AND file IS NOT NULL", (digest,)).fetchall():
+            files.append(file)
+            tx.filed(-size)
         db.execute("DELETE FROM body WHERE digest=?", (digest,))
         db.execute("DELETE FROM body_peer WHERE digest=?", (digest,))
     return len(found), files

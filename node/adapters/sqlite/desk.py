@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from node.adapters.sqlite import road, rows
-from node.adapters.sqlite.writer import Stamp, Transaction, laid_before, towards
+from node.adapters.sqlite.writer import FILES, MAILBOX, Depths, Stamp, Transaction, laid_before, towards
 from node.core.custody import NEIGHBOUR_GONE
 from node.core.envelope import Lane
 from node.core.lifecycle import Transport
@@ -96,7 +97,7 @@ def act_queue(tx: Transaction, action: str, items: Sequence[int], neighbour: str
 
 def _due_now(tx: Transaction, item: int, stamp: Stamp) -> None:
     row = tx.db.execute(
-        "SELECT o.envelope,o.recipient,o.state,e.id,o.neighbour FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=?",
+        "SELECT o.envelope,o.recipient,o.state,e.id,o.neighbour,o.lane FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=?",
         (item,),
     ).fetchone()
     tx.db.execute(
@@ -106,6 +107,7 @@ def _due_now(tx: Transaction, item: int, stamp: Stamp) -> None:
     )
     tx.fed.add(towards(row[4]))
     if row[2] == "held":
+        tx.queued(row[4], row[5])
         tx.journal(stamp, "released", envelope=row[3], recipient=row[1])
         rows.move_delivery(tx, row[0], row[1], Transport.QUEUED, stamp, {"reason": ""})
 
@@ -153,6 +155,7 @@ def header_of_box(db: sqlite3.Connection, item: int) -> tuple[bytes, tuple[str, 
 def release_box(tx: Transaction, item: int, who: str, why: str, stamp: Stamp) -> bool:
     row = tx.db.execute("SELECT organ FROM mailbox WHERE item=? AND state='held'", (item,)).fetchone()
     if row is not None:
+        tx.boxed()
         tx.db.execute("UPDATE mailbox SET state='initial',fails=0,updated_ms=? WHERE item=?", (stamp.at_ms, item))
         tx.journal(stamp, "released", detail=json.dumps({"who": who, "why": why, "item": f"box-{item}"}))
         tx.fed.add(laid_before(row[0]))
@@ -182,8 +185,22 @@ def trace(db: sqlite3.Connection, key: str, limit: int) -> list[dict[str, Any]]:
     return _dicts(cursor)
 
 
-def depths(db: sqlite3.Connection, now_ms: int) -> dict[str, Any]:
-    """Figures for status and metrics: outbox depth and oldest age per (neighbour, lane), mailbox depth, held, unmatched."""
+def counted(db: sqlite3.Connection) -> Depths:
+    """All that waits, counted one by one: once, when the database is opened."""
+    found: Depths = Counter()
+    for neighbour, lane, number in db.execute(
+        "SELECT neighbour,lane,count(*) FROM outbox WHERE state<>'held' GROUP BY neighbour,lane"
+    ):
+        found[neighbour, lane] = number
+    (found[MAILBOX],) = db.execute("SELECT count(*) FROM mailbox m WHERE m.state IN ('initial','processing','fail')").fetchone()
+    (found[FILES],) = db.execute("SELECT coalesce(sum(size),0) FROM body WHERE file IS NOT NULL").fetchone()
+    return found
+
+
+def depths(db: sqlite3.Connection, now_ms: int, waiting: Depths) -> dict[str, Any]:
+    """Figures for status and metrics: outbox depth and oldest age per (neighbour, lane), mailbox depth, held, unmatched. waiting:
+    what was counted; the eldest of each lane is its first row."""
+    eldest = "SELECT since_ms FROM outbox WHERE neighbour=? AND lane=? AND state<>'held' ORDER BY item LIMIT 1"
     outbox = [
         {
             "neighbour": neighbour,
@@ -191,16 +208,20 @@ def depths(db: sqlite3.Connection, now_ms: int) -> dict[str, Any]:
             "depth": number,
             "oldest_s": max(0.0, (now_ms - since_ms) / 1000),
         }
-        for neighbour, lane, number, since_ms in db.execute(
-            "SELECT neighbour,lane,count(*),min(since_ms) FROM outbox WHERE state<>'held' GROUP BY neighbour,lane"
-        )
+        for (neighbour, lane), number in sorted(waiting.items())
+        if number and lane >= 0
+        for (since_ms,) in db.execute(eldest, (neighbour, lane)).fetchall() or [(now_ms,)]
     ]
-    (mailbox,) = db.execute("SELECT count(*) FROM mailbox m WHERE m.state IN ('initial','processing','fail')").fetchone()
     (unmatched,) = db.execute(
-        "SELECT count(*) FROM mailbox m WHERE m.flag='unmatched' AND m.state IN ('initial','processing','fail')"
+        "SELECT count(*) FROM mailbox m WHERE m.flag='unmatched' AND m.flag<>'' AND m.state IN ('initial','processing','fail')"
     ).fetchone()
-    (file_bytes,) = db.execute("SELECT coalesce(sum(size),0) FROM body WHERE file IS NOT NULL").fetchone()
-    return {"outbox": outbox, "mailbox": mailbox, "held": held_count(db), "unmatched": unmatched, "file_bytes": file_bytes}
+    return {
+        "outbox": outbox,
+        "mailbox": waiting[MAILBOX],
+        "held": held_count(db),
+        "unmatched": unmatched,
+        "file_bytes": waiting[FILES],
+    }
 
 
 def meta(db: sqlite3.Connection) -> Mapping[str, str]:

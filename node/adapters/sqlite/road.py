@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from node.adapters.sqlite import rows
@@ -220,9 +221,9 @@ def chains(db: sqlite3.Connection, digests: Iterable[str]) -> dict[str, bytes]:
 def settle(tx: Transaction, neighbour: str, settlements: Sequence[Settlement], stamp: Stamp) -> None:
     """Record what became of offered rows."""
     offered = {
-        item: (seq, recipient, origin, id_)
-        for item, seq, recipient, origin, id_ in tx.db.execute(
-            "SELECT o.item,o.envelope,o.recipient,e.origin,e.id FROM outbox o JOIN envelope e ON e.seq=o.envelope"
+        item: (seq, recipient, origin, id_, lane)
+        for item, seq, recipient, origin, id_, lane in tx.db.execute(
+            "SELECT o.item,o.envelope,o.recipient,e.origin,e.id,CASE o.state WHEN 'held' THEN NULL ELSE o.lane END FROM outbox o JOIN envelope e ON e.seq=o.envelope"
             f" WHERE o.item IN {_LISTED}",
             (json.dumps([settlement.item for settlement in settlements]),),
         )
@@ -236,22 +237,27 @@ def settle(tx: Transaction, neighbour: str, settlements: Sequence[Settlement], s
             _settle_one(tx, neighbour, settlement, stamp)
 
 
-def _handed_over(tx: Transaction, neighbour: str, taken: Mapping[int, tuple[int, str, str, str]], stamp: Stamp) -> None:
-    """The neighbour has custody of these: item -> (envelope, recipient, origin, id). A statement for all of them each."""
+def _handed_over(
+    tx: Transaction, neighbour: str, taken: Mapping[int, tuple[int, str, str, str, int | None]], stamp: Stamp
+) -> None:
+    """The neighbour has custody of these: item -> (envelope, recipient, origin, id, lane, None of what is held). A statement for
+    all of them each."""
     db = tx.db
-    seqs = list(dict.fromkeys(seq for seq, _, _, _ in taken.values()))
+    seqs = list(dict.fromkeys(seq for seq, *_ in taken.values()))
+    for lane, number in Counter(lane for *_, lane in taken.values() if lane is not None).items():
+        tx.queued(neighbour, lane, -number)
     db.executemany("DELETE FROM outbox WHERE item=?", [(item,) for item in taken])
     db.executemany(
         "UPDATE seen SET handed_to=? WHERE origin=? AND id=? AND recipient=?",
-        [(neighbour, origin, id_, recipient) for _, recipient, origin, id_ in taken.values()],
+        [(neighbour, origin, id_, recipient) for _, recipient, origin, id_, _ in taken.values()],
     )
     db.execute(
         f"INSERT OR IGNORE INTO body_peer SELECT digest,? FROM envelope_body WHERE envelope IN {_LISTED}",
         (neighbour, json.dumps(seqs)),
     )
-    for _, recipient, _, id_ in taken.values():
+    for _, recipient, _, id_, _ in taken.values():
         tx.journal(stamp, "handed-over", envelope=id_, recipient=recipient, neighbour=neighbour)
-    own = ((seq, recipient) for seq, recipient, _, _ in taken.values())
+    own = ((seq, recipient) for seq, recipient, *_ in taken.values())
     rows.move_deliveries(tx, own, Transport.MOVING, stamp)
     rows.close_if_done(tx, seqs, stamp)
 
@@ -311,10 +317,13 @@ def _any_file(db: sqlite3.Connection, digests: Sequence[str]) -> bool:
 def reroute(tx: Transaction, item: int, neighbour: OrgId, stamp: Stamp) -> None:
     """Another neighbour is the way now (a unit moved, a directory caught up). A copy in doubt stays so until the new one answers."""
     row = tx.db.execute(
-        "SELECT e.id,o.recipient FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=? AND o.state<>'held'", (item,)
+        "SELECT e.id,o.recipient,o.neighbour,o.lane FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=? AND o.state<>'held'",
+        (item,),
     ).fetchone()
     if row is None:
         return
+    tx.queued(row[2], row[3], -1)
+    tx.queued(str(neighbour), row[3])
     tx.db.execute(
         "UPDATE outbox SET neighbour=?,state='waiting',due_ms=?,reason='' WHERE item=?",
         (str(neighbour), stamp.at_ms, item),
@@ -342,13 +351,14 @@ def astray(db: sqlite3.Connection, known: Sequence[str], limit: int) -> list[Str
 def hold(tx: Transaction, item: int, reason: str, stamp: Stamp) -> bool:
     """Put an outbox row aside for a person; it blocks nobody."""
     row = tx.db.execute(
-        "SELECT o.envelope,o.recipient,o.neighbour,e.id,e.header FROM outbox o JOIN envelope e ON e.seq=o.envelope"
+        "SELECT o.envelope,o.recipient,o.neighbour,e.id,e.header,o.lane FROM outbox o JOIN envelope e ON e.seq=o.envelope"
         " WHERE o.item=? AND o.state<>'held'",
         (item,),
     ).fetchone()
     if row is None:
         return False
-    seq, recipient, neighbour, id_, header = row
+    seq, recipient, neighbour, id_, header, lane = row
+    tx.queued(neighbour, lane, -1)
     tx.db.execute("UPDATE outbox SET state='held',reason=?,attempts=attempts+1 WHERE item=?", (reason, item))
     tx.fed.add(towards(neighbour))  # a held elder releases its successors (decision 9)
     tx.journal(stamp, "held", envelope=id_, recipient=recipient, neighbour=neighbour, reason=reason)
@@ -360,12 +370,15 @@ def hold(tx: Transaction, item: int, reason: str, stamp: Stamp) -> bool:
 def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
     """A delivery ends here without being handed on: refused by a node, expired, or dropped by a person. One notice home."""
     row = tx.db.execute(
-        "SELECT o.envelope,o.recipient,o.neighbour,e.id,e.header FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=?",
+        "SELECT o.envelope,o.recipient,o.neighbour,e.id,e.header,o.lane,o.state FROM outbox o JOIN envelope e ON e.seq=o.envelope"
+        " WHERE o.item=?",
         (item,),
     ).fetchone()
     if row is None:
         return
-    seq, recipient, neighbour, id_, header = row
+    seq, recipient, neighbour, id_, header, lane, state = row
+    if state != "held":
+        tx.queued(neighbour, lane, -1)
     tx.db.execute("DELETE FROM outbox WHERE item=?", (item,))
     tx.fed.add(towards(neighbour))  # so does one that ends
     ended = home.end

@@ -131,6 +131,7 @@ def put_passing(tx: Transaction, arrivals: Sequence[tuple[int, Arrival]], neighb
         size = _whole_bytes(arrival.envelope) + sum({body.sha256: body.size for body in arrival.inline}.values())
         for code, decision in arrival.judged.items():
             assert isinstance(decision, Forward)
+            tx.queued(str(decision.neighbour), int(arrival.envelope.header.lane))
             keys.append(_seen_row(arrival.envelope, code, stamp))
             waiting.append(_outbox_row(seq, arrival.envelope, code, decision.neighbour, size, stamp))
     db.executemany(_SEEN, keys)
@@ -155,6 +156,8 @@ def put_bodies(tx: Transaction, seq: int, header: Header, bodies: Iterable[Store
         cursor = tx.db.execute(_BODY, (body.sha256, body.size, body.data, body.file, stamp.at_ms))
         if cursor.rowcount == 0 and body.file is not None:
             orphans.append(body.file)
+        elif body.file is not None:
+            tx.filed(body.size)
     tx.db.executemany(_NAMED, [(seq, ref.sha256) for ref in header.bodies])
     return orphans
 
@@ -196,7 +199,8 @@ def put_outbox(tx: Transaction, seq: int, envelope: Envelope, recipient: OrgId, 
             (seq,),
         ).fetchone()
         size = _whole_bytes(envelope) + inline
-    tx.db.execute(_OUTBOX, _outbox_row(seq, envelope, recipient, neighbour, size, stamp))
+    added = tx.db.execute(_OUTBOX, _outbox_row(seq, envelope, recipient, neighbour, size, stamp)).rowcount
+    tx.queued(str(neighbour), int(envelope.header.lane), added)
     tx.fed.add(towards(str(neighbour)))
 
 
@@ -233,6 +237,7 @@ def put_mailbox(
         codes = dict.fromkeys((*json.loads(row[1]), str(recipient)))
         tx.db.execute("UPDATE mailbox SET recipients=? WHERE item=?", (json.dumps(list(codes)), row[0]))
         return
+    tx.boxed()
     tx.db.execute("UPDATE envelope SET boxed=1 WHERE seq=?", (seq,))
     tx.db.execute(
         "INSERT INTO mailbox (envelope,organ,fetched_ms,recipients,kind,doc_id,lane,state,flag,since_ms,updated_ms,expires_ms)"

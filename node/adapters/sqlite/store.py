@@ -74,6 +74,7 @@ class SqliteStore:
             return int(found["epoch"])
 
         self.epoch = await self._write_connection.run(work)
+        self._writer.depths = await self._write_connection.run(desk.counted)
 
     async def run(self) -> None:
         await self._writer.run()
@@ -120,7 +121,10 @@ class SqliteStore:
             )
             tx.db.execute("INSERT OR IGNORE INTO body_peer VALUES (?,?)", (body.sha256, str(neighbour)))
             tx.db.execute("INSERT INTO loose VALUES (?1,?2) ON CONFLICT DO UPDATE SET since_ms=?2", (body.sha256, stamp.at_ms))
-            return (body.file,) if cursor.rowcount == 0 and body.file is not None else ()
+            if cursor.rowcount == 0 or body.file is None:
+                return (body.file,) if body.file is not None else ()
+            tx.filed(body.size)
+            return ()
 
         return await self._do(work)
 
@@ -326,7 +330,8 @@ class SqliteStore:
 
     async def depths(self) -> dict[str, Any]:
         now_ms = self._clock.utc_ms()
-        return await self._ask(lambda db: desk.depths(db, now_ms))
+        waiting = self._writer.depths.copy()
+        return await self._ask(lambda db: desk.depths(db, now_ms, waiting))
 
     # care
 

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import json
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +39,13 @@ class Stamp:
     bound_ms: int
     synchronised: bool
 
+
+Depths = Counter[tuple[str, int]]
+"""How much there is, or by how much that changes: rows that wait by (neighbour, lane), items under MAILBOX, bytes of bodies under
+FILES. Counted as it changes, because counting all of it takes the longer the more there is."""
+MAILBOX = ("", -1)
+FILES = ("", -2)
+Mark = tuple[tuple[int, bytes] | None, int, Depths]
 
 Key = tuple[str, str]
 """What a question waits for: a word and a code."""
@@ -70,6 +77,19 @@ class Transaction:
         self._head: tuple[int, bytes] | None = None
         """Number and hash of the journal's last row; None until the first row is written: many groups write none."""
         self._added: list[tuple[str, tuple[Any, ...]]] = []
+        self.depths: Depths = Counter()
+
+    def queued(self, neighbour: str, lane: int, rows: int = 1) -> None:
+        """So many rows more wait for a neighbour in a lane; fewer where rows is below 0. Held rows do not wait."""
+        self.depths[neighbour, lane] += rows
+
+    def boxed(self, items: int = 1) -> None:
+        """So many items more lie open in mailboxes."""
+        self.depths[MAILBOX] += items
+
+    def filed(self, size: int) -> None:
+        """Bodies in files have so many bytes more."""
+        self.depths[FILES] += size
 
     def journal(
         self,
@@ -102,13 +122,13 @@ class Transaction:
         for statement, rows in by_statement.items():
             self.db.executemany(statement, rows)
 
-    def mark(self) -> tuple[tuple[int, bytes] | None, int]:
+    def mark(self) -> Mark:
         """Where a savepoint begins; for `back_to`."""
-        return self._head, len(self._added)
+        return self._head, len(self._added), self.depths.copy()
 
-    def back_to(self, mark: tuple[tuple[int, bytes] | None, int]) -> None:
+    def back_to(self, mark: Mark) -> None:
         """What was added since then is forgotten, as the savepoint's own rows are."""
-        self._head, length = mark
+        self._head, length, self.depths = mark
         del self._added[length:]
 
     def _last(self) -> tuple[int, bytes]:
@@ -163,13 +183,14 @@ class Attempt:
 @dataclass(slots=True)
 class Group:
     """What one commit takes: members, and questions to ask at its end. asked: those to ask in any case; find: those that stand
-    under a key. looks is filled with what was found."""
+    under a key. looks is filled with what was found, depths with what has changed of what waits, once that is committed."""
 
     works: list[Callable[[Transaction], Any]]
     asked: list[Question[Any]]
     find: Callable[[Key], Sequence[Question[Any]]]
     stamp: Stamp
     looks: list[tuple[Question[Any], Attempt]] = field(default_factory=list)
+    depths: Depths = field(default_factory=Counter)
 
 
 def commit_group(db: sqlite3.Connection, group: Group) -> list[Attempt]:
@@ -201,6 +222,7 @@ def _transaction(db: sqlite3.Connection, group: Group) -> Iterator[Transaction]:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+    group.depths.update(transaction.depths)
 
 
 def _look(transaction: Transaction, group: Group) -> None:
@@ -291,6 +313,8 @@ class Writer:
         """Questions to be asked in any case, and how many members stand before each."""
         self._wake = asyncio.Event()
         self._closed: Exception | None = None
+        self.depths: Depths = Counter()
+        """How much there is now, on top of what was counted when the database was opened."""
 
     async def do(self, work: Callable[[Transaction], T]) -> T:
         """Have work committed with whatever else waits; returns after the commit. Raises as `put` says."""
@@ -378,6 +402,7 @@ class Writer:
         except BaseException:
             self._abandon([*members, *asked])
             raise
+        self.depths.update(group.depths)
         self._tally.add("truc_commits_total")
         self._tally.add("truc_commit_members_total", len(members))
         self._tally.add("truc_commit_retries_total", sum(outcome.alone for outcome in outcomes))

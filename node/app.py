@@ -65,7 +65,7 @@ from node.origin import Origin
 from node.parts import Parts
 from node.ports import Bodies, Clock, Link, Store
 from node.surroundings import Surroundings, Systems
-from node.uplink import Pace, Uplink
+from node.uplink import BODIES_AT_ONCE, Pace, Uplink
 
 log = structlog.get_logger()
 
@@ -188,7 +188,7 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
 
 
 def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link, session: str) -> list[Loop]:
-    """The four loops towards the parent; none at the hub."""
+    """The loops towards the parent; none at the hub."""
     if node.parent is None:
         return []
     section = settings.link
@@ -207,7 +207,7 @@ def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link
         ground.rng,
         session,
     )
-    return [up.run_push, up.run_pull, up.run_uploads, up.run_downloads]
+    return [up.run_push, up.run_pull, *[up.run_uploads] * BODIES_AT_ONCE, *[up.run_downloads] * BODIES_AT_ONCE]
 
 
 def office_app(settings: config.NodeConfig, ground: Ground, node: Duties) -> web.Application:

@@ -64,7 +64,7 @@ class Link(Section):
     connections_per_peer_max: int = Field(default=8, ge=2)
     batch_bytes_max: int = Field(default=1 * MIB, ge=64 * KIB, le=16 * MIB)
     batch_envelopes_max: int = Field(default=500, ge=1, le=10_000)
-    body_chunk_bytes: int = Field(default=256 * KIB, ge=4 * KIB, le=8 * MIB)
+    body_chunk_bytes: int = Field(default=2 * MIB, ge=4 * KIB, le=8 * MIB, description="the longest piece of a body")
     probe_max_s: float = Field(default=10.0, ge=0.05, le=15, description="a restored link is found within 15 s")
 
 

@@ -45,8 +45,8 @@ ROWS_MAX = 5000
 UNCONFIRMED_MAX = 3
 STOPPING_RETRY_S = 2.0
 SERVED_WAIT_MS = 100
-"""After all bytes of a body were served, its envelope is offered again this much later: the child may still be committing. The
-wait doubles, should it not be able to."""
+"""After all bytes of a body were served, its envelope is offered again at once, and the child answers when it has committed
+them. Should it not be able to, the next offer is twice this much later; the wait doubles."""
 SERVED_MAX = 10_000
 """Digests remembered as served to one child; forgetting them costs one longer wait."""
 
@@ -182,7 +182,7 @@ class Forwarder:
             neighbour.chains.difference_update(settlement.need)
             bodies = {ref.sha256 for ref in row.bodies}.intersection(settlement.need)  # the rest is a certificate, sent along
             if bodies and neighbour.served.issuperset(bodies):
-                wait_ms = min(BODY_WAIT_MS, SERVED_WAIT_MS << min(row.attempts, 20))
+                wait_ms = min(BODY_WAIT_MS, SERVED_WAIT_MS << min(row.attempts, 20)) if row.attempts else 0
                 return Settlement(settlement.item, Settled.LATER, now_ms + wait_ms, Reason.NOT_NOW)
         return settlement
 

@@ -17,6 +17,8 @@ from node.ports import Bodies, Store
 log = structlog.get_logger()
 
 LATER_S = 30.0
+WANTED_MAX = 10_000
+"""Parts remembered as wanted; forgetting them costs one look at the store each."""
 
 
 class Parts:
@@ -28,6 +30,7 @@ class Parts:
         self._tally = tally
         self._bytes_max = bytes_max
         self._free_urgent = free_urgent
+        self._wanted: set[tuple[OrgId, str]] = set()
         self._keeping: dict[tuple[OrgId, str], asyncio.Future[bool]] = {}
 
     async def put(self, neighbour: OrgId, sha256: str, size: int, offset: int, chunk: bytes) -> int:
@@ -37,7 +40,7 @@ class Parts:
             raise Refused(Reason.PACKAGE_TOO_LARGE, "size", str(size), f"≤ {self._bytes_max}")
         key = (neighbour, sha256)
         if key not in self._keeping:
-            if await self._store.holds_body_of(neighbour, sha256):
+            if not await self._is_wanted(key):
                 return size
             if self._bodies.free_ratio() < self._free_urgent:
                 raise Deferred(LATER_S, Reason.DISK_FULL)
@@ -51,6 +54,16 @@ class Parts:
         if key not in self._keeping:
             self._keeping[key] = asyncio.shield(self._keep(neighbour, sha256))
         return size if await asyncio.shield(self._keeping[key]) else 0
+
+    async def _is_wanted(self, key: tuple[OrgId, str]) -> bool:
+        """Asked of the store for the first piece of a body only."""
+        if key not in self._wanted:
+            if await self._store.holds_body_of(*key):
+                return False
+            if len(self._wanted) >= WANTED_MAX:
+                self._wanted.clear()
+            self._wanted.add(key)
+        return True
 
     async def _keep(self, neighbour: OrgId, sha256: str) -> bool:
         try:
@@ -70,4 +83,5 @@ class Parts:
             self._tally.add("truc_body_bytes_total", body.size, direction="in")
             return True
         finally:
+            self._wanted.discard((neighbour, sha256))
             del self._keeping[neighbour, sha256]

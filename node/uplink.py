@@ -1,4 +1,4 @@
-"""The road to the parent: four loops of the child, who always dials (decision 8): push, pull, and bodies each way.
+"""The road to the parent: the loops of the child, who always dials (decision 8): push, pull, and bodies each way.
 
 Knows `core`, the ports and the forwarder it offers through; what is done with what comes down is handed in. A link that is down
 is probed with full jitter and never longer than the configured bound, so that a restored one is found within 15 s.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -27,6 +29,10 @@ log = structlog.get_logger()
 PROBE_MIN_S = 0.2
 ROOM_BYTES = 1 << 40
 BODY_TRIES_MAX = 5
+BODIES_AT_ONCE = 2
+"""Bodies under way in each direction: while one is made durable over there, the next is crossing."""
+ENDING_WAIT_S = 2.0
+"""How long a batch waits for the last piece of a body it names, which the parent has already sent."""
 PUSH_PROBE_MAX_S = 60.0
 """Pushes to a silent parent are tried again after this at the latest; it is the pull that finds it sooner and wakes them."""
 LOOK_AGAIN_S = 30.0
@@ -46,39 +52,70 @@ class Pace:
     chunk_bytes: int
 
 
+@dataclass(slots=True)
+class Crossing:
+    """One body on its way over the link. fresh: the other side has never heard of it, so it can hold no part yet.
+
+    ending: its last piece is under way. over: set when a try at it has ended.
+    """
+
+    sha256: str
+    lane: Lane
+    size: int
+    fresh: bool = False
+    refusals: int = 0
+    ending: bool = False
+    over: asyncio.Event | None = None
+
+
 class Crossings:
-    """Bodies that still have to cross, the most urgent first; each once, whoever asks for it."""
+    """Bodies that still have to cross, the most urgent first; each once, whoever asks for it, and by one loop at a time."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, tuple[Lane, int]] = {}
-        self._refusals: dict[str, int] = {}
+        self._waiting: dict[str, Crossing] = {}
+        self._under_way: dict[str, Crossing] = {}
         self._event = asyncio.Event()
 
-    def add(self, sha256: str, lane: Lane, size: int) -> None:
-        known = self._waiting.get(sha256)
-        self._waiting[sha256] = (min(lane, known[0]) if known else lane, size)
+    def add(self, sha256: str, lane: Lane, size: int, *, fresh: bool = False) -> None:
+        known = self._waiting.get(sha256) or self._under_way.get(sha256)
+        if known is None:
+            self._waiting[sha256] = Crossing(sha256, lane, size, fresh)
+        else:
+            known.lane = min(lane, known.lane)
         self._event.set()
 
-    async def next(self) -> tuple[str, Lane, int]:
+    async def next(self) -> Crossing:
+        """The caller has it until it says `later` or `done`."""
         while not self._waiting:
             self._event.clear()
             await self._event.wait()
-        sha256 = min(self._waiting, key=lambda each: self._waiting[each][0])
-        return sha256, *self._waiting[sha256]
+        crossing = min(self._waiting.values(), key=lambda each: each.lane)
+        self._under_way[crossing.sha256] = self._waiting.pop(crossing.sha256)
+        crossing.over = asyncio.Event()
+        return crossing
 
-    def later(self, sha256: str) -> None:
+    def later(self, crossing: Crossing) -> None:
         """Behind the others of its lane: one that cannot cross now must not keep them from crossing."""
-        if sha256 in self._waiting:
-            self._waiting[sha256] = self._waiting.pop(sha256)
+        self.done(crossing)
+        self._waiting[crossing.sha256] = crossing
+        self._event.set()
 
-    def refused(self, sha256: str) -> int:
-        """A try at this body was refused; returns how many were, while it has waited."""
-        self._refusals[sha256] = self._refusals.get(sha256, 0) + 1
-        return self._refusals[sha256]
+    def done(self, crossing: Crossing) -> None:
+        crossing.fresh = crossing.ending = False
+        self._under_way.pop(crossing.sha256, None)
+        if crossing.over is not None:
+            crossing.over.set()
 
-    def done(self, sha256: str) -> None:
-        self._waiting.pop(sha256, None)
-        self._refusals.pop(sha256, None)
+    async def ended(self, digests: Callable[[], Iterable[str]], most_s: float) -> None:
+        """Until those of these bodies whose last piece is under way are here, or most_s seconds have passed."""
+        if not any(each.ending for each in self._under_way.values()):
+            return
+        ending = [each for each in map(self._under_way.get, digests()) if each is not None and each.ending]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                for each in ending:
+                    assert each.over is not None
+                    await each.over.wait()
 
 
 class Uplink:
@@ -156,14 +193,15 @@ class Uplink:
             return await self._pause(failures, unknown), ()
         self._answered()
         became = await self._forwarder.judged(parent, offered, verdicts)
-        self._want_uploads(became, {row.item: row.lane for row in offered})
+        self._want_uploads(became, {row.item: row for row in offered})
         return 0, became
 
-    def _want_uploads(self, settlements: Sequence[Settlement], lanes: dict[int, Lane]) -> None:
+    def _want_uploads(self, settlements: Sequence[Settlement], rows: Mapping[int, Offered]) -> None:
         for settlement in settlements:
             if settlement.settled is Settled.BODY:
+                row = rows[settlement.item]
                 for digest in settlement.need:
-                    self._uploads.add(digest, lanes[settlement.item], 0)
+                    self._uploads.add(digest, row.lane, 0, fresh=row.attempts == 0)
 
     async def run_pull(self) -> None:
         """Ask for what waits above; the verdicts on one batch travel with the request for the next."""
@@ -192,6 +230,7 @@ class Uplink:
                 if asyncio.get_running_loop().time() - asked_at < wait_ms / 2000:
                     await asyncio.sleep(PROBE_MIN_S)
                 continue
+            await self._downloads.ended(partial(_named, batch), ENDING_WAIT_S)
             try:
                 verdicts = await self._accept(batch, self._parent)
             except Deferred as failure:  # our own store
@@ -231,26 +270,30 @@ class Uplink:
         return failures + 1
 
     async def run_uploads(self) -> None:
-        """Bodies the parent asked for, one at a time, from where the parent's part ends."""
+        """Bodies the parent asked for, each from where the parent's part ends. May run several times at once."""
         failures = 0
         while True:
-            sha256, _lane, _size = await self._uploads.next()
+            crossing = await self._uploads.next()
             try:
-                over = await self._try_upload(sha256)
+                over = await self._try_upload(crossing)
             except Deferred as failure:
-                self._uploads.later(sha256)
+                self._uploads.later(crossing)
                 failures = await self._pause(failures, failure, lost=failure.reason is not Reason.DISK_FULL)
                 continue
             failures = 0
             if over:
-                self._uploads.done(sha256)
+                self._uploads.done(crossing)
+            else:
+                self._uploads.later(crossing)
 
-    async def _try_upload(self, sha256: str) -> bool:
+    async def _try_upload(self, crossing: Crossing) -> bool:
         """One try; returns whether there is nothing left to do."""
+        sha256 = crossing.sha256
         try:
-            await self._upload(sha256)
+            await self._upload(crossing)
         except Refused as refusal:
-            if self._uploads.refused(sha256) < BODY_TRIES_MAX and await self._intact(sha256):
+            crossing.refusals += 1
+            if crossing.refusals < BODY_TRIES_MAX and await self._intact(sha256):
                 return False
             # Our own copy is damaged, or the parent will not have it: a person must look. # QĐ 28/2018 Điều 6.1
             held = await self._store.hold_body(self._parent, sha256, refusal.reason.value)
@@ -258,14 +301,15 @@ class Uplink:
             log.error("body cannot cross", neighbour=str(self._parent), reason=refusal.reason.value, body=sha256, count=held)
         return True
 
-    async def _upload(self, sha256: str) -> None:
+    async def _upload(self, crossing: Crossing) -> None:
+        sha256 = crossing.sha256
         found = await self._store.body_bytes(sha256)
         if found is None:
             return
         data, file, size = found
-        held = await self._link.put_body(sha256, size, 0, b"")
+        held = 0 if crossing.fresh else await self._link.put_body(sha256, size, 0, b"")
         while held < size:
-            length = min(self._pace.chunk_bytes, size - held)
+            length = self._piece(size - held)
             chunk = data[held : held + length] if data is not None else await self._bodies.read(file or "", held, length)
             now = await self._link.put_body(sha256, size, held, chunk)
             if now == held or not chunk:
@@ -276,37 +320,51 @@ class Uplink:
         self._tally.add("truc_bodies_total", direction="out")
         await self._store.body_crossed(self._parent, sha256)
 
+    def _piece(self, left: int) -> int:
+        """How many bytes of a body go next."""
+        return min(self._pace.chunk_bytes, left)
+
     async def _intact(self, sha256: str) -> bool:
         found = await self._store.body_bytes(sha256)
         return found is not None and (found[1] is None or await self._bodies.intact(found[1], sha256))
 
     async def run_downloads(self) -> None:
-        """Bodies that envelopes from above name and that are not here yet."""
+        """Bodies that envelopes from above name and that are not here yet. May run several times at once."""
         failures = 0
         while True:
-            sha256, _lane, size = await self._downloads.next()
+            crossing = await self._downloads.next()
             try:
-                await self._download(sha256, size)
+                await self._download(crossing)
             except Deferred as failure:
-                self._downloads.later(sha256)
+                self._downloads.later(crossing)
                 failures = await self._pause(failures, failure, lost=failure.reason is not Reason.DISK_FULL)
                 continue
             except Refused as refusal:
-                log.warning("body not received", neighbour=str(self._parent), reason=refusal.reason.value, body=sha256)
-                if refusal.reason is Reason.BODY_DAMAGED and self._downloads.refused(sha256) < BODY_TRIES_MAX:
+                reason, sha256 = refusal.reason, crossing.sha256
+                log.warning("body not received", neighbour=str(self._parent), reason=reason.value, body=sha256)
+                crossing.refusals += 1
+                if reason is Reason.BODY_DAMAGED and crossing.refusals < BODY_TRIES_MAX:
+                    self._downloads.later(crossing)
                     continue
             failures = 0
-            self._downloads.done(sha256)
+            self._downloads.done(crossing)
 
-    async def _download(self, sha256: str, size: int) -> None:
+    async def _download(self, crossing: Crossing) -> None:
+        sha256, size = crossing.sha256, crossing.size
         held = await self._put_body(self._parent, sha256, size, 0, b"")
         while held < size:
-            chunk = await self._link.get_body(sha256, held, min(self._pace.chunk_bytes, size - held))
+            length = self._piece(size - held)
+            crossing.ending = held + length == size
+            chunk = await self._link.get_body(sha256, held, length)
             now = await self._put_body(self._parent, sha256, size, held, chunk)
             if now == held:
                 raise Refused(Reason.BODY_DAMAGED, "offset", str(held), str(now))
             held = now
         self._answered()
+
+
+def _named(batch: Batch) -> Iterator[str]:
+    return (ref.sha256 for envelope in batch.envelopes for ref in envelope.header.bodies)
 
 
 def _postponed(batch: Batch, failure: Deferred) -> tuple[EnvelopeVerdicts, ...]:

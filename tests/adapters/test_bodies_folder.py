@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from node.adapters.bodies.files import HostFiles
+from node.adapters.bodies import folder
+from node.adapters.bodies.files import HostFiles, OpenFile
 from node.adapters.bodies.folder import CHUNK_BYTES, FolderBodies
 from node.core.custody import StoredBody
 from node.core.errors import Deferred, Reason, Refused
@@ -215,6 +216,40 @@ async def test_a_body_is_whole_however_often_the_line_was_cut(tmp_path: Path, cu
     assert await bodies.read(body.file, 0, 5000) == data
     await bodies.delete([body.file])
     bodies.close()
+
+
+async def test_a_part_is_hashed_while_it_grows_and_read_again_only_where_that_was_not_possible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that an earlier process began, one that was forgotten among too many, one to which a write has failed."""
+    monkeypatch.setattr(folder, "HASHES_MAX", 2)
+    read: list[int] = []
+    really = folder._sha256
+
+    def counted(handle: OpenFile) -> str:
+        read.append(1)
+        return really(handle)
+
+    monkeypatch.setattr(folder, "_sha256", counted)
+    bodies = lay(tmp_path)
+    await bodies.receive(UNIT, digest(LARGE), 0, LARGE[:100])
+    await bodies.receive(UNIT, digest(LARGE), 100, LARGE[100:])
+    assert (await bodies.finish(UNIT, digest(LARGE))) is not None
+    assert read == []
+    for neighbour in (UNIT, OTHER, HUB):
+        await bodies.receive(neighbour, digest(LARGE), 0, LARGE[:100])
+    bodies.close()
+    again = lay(tmp_path)
+    for neighbour in (UNIT, OTHER, HUB):
+        await again.receive(neighbour, digest(LARGE), 100, LARGE[100:])
+        assert await again.finish(neighbour, digest(LARGE)) is not None
+    assert len(read) == 3
+    for neighbour in (UNIT, OTHER, HUB):
+        await again.receive(neighbour, digest(LARGE), 0, LARGE)
+    for neighbour in (UNIT, OTHER, HUB):
+        assert await again.finish(neighbour, digest(LARGE)) is not None
+    assert len(read) == 4
+    again.close()
 
 
 async def test_parts_of_two_neighbours_are_two_parts(bodies: FolderBodies) -> None:

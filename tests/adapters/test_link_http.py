@@ -6,18 +6,20 @@ import asyncio
 import gzip
 import hashlib
 import json
+import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
 
 from node import config
 from node.adapters.http.link_client import HttpLink
-from node.adapters.http.link_server import link_app
+from node.adapters.http.link_server import PIECE_BYTES, link_app
 from node.adapters.http.listener import Guards, Listener, listen
 from node.adapters.http.tls import (
     Registered,
@@ -266,6 +268,47 @@ async def test_batches_and_chunks_larger_than_a_megabyte_pass_too(opened: Open) 
     assert await link.get_body(DIGEST, 0, len(big)) == big
 
 
+async def test_a_long_chunk_is_handed_on_piece_by_piece_and_what_came_before_a_cut_is_kept(road: Road) -> None:
+    """Neither side holds more than a piece, and a cut costs no more than that."""
+    chunk = random.Random(1).randbytes(BODY_CHUNK_MAX)
+    assert await road.link().put_body(DIGEST, len(chunk), 0, chunk) == len(chunk)
+    assert await road.link().get_body(DIGEST, 0, len(chunk)) == chunk == bytes(road.downlink.held)
+    calls = [(name, length) for name, _, (*_, length) in cast("list[tuple[str, OrgId, tuple[Any, ...]]]", road.downlink.calls)]
+    assert {name for name, _ in calls} == {"put", "get"}
+    assert max(length for _, length in calls) < 2 * PIECE_BYTES
+
+    road.downlink.held.clear()
+    _, writer = await asyncio.open_connection(HOST, road.listener.port, ssl=road.context(), server_hostname=PARENT_NAME)
+    path = f"bodies/{DIGEST}?offset=0&size={len(chunk)}"
+    writer.write(head("PUT", path, "application/octet-stream", len(chunk)) + chunk[: len(chunk) // 2])
+    await writer.drain()
+    while not road.downlink.held:
+        await asyncio.sleep(0)
+    writer.transport.abort()
+    await road.listener.empty.wait()
+    held = len(road.downlink.held)
+    assert PIECE_BYTES <= held <= len(chunk) // 2
+    assert await road.link().put_body(DIGEST, len(chunk), 0, b"") == held
+    assert bytes(road.downlink.held) == chunk[:held]
+
+
+async def test_a_body_that_fails_in_the_middle_of_an_answer_breaks_it_off(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    road.downlink.held += bytes(2 * PIECE_BYTES)
+    really = road.downlink.get_body
+
+    async def get_body(peer: OrgId, sha256: str, offset: int, length: int) -> bytes:
+        if offset:
+            raise Refused(Reason.BODY_DAMAGED, "sha256", sha256)
+        return await really(peer, sha256, offset, length)
+
+    monkeypatch.setattr(road.downlink, "get_body", get_body)
+    link = road.link()
+    got = await link.get_body(DIGEST, 0, 2 * PIECE_BYTES)
+    assert 0 < len(got) <= PIECE_BYTES
+    with pytest.raises(Refused):
+        await link.get_body(DIGEST, PIECE_BYTES, PIECE_BYTES)
+
+
 async def test_calls_use_kept_connections(road: Road) -> None:
     link = road.link()
     for _ in range(5):
@@ -499,7 +542,7 @@ async def test_a_child_that_does_not_read_its_answer_is_cut_off(opened: Open) ->
         await road.downlink.entered.wait()
         await road.listener.empty.wait()
     assert [entry["event"] for entry in logs] == ["answer not read in time"]
-    assert len(road.downlink.calls) < 5
+    assert len(road.downlink.calls) < 30, "a few pieces of the first answers"
     transport.abort()
 
 
@@ -516,8 +559,11 @@ FALSE_PARENTS = {
 
 
 @asynccontextmanager
-async def parent(tmp_path: Path, answer: bytes | None, holder: Holder = SERVER) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Something that listens like a parent and answers each request head with given bytes; what it heard is kept."""
+async def parent(
+    tmp_path: Path, answer: bytes | None, holder: Holder = SERVER, *, stay: bool = True
+) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Something that listens like a parent and answers each request head with given bytes; what it heard is kept. stay: it does
+    not hang up after an answer."""
     files = put(tmp_path / "false", holder, ROOT)
     context = link_server_context(files.certificate, files.key, files.trust)
     heard: list[bytes] = []
@@ -530,9 +576,10 @@ async def parent(tmp_path: Path, answer: bytes | None, holder: Holder = SERVER) 
                 if answer is not None and b"\r\n\r\n" in data:
                     writer.write(answer)
                     await writer.drain()
+                    if not stay:
+                        break
+            writer.close()
         except OSError:
-            pass
-        finally:
             writer.transport.abort()
 
     server = await asyncio.start_server(serve, HOST, 0, ssl=context)
@@ -651,6 +698,23 @@ async def test_an_answer_that_makes_no_sense_leaves_the_batch_in_doubt(road: Roa
     async with parent(tmp_path, answer) as (port, _):
         link = road.link(port=port, request_timeout_s=0.5)
         assert (await deferred(link.push(BATCH))).in_doubt
+        await link.close()
+
+
+@pytest.mark.parametrize("stay", [False, True], ids=["cut off", "silent"])
+async def test_what_came_of_a_piece_before_its_answer_was_cut_is_kept(road: Road, tmp_path: Path, stay: bool) -> None:
+    """A body resumes at any byte, not only where a piece begins."""
+    answer = http(200, b"a" * 100, "application/octet-stream")[:-40]
+    async with parent(tmp_path, answer, stay=stay) as (port, _):
+        link = road.link(port=port, request_timeout_s=0.5)
+        assert await link.get_body(DIGEST, 0, 100) == b"a" * 60
+        await link.close()
+
+
+async def test_a_piece_longer_than_asked_is_worth_nothing(road: Road, tmp_path: Path) -> None:
+    async with parent(tmp_path, http(200, b"a" * 101, "application/octet-stream")) as (port, _):
+        link = road.link(port=port)
+        assert (await deferred(link.get_body(DIGEST, 0, 100))).in_doubt
         await link.close()
 
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from node import config
-from node.adapters.http.link_client import ABOUT_US, BODY_IDLE_S, ERROR_BYTES_MAX, RETRY_AFTER_MAX_S
+from node.adapters.http.link_client import ABOUT_US, BODY_CONNECTIONS_MAX, BODY_IDLE_S, ERROR_BYTES_MAX, RETRY_AFTER_MAX_S
 from node.core.envelope import Fields, strict_json
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
@@ -57,7 +57,7 @@ class SimLink:
         self._life = life
         self._section = section
         self._limits = limits_for(section.batch_bytes_max, section.batch_envelopes_max)
-        self._body_turn = asyncio.Lock()
+        self._body_turn = asyncio.Semaphore(BODY_CONNECTIONS_MAX)
         self._pulled = Batch()
 
     def reload(self) -> None:
@@ -142,7 +142,7 @@ class SimLink:
     # the child's end
 
     async def _ask_of_bodies(self, name: str, data: bytes, serve: Callable[[], Awaitable[bytes]], most: int) -> bytes:
-        """Bodies up and down share one connection and take turns on it; the wait counts."""
+        """Bodies up and down share a few connections and take turns on them; the wait counts."""
         began_s = self._network.loop.time()
         async with self._body_turn:
             left_s = self._section.request_timeout_s - (self._network.loop.time() - began_s)

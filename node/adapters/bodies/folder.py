@@ -22,6 +22,8 @@ from node.core.identifier import OrgId
 T = TypeVar("T")
 
 CHUNK_BYTES = 256 * 1024
+HASHES_MAX = 4096
+"""Parts whose digest is remembered while they grow; another is read once more when it is whole."""
 FULL_RETRY_S = 30.0
 SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What the process lacks for the moment; says nothing of the file."""
@@ -47,6 +49,7 @@ class FolderBodies:
         """Those whose entry this process has synced. That one is there says nothing: it may have been the sync that failed."""
         self._broken = asyncio.Event()
         self._error: OSError | None = None
+        self._hashes: dict[str, _Hash] = {}
         self._left = {f"partial/{name}" for name in files.names("partial")}
         """Parts of an earlier process, which may have ended in a power cut: any byte of them may be wrong."""
 
@@ -159,11 +162,21 @@ class FolderBodies:
                 self._left.discard(part)  # from here on every byte of it is this process's
             if not chunk or offset != held:
                 return held
+            known = self._hashes.pop(part, None) if held else _Hash()
             with closing(self.files.append(part)) as handle:
                 handle.write(chunk)
+            if known is not None and known.size == held:
+                known.add(chunk)
+                self._remember(part, known)
             return held + len(chunk)
 
         return await self.do(work)
+
+    def _remember(self, part: str, known: _Hash) -> None:
+        """The digest of a part while it grows, so that it need not be read again. The longest untouched one is dropped."""
+        self._hashes[part] = known
+        if len(self._hashes) > HASHES_MAX:
+            del self._hashes[next(iter(self._hashes))]
 
     async def finish(self, neighbour: OrgId, digest: str) -> StoredBody | None:
         """All bytes are here: verify, make durable. Raises Refused(BODY_DAMAGED) and drops the part when they do not fit; drops
@@ -174,8 +187,11 @@ class FolderBodies:
         part = _part(neighbour, digest)
 
         def work() -> StoredBody | None:
+            known = self._hashes.pop(part, None)
             with closing(self.files.append(part)) as handle:
-                if _sha256(handle) != digest:
+                size = self.files.size(part)
+                found = known.hexdigest() if known is not None and known.size == size else _sha256(handle)
+                if found != digest:
                     self.files.unlink(part)
                     if part not in self._left:
                         raise Refused(Reason.BODY_DAMAGED, "sha256", digest)
@@ -186,7 +202,6 @@ class FolderBodies:
                 except OSError:
                     self.files.unlink(part)
                     raise
-            size = self.files.size(part)
             return StoredBody(digest, size, file=self.settle_file(part, digest))
 
         return await self.do(work)
@@ -200,6 +215,7 @@ class FolderBodies:
             old = [part for part in parts if self.files.modified_ms(part) < before_ms]
             for part in old:
                 self.files.unlink(part)
+                self._hashes.pop(part, None)
             return len(old)
 
         return await self.do(work)
@@ -218,6 +234,21 @@ class FolderBodies:
             return removed
 
         return await self.do(work)
+
+
+class _Hash:
+    """The digest of the first `size` bytes of a part, of which every one was written by this process."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._hash = hashlib.sha256()
+
+    def add(self, chunk: bytes) -> None:
+        self._hash.update(chunk)
+        self.size += len(chunk)
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
 
 
 def _part(neighbour: OrgId, digest: str) -> str:

@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 import aiohttp
 import structlog
 from aiohttp import hdrs
+from aiohttp.abc import AbstractStreamWriter
 
 from node import config
 from node.adapters.http.keepalive import keep_alive
@@ -55,9 +56,12 @@ JSON_TYPE = "application/json"
 BYTES_TYPE = "application/octet-stream"
 CONNECTIONS_MAX = 2
 """One waits in a pull, one pushes; both may stay open (architecture, decision 8)."""
-BODY_CONNECTIONS_MAX = 1
+BODY_CONNECTIONS_MAX = 2
 BODY_IDLE_S = 2.0
-"""The connection for large bodies is not kept."""
+"""The connections for large bodies are not kept."""
+BODY_BUFFER_BYTES = 256 * 1024
+"""As much as one read of a TLS connection brings."""
+WRITE_BYTES = 256 * 1024
 ERROR_BYTES_MAX = 4096
 RETRY_AFTER_MAX_S = 3600.0
 
@@ -81,6 +85,8 @@ class _Call:
     answer_bytes_max: int
     timeout_s: float
     query: Mapping[str, int] | None = None
+    came: list[bytes] | None = None
+    """Where a part of the answer is worth having: what has come of it."""
 
 
 class HttpLink:
@@ -132,8 +138,13 @@ class HttpLink:
     async def get_body(self, sha256: str, offset: int, length: int) -> bytes:
         query = {"offset": offset, "length": length}
         timeout_s = self._section.request_timeout_s
-        call = _Call("GET", f"bodies/{sha256}", b"", BYTES_TYPE, BYTES_TYPE, length, timeout_s, query)
-        return await self._ask(self._for_bodies(), call)
+        call = _Call("GET", f"bodies/{sha256}", b"", BYTES_TYPE, BYTES_TYPE, length, timeout_s, query, came=[])
+        try:
+            return await self._ask(self._for_bodies(), call)
+        except Deferred:
+            if not call.came:
+                raise
+            return b"".join(call.came)
 
     # one request
 
@@ -148,7 +159,7 @@ class HttpLink:
                     call.method,
                     self._url + call.path,
                     params=call.query,
-                    data=io.BytesIO(call.body) if call.body else None,
+                    data=_InSlices(call.body) if call.body else None,
                     headers=headers,
                     ssl=self._context,
                     server_hostname=self._dns_name,
@@ -182,12 +193,15 @@ class HttpLink:
                 raise self._rubbish(call, f"status {status}")
 
     async def _bounded(self, call: _Call, response: aiohttp.ClientResponse, most: int) -> bytes:
-        body = bytearray()
+        body = call.came if call.came is not None and response.status == 200 else []
+        size = 0
         while chunk := await response.content.readany():
-            body += chunk
-            if len(body) > most:
+            size += len(chunk)
+            if size > most:
+                body.clear()
                 raise self._rubbish(call, f"more than {most} bytes")
-        return bytes(body)
+            body.append(chunk)
+        return b"".join(body)
 
     def _read(self, call: _Call, decode: Callable[[], Value]) -> Value:
         try:
@@ -244,6 +258,7 @@ class HttpLink:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             headers={hdrs.USER_AGENT: "truc"},
+            read_bufsize=BODY_BUFFER_BYTES,
         )
 
     def _check(self, transport: asyncio.BaseTransport | None) -> None:
@@ -257,6 +272,20 @@ class _NotOurParent(aiohttp.ClientConnectionError):
     def __init__(self, refused: Refused) -> None:
         self.refused = refused
         super().__init__(str(refused))
+
+
+class _InSlices(aiohttp.BytesIOPayload):
+    """A request's body, written a slice at a time: none is encrypted before the one before it is on its way."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(io.BytesIO(body))
+        self._body = body
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        most = len(self._body) if content_length is None else min(content_length, len(self._body))
+        whole = memoryview(self._body)
+        for start in range(0, most, WRITE_BYTES):
+            await writer.write(whole[start : min(start + WRITE_BYTES, most)])
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -16,7 +16,7 @@ import json
 import math
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from weakref import WeakKeyDictionary
 
@@ -44,6 +44,8 @@ log = structlog.get_logger()
 JSON_TYPE = "application/json"
 BYTES_TYPE = "application/octet-stream"
 RETRY_AFTER_MAX_S = 3600.0
+PIECE_BYTES = 1024 * 1024
+"""What is held of a body in one request, however long its chunk."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WHOLE = re.compile(r"[0-9]{1,16}")
@@ -84,7 +86,7 @@ class _LinkFace:
         await self._send(request, response)
         return response
 
-    async def _outcome(self, request: web.Request) -> web.Response:
+    async def _outcome(self, request: web.Request) -> web.StreamResponse:
         peer = None
         try:
             peer = self._judge(request)
@@ -101,7 +103,7 @@ class _LinkFace:
             log.exception("link request failed", neighbour=str(peer), path=request.path[:100])
             return _short(HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    async def _call(self, peer: OrgId, request: web.Request) -> web.Response:
+    async def _call(self, peer: OrgId, request: web.Request) -> web.StreamResponse:
         match request.method, request.path.split("/")[1:]:
             case "POST", ["link", "v1", "push"]:
                 return await self._push(peer, request)
@@ -126,16 +128,26 @@ class _LinkFace:
 
     async def _put_body(self, peer: OrgId, request: web.Request, sha256: str) -> web.Response:
         offset, size = _whole(request, "offset"), _whole(request, "size")
-        chunk = await self._body(request, BYTES_TYPE, BODY_CHUNK_MAX)
-        if offset + len(chunk) > size:
-            raise Refused(Reason.WIRE_MALFORMED, "size", str(size), f"≥ {offset + len(chunk)}")
-        held = await self._downlink.put_body(peer, sha256, size, offset, chunk)
+        held = None
+        async for piece in self._pieces(request, BYTES_TYPE, BODY_CHUNK_MAX):
+            if offset + len(piece) > size:
+                raise Refused(Reason.WIRE_MALFORMED, "size", str(size), f"≥ {offset + len(piece)}")
+            if held in (None, offset):  # else the rest does not fit what is held
+                held = await self._downlink.put_body(peer, sha256, size, offset, piece)
+            offset += len(piece)
         return web.Response(body=_json({"held": held}), content_type=JSON_TYPE)
 
-    async def _get_body(self, peer: OrgId, request: web.Request, sha256: str) -> web.Response:
+    async def _get_body(self, peer: OrgId, request: web.Request, sha256: str) -> web.StreamResponse:
         offset, length = _whole(request, "offset"), _whole(request, "length", 1, BODY_CHUNK_MAX)
-        chunk = await self._downlink.get_body(peer, sha256, offset, length)
-        return web.Response(body=chunk, content_type=BYTES_TYPE)
+        piece = await self._downlink.get_body(peer, sha256, offset, min(length, PIECE_BYTES))
+        if len(piece) == length or len(piece) < PIECE_BYTES:
+            return web.Response(body=piece, content_type=BYTES_TYPE)
+
+        async def after(sent: int) -> bytes:
+            left = min(length - sent, PIECE_BYTES)
+            return await self._downlink.get_body(peer, sha256, offset + sent, left) if left else b""
+
+        return _Poured(piece, after)
 
     def _judge(self, request: web.Request) -> OrgId:
         """The child's code. The chain is kept for the connection; what it is worth is judged at every request."""
@@ -160,31 +172,49 @@ class _LinkFace:
 
     async def _body(self, request: web.Request, media_type: str, most: int) -> bytes:
         """The whole body, at most so many bytes, within the request's time."""
+        return b"".join([piece async for piece in self._pieces(request, media_type, most)])
+
+    async def _pieces(self, request: web.Request, media_type: str, most: int) -> AsyncIterator[bytes]:
+        """The body in pieces of about `PIECE_BYTES`, at least one; at most so many bytes, within the request's time."""
         if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity" or request.content_type != media_type:
             raise web.HTTPUnsupportedMediaType
         if (request.content_length or 0) > most:
             raise Refused(Reason.WIRE_TOO_LARGE, "body", str(request.content_length), f"≤ {most}")
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                while chunk := await request.content.readany():
-                    body += chunk
-                    if len(body) > most:
-                        raise Refused(Reason.WIRE_TOO_LARGE, "body", str(len(body)), f"≤ {most}")
-        except TimeoutError:
-            raise web.HTTPRequestTimeout from None
-        except web.RequestPayloadError:
-            raise Refused(Reason.WIRE_MALFORMED, "body", rule="chunked") from None
-        return bytes(body)
+        until = asyncio.get_running_loop().time() + self._timeout_s
+        total, whole = 0, False
+        while not whole:
+            held: list[bytes] = []
+            size = 0
+            try:
+                async with asyncio.timeout_at(until):
+                    while size < PIECE_BYTES and not whole:
+                        held.append(await request.content.readany())
+                        size += len(held[-1])
+                        whole = not held[-1]
+                        if total + size > most:
+                            raise Refused(Reason.WIRE_TOO_LARGE, "body", str(total + size), f"≤ {most}")
+            except TimeoutError:
+                raise web.HTTPRequestTimeout from None
+            except web.RequestPayloadError:
+                raise Refused(Reason.WIRE_MALFORMED, "body", rule="chunked") from None
+            if size or not total:
+                yield b"".join(held)
+            total += size
 
     async def _send(self, request: web.Request, response: web.StreamResponse) -> None:
         """Write the answer here, where a child that does not read it can be cut off."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 await response.prepare(request)
+                if isinstance(response, _Poured):
+                    await response.pour()
                 await response.write_eof()
         except TimeoutError:
             log.warning("answer not read in time", address=request.remote)
+            if request.transport is not None:
+                request.transport.abort()
+        except (Refused, Deferred) as error:  # too late for words: what has come keeps its worth, the child asks for the rest
+            log.warning("answer broken off", address=request.remote, reason=error.reason.value)
             if request.transport is not None:
                 request.transport.abort()
         except OSError:
@@ -201,6 +231,23 @@ class _LinkFace:
         if status is HTTPStatus.FORBIDDEN:
             response.force_close()
         return response
+
+
+class _Poured(web.StreamResponse):
+    """A long answer, read while it is written. after: what follows so many bytes, b"" at the end."""
+
+    def __init__(self, first: bytes, after: Callable[[int], Awaitable[bytes]]) -> None:
+        super().__init__(headers={hdrs.CONTENT_TYPE: BYTES_TYPE})
+        self._first = first
+        self._after = after
+
+    async def pour(self) -> None:
+        """Raises what `after` raises."""
+        piece, sent = self._first, 0
+        while piece:
+            await self.write(piece)
+            sent += len(piece)
+            piece = await self._after(sent)
 
 
 def _later(deferred: Deferred) -> web.Response:

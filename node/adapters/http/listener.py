@@ -29,6 +29,8 @@ HEADER_BYTES = 8190
 """aiohttp's own limit for a line and for a field; enough for nodes and browsers."""
 LINGER_S = 1.0
 """How long a refused body is still read, so that the answer is not lost in a reset."""
+READ_BYTES = 256 * 1024
+"""Held of a request that nobody reads yet, about; as much as one read of a TLS connection brings."""
 TLS_SHUTDOWN_S = 2.0
 BACKLOG = 128
 
@@ -180,6 +182,7 @@ def runner_for(app: web.Application, guards: Guards, logger: logging.Logger) -> 
         logger=logger,
         keepalive_timeout=guards.idle_timeout_s,
         lingering_time=LINGER_S,
+        read_bufsize=READ_BYTES,
         max_line_size=guards.header_bytes_max,
         max_field_size=guards.header_bytes_max,
     )

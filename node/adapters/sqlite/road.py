@@ -409,9 +409,11 @@ def hold_body(tx: Transaction, neighbour: str, digest: str, reason: str, stamp: 
 
 
 def session_began(tx: Transaction, neighbour: str, now_ms: int) -> None:
-    """A neighbour (or this node) has started anew: what waited for a body or a pause is offered again at once."""
+    """A neighbour (or this node) has started anew: what waited for a body or a pause is offered again at once. A body that was
+    under way counts as an attempt: the neighbour may hold a part of it."""
     tx.db.execute(
-        "UPDATE outbox SET state='waiting',due_ms=? WHERE neighbour=? AND state IN ('body','waiting')", (now_ms, neighbour)
+        "UPDATE outbox SET state='waiting',attempts=max(attempts,state='body'),due_ms=? WHERE neighbour=? AND state IN ('body','waiting')",
+        (now_ms, neighbour),
     )
     tx.fed.add(towards(neighbour))
 

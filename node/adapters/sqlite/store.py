@@ -66,7 +66,7 @@ class SqliteStore:
                 raise WrongNode(f"{self._path} belongs to node {found['node']!r}, this is {str(node)!r}")
             db.executemany("INSERT OR IGNORE INTO meta VALUES (?,?)", found.items())
             # What was on the road when the process ended is offered again at once.
-            db.execute("UPDATE outbox SET state='waiting' WHERE state='body'")
+            db.execute("UPDATE outbox SET state='waiting',attempts=max(attempts,1) WHERE state='body'")
             # Always a commit that writes: a process killed before the sync of its last commit may have left rows that are there
             # and not yet durable, and what is answered from them must be (architecture, decision 3).
             db.execute("INSERT INTO meta VALUES ('starts','1') ON CONFLICT DO UPDATE SET value=value+1")

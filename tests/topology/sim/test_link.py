@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from node import config
+from node.adapters.http.link_client import BODY_CONNECTIONS_MAX
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.wire import Batch, EnvelopeVerdicts, PullRequest
@@ -144,7 +145,7 @@ def test_a_pull_waits_its_wait_and_the_timeout(at: Field) -> None:
     assert at.deferred(at.link.pull(replace(PULL, wait_ms=25_000))).in_doubt
 
 
-def test_bodies_take_turns_on_one_connection_and_the_wait_counts(at: Field) -> None:
+def test_bodies_take_turns_on_their_connections_and_the_wait_counts(at: Field) -> None:
     at.parent.work_s = 40
     heard: list[object] = []
 
@@ -154,10 +155,10 @@ def test_bodies_take_turns_on_one_connection_and_the_wait_counts(at: Field) -> N
         except Deferred as deferred:
             heard.append((deferred.in_doubt, round(at.loop.time())))
 
-    for _ in range(2):
+    for _ in range(BODY_CONNECTIONS_MAX + 1):
         at.child.start(get())
     at.run(asyncio.sleep(100))
-    assert heard == [BODY, (True, 60)]
+    assert heard == [*[BODY] * BODY_CONNECTIONS_MAX, (True, 60)]
 
 
 def test_a_batch_beyond_the_parents_limits_is_refused_by_it(at: Field) -> None:

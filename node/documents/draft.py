@@ -113,7 +113,13 @@ class _Payload:
         return _DAMAGE in self._head
 
     def feed(self, text: str) -> None:
-        data = self._decoder.feed(text)
+        self._take(self._decoder.feed(text))
+
+    def feed_bytes(self, data: bytes) -> None:
+        """Raises `BrokenBase64` before anything of it was taken."""
+        self._take(self._decoder.feed_bytes(data))
+
+    def _take(self, data: bytes) -> None:
         if self.size_bytes < HEAD_BYTES:
             self._head += data[: HEAD_BYTES - self.size_bytes]
         self.size_bytes += len(data)
@@ -247,6 +253,17 @@ class Draft:
             self._refuse_payload(Reason.BASE64_BROKEN, broken)
         except Bomb as bomb:
             self._refuse_payload(Reason.ARCHIVE_BOMB, bomb)
+
+    def payload_bytes(self, data: bytes) -> bool:
+        """The same, not yet read as text; False where it is no base64: nothing of it was taken then."""
+        assert self._payload is not None
+        try:
+            self._payload.feed_bytes(data)
+        except BrokenBase64:
+            return False
+        except Bomb as bomb:
+            self._refuse_payload(Reason.ARCHIVE_BOMB, bomb)
+        return True
 
     def end_payload(self) -> None:
         assert self._payload is not None

@@ -16,6 +16,7 @@ SUFFIX_BYTES_MAX = 20
 LABEL_EMPTY = "khong-ten"
 
 _WHITE = b" \t\r\n"
+_WHITES = (b" ", b"\t", b"\r", b"\n")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
 _DATE = re.compile(r"([0-9]{4})/([0-9]{2})/([0-9]{2})")
 _SEPARATORS = re.compile(r"[/\\]")
@@ -46,18 +47,26 @@ class Base64Decoder:
             data = text.encode("ascii")
         except UnicodeEncodeError as error:
             raise BrokenBase64(f"U+{ord(text[error.start]):04X}") from None
-        data = self._rest + data.translate(None, _WHITE)
+        return self.feed_bytes(data)
+
+    def feed_bytes(self, data: bytes) -> bytes:
+        """The same for ASCII as it is. Where it raises, it has taken nothing."""
+        if any(white in data for white in _WHITES):
+            data = data.translate(None, _WHITE)
+        data = self._rest + data
         if self._ended and data:
             raise BrokenBase64("text after padding")
         whole = len(data) & ~3
+        decoded = b""
+        if wrong := _fault(data[whole:]):
+            raise BrokenBase64(_fault(data) or wrong)
+        if whole:
+            try:
+                decoded = binascii.a2b_base64(data[:whole], strict_mode=True)
+            except binascii.Error as error:
+                raise BrokenBase64(_fault(data) or str(error)[:80]) from None
+            self._ended = data[whole - 1] == ord("=")
         self._rest = data[whole:]
-        if not whole:
-            return b""
-        try:
-            decoded = binascii.a2b_base64(data[:whole], strict_mode=True)
-        except binascii.Error as error:
-            raise BrokenBase64(_fault(data) or str(error)[:80]) from None
-        self._ended = data[whole - 1] == ord("=")
         return decoded
 
     def close(self) -> None:

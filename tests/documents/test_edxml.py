@@ -7,6 +7,7 @@ import codecs
 import hashlib
 import io
 import random
+import re
 import time
 import tracemalloc
 import zipfile
@@ -193,6 +194,81 @@ def test_a_letter_may_lie_across_two_slices(shift: int) -> None:
     text = "ữ" * (edxml.SLICE_BYTES // 3)
     data = package(f"<Subject>{'x' * shift}{text}</Subject>").encode()
     assert feed(cut(data, 1000)).subject == feed([data]).subject == "x" * shift + text
+
+
+# --- base64 that goes past the XML parser
+
+PIECES = st.sampled_from(
+    [
+        *("QUJD", "QUJDREVG" * 12, "QQ==", "=", "Q", "QUJD\n", "QU JD\r\n", "\t", "\n"),
+        *("&#81;UJD", "&#13;&#10;", "&amp;", "<![CDATA[QUJD]]>", "<![CDATA[QUJ", "]]>", "]", "<!-- QUJDQUJD -->", "<!-- QUJD"),
+        *("<?pi QUJD?>", "<b>QUJD</b>", "<b/>", "</ContentTransferEncoded><ContentTransferEncoded>", "-", "ữ", "\x00", "\x1f"),
+    ]
+)
+
+
+def told(data: bytes, size: int) -> Package | tuple[Reason, str, str, str]:
+    """What is read, or why not; without the column, which is not known behind what went past."""
+    try:
+        return feed(cut(data, size))
+    except Refused as refused:
+        where = re.sub(r", column \d+", "", refused.rule) if refused.reason is Reason.XML_MALFORMED else ""
+        return refused.reason, refused.element, refused.value, where
+
+
+@settings(max_examples=400, deadline=None)
+@given(pieces=st.lists(PIECES, max_size=8), size=st.integers(1, 700), slice_bytes=st.integers(1, 40))
+def test_base64_that_goes_past_the_parser_means_what_it_would_have_meant_to_it(
+    pieces: list[str], size: int, slice_bytes: int
+) -> None:
+    """Comments, sections, references and elements amid the base64, cut anywhere: there is one reading of a package."""
+    data = package(attachments=attachment("".join(pieces)) * 2).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edxml, "SLICE_BYTES", slice_bytes)
+        patch.setattr(edxml, "PASS_BYTES", 5)
+        found = told(data, size)
+        patch.setattr(Reader, "_pass_by", lambda _self, _data, at: at)
+        assert found == told(data, size)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("mark", [True, False])
+def test_characters_of_two_bytes_are_no_base64_though_each_byte_looks_like_it(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, mark: bool
+) -> None:
+    hidden = base64.b64encode(b"another attachment for another reader !").decode().encode().decode(encoding)
+    text = package(attachments=attachment(hidden * 20))
+    data = ("\ufeff" * mark + f'<?xml version="1.0" encoding="UTF-16"?>{text}').encode(encoding)
+    for size in range(2, len(data), 2):  # one of them ends where the text begins
+        monkeypatch.setattr(edxml, "SLICE_BYTES", size)
+        with pytest.raises(Refused) as caught:
+            feed(cut(data, size))
+        assert caught.value.reason is Reason.BASE64_BROKEN
+
+
+def test_almost_nothing_of_an_attachment_goes_through_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[int] = []
+    really = Reader._parse
+
+    def parse(self: Reader, data: bytearray | memoryview, *, final: bool) -> None:
+        parsed.append(len(data))
+        really(self, data, final=final)
+
+    monkeypatch.setattr(Reader, "_parse", parse)
+    data = package(attachments=attachment(bytes(3_000_000))).encode()
+    (attached,) = feed(cut(data, 100_000)).attachments
+    assert attached.size_bytes == 3_000_000
+    assert sum(parsed) < 2 * edxml.SLICE_BYTES
+
+
+def test_a_fault_behind_an_attachment_is_named_by_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edxml, "SLICE_BYTES", 16)
+    wrapped = base64.encodebytes(bytes(10_000)).decode()
+    data = package(attachments=attachment(wrapped)).replace("</Attachment>", "\n</wrong>").encode()
+    line = data[: data.index(b"</wrong>")].count(b"\n") + 1
+    with pytest.raises(Refused) as caught:
+        feed(cut(data, 1000))
+    assert caught.value.rule == f"line {line}: mismatched tag"
 
 
 # --- shapes and oddities that are tolerated

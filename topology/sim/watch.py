@@ -46,7 +46,7 @@ class Watched:
     async def put_body(self, peer: OrgId, sha256: str, size: int, offset: int, chunk: bytes) -> int:
         self._admit(peer)
         held = await self._door.put_body(peer, sha256, size, offset, chunk)
-        if not chunk and 0 < held < size:
+        if 0 < held < size and held != offset + len(chunk):
             self._world.record.note(self._machine.name, "path/body resumed", held)
         return held
 

@@ -467,7 +467,7 @@ async def test_a_part_that_a_power_cut_tore_costs_no_try(tree: Tree, monkeypatch
     monkeypatch.setattr(uplink, "BODY_TRIES_MAX", 1)
     data = document("H54.02", content=os.urandom(200_000))
     await tree[H41].send("ubnd-41", data)
-    await turn(tree[H41])  # offered, and asked for the body
+    await tree[H41].turn()  # offered, and asked for the body
     await tree[torn].bodies.receive(H41 if torn == HUB else HUB, hashlib.sha256(data).hexdigest(), 0, bytes(100_000))
     for site in (torn, H41):
         await tree.crash(site)

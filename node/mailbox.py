@@ -217,13 +217,10 @@ class Mailbox:
         if not items:
             return []
         now_ms = self._clock.utc_ms()
-        confirmed = []
-        for item in items:
-            end = End(Transport.COLLECTED, now_ms, receiver_doc_id=item.doc_id)
-            confirmed.append((item.item, await self._origin.homeward(item.header, item.recipients, end)))
-            await asyncio.sleep(0)  # each is signed: others have their turn between
-        collected = await self._store.collect_many(confirmed)
-        done = [item for item, ended in zip(items, collected, strict=True) if ended]
+        groups = [group async for group in self._origin.confirmed(items, now_ms)]
+        collected = await self._store.collect_many(groups)
+        ended = {item for group, whole in zip(groups, collected, strict=True) if whole for item, _ in group.items}
+        done = [item for item in items if item.item in ended]
         for item in done:
             self._tally.add("truc_deliveries_total", result=Transport.COLLECTED.value)
             self._tally.observe("truc_delivery_seconds", now_ms - item.header.created_ms)

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from node.core import instant, words
-from node.core.custody import End, EndOf, Homeward, LocalEnvelope, StoredBody, Submission, SubmissionInfo
+from node.core.custody import (
+    BoxItem,
+    Confirmed,
+    End,
+    EndOf,
+    Homeward,
+    LocalEnvelope,
+    StoredBody,
+    Submission,
+    SubmissionInfo,
+)
 from node.core.directory import Directory
 from node.core.envelope import (
     KIND_NOTICE,
@@ -55,6 +65,10 @@ class Content:
     business: Business = Business.NEW
     document_id: str = ""
     expires_ms: int = 0
+
+
+TOGETHER_MAX = 100
+"""Documents of which one notice tells: what one answer of a mailbox brings, and far from what a notice may hold."""
 
 
 class Origin:
@@ -129,16 +143,33 @@ class Origin:
             return Homeward(end)
         ends = tuple(EndOf(header.origin, header.id, code, end) for code in recipients)
         if header.origin != self._code:
-            return Homeward(end, ends, notice=self._notice(header, ends))
+            return Homeward(end, ends, notice=self._notice(header.origin, ends, header.doc_id))
         return Homeward(end, ends, returned=await self.returns(ends))
 
-    def _notice(self, about: Header, ends: tuple[EndOf, ...]) -> LocalEnvelope:
+    async def confirmed(self, items: Sequence[BoxItem], now_ms: int) -> AsyncIterator[Confirmed]:
+        """How the origins of these hear that their documents were collected: those of one origin by one notice."""
+        together: dict[OrgId, list[tuple[BoxItem, Homeward]]] = {}
+        for item in items:
+            end = End(Transport.COLLECTED, now_ms, receiver_doc_id=item.doc_id)
+            if tells_home(item.header.kind) and item.header.origin != self._code:
+                ends = tuple(EndOf(item.header.origin, item.id, code, end) for code in item.recipients)
+                together.setdefault(item.header.origin, []).append((item, Homeward(end, ends)))
+            else:
+                yield Confirmed([(item.item, await self.homeward(item.header, item.recipients, end))])
+        for origin, all_of_it in together.items():
+            for begin in range(0, len(all_of_it), TOGETHER_MAX):
+                part = all_of_it[begin : begin + TOGETHER_MAX]
+                told = tuple(end_of for _, home in part for end_of in home.ends)
+                doc_id = part[0][0].header.doc_id if len(part) == 1 else ""
+                yield Confirmed([(item.item, home) for item, home in part], self._notice(origin, told, doc_id))
+
+    def _notice(self, origin: OrgId, ends: tuple[EndOf, ...], doc_id: str) -> LocalEnvelope:
         data = encode_notice(ends)
-        decision = decide_node(self._table(), about.origin)
+        decision = decide_node(self._table(), origin)
         # A node nobody can name: the notice waits under that name, visible in the queue, until the directory knows it again.
-        neighbour = decision.neighbour if isinstance(decision, Forward) else about.origin
-        content = Content(KIND_NOTICE, self._code, (Recipient(about.origin),), small_body(data), MEDIA_NOTICE, about.doc_id)
-        return self.make(content, {about.origin: None if isinstance(decision, Deliver) else neighbour})
+        neighbour = decision.neighbour if isinstance(decision, Forward) else origin
+        content = Content(KIND_NOTICE, self._code, (Recipient(origin),), small_body(data), MEDIA_NOTICE, doc_id)
+        return self.make(content, {origin: None if isinstance(decision, Deliver) else neighbour})
 
     async def returns(self, ends: Sequence[EndOf]) -> dict[OrgId, LocalEnvelope]:
         """02 packages From the axis for ends that are no delivery, to be laid into the sender's own mailbox."""

@@ -13,6 +13,7 @@ from node.core.custody import (
     Admitted,
     Arrival,
     BoxItem,
+    Confirmed,
     Expired,
     Homeward,
     Settlement,
@@ -183,8 +184,8 @@ class Store(Protocol):
     async def body_of(self, item: int) -> tuple[str, int, bytes | None, str | None] | None: ...
     async def fetched(self, item: int) -> bool: ...
     async def collect(self, item: int, home: Homeward) -> None: ...
-    async def collect_many(self, confirmed: Sequence[tuple[int, Homeward]]) -> list[bool]:
-        """In one transaction; False where this one alone could not be collected: `collect` says why."""
+    async def collect_many(self, groups: Sequence[Confirmed]) -> list[bool]:
+        """In one transaction, each group whole or not at all; False where it was not: `collect` says why of each."""
         ...
 
     async def set_word(self, item: int, word: str) -> None: ...

@@ -467,6 +467,7 @@ async def test_done_for_many_is_one_commit_and_each_tells_home_once(tmp_path: Pa
         assert site.tally.value("truc_deliveries_total", result="collected") == 5
         assert await site.duties.mailbox.settle_many(system, doc_ids, "done") == [None] * 5
         assert site.tally.value("truc_deliveries_total", result="collected") == 5
+        assert site.count("outbox") == 1, "one notice tells of all"
         site.run()
 
         async def collected() -> bool:
@@ -498,7 +499,7 @@ async def test_an_item_that_another_code_joins_meanwhile_is_read_again(tree: Tre
     store = tree[H41].store
 
     async def none_of_the_first(confirmed: Any) -> Any:
-        return [None, *(await store.__class__.collect_many(store, confirmed[1:]))]
+        return [False, *(await store.__class__.collect_many(store, confirmed[1:]))]
 
     monkeypatch.setattr(store, "collect_many", none_of_the_first)
     doc_ids = [line.doc_id for line in lines]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from typing import cast
+from typing import Any, cast
 
-from node.core.custody import End, EndOf, SubmissionInfo
+from node.core.custody import BoxItem, End, EndOf, SubmissionInfo
 from node.core.directory import Directory, NodeEntry
 from node.core.envelope import KIND_NOTICE, KIND_STATUS, Lane, Recipient, decode_header
 from node.core.errors import Reason
@@ -14,7 +14,7 @@ from node.core.lifecycle import Transport
 from node.core.notice import decode_notice
 from node.core.package import Party, Reference
 from node.core.routing import table_for
-from node.origin import MEDIA_EDXML, Content, Origin, small_body
+from node.origin import MEDIA_EDXML, TOGETHER_MAX, Content, Origin, small_body
 from node.ports import Store
 from tests.adapters.pki import NOW_MS
 from tests.making import CHAIN, H41, H54, HUB, KEY, OFFICE, header, org
@@ -102,6 +102,35 @@ async def test_an_end_elsewhere_sends_one_notice_towards_the_origin_node() -> No
     (body,) = homeward.notice.bodies
     assert decode_notice(body.data or b"") == tuple(EndOf(H41, about.id, each.code, REFUSED) for each in about.recipients)
     assert not homeward.returned
+
+
+def item(number: int, **about: Any) -> BoxItem:
+    """A mailbox item of this node, for one receiver."""
+    head = header(OFFICE, **about)
+    return BoxItem(number, head, OFFICE, (OFFICE,), head.doc_id, "initial", True, False, 0)
+
+
+async def test_documents_of_one_origin_that_are_confirmed_together_are_told_by_one_notice() -> None:
+    """Decision 11: each end once, however many one notice tells of."""
+    items = [*(item(number) for number in range(TOGETHER_MAX + 1)), item(900, origin=H54), item(901, kind=KIND_STATUS)]
+    groups = [group async for group in origin_at(HUB).confirmed(items, NOW_MS)]
+    assert sorted(number for group in groups for number, _ in group.items) == sorted(each.item for each in items)
+    told = [group for group in groups if group.notice is not None]
+    assert sorted(len(group.items) for group in told) == [1, 1, TOGETHER_MAX]
+    ends = [end_of for group in told if group.notice for end_of in decode_notice(group.notice.bodies[0].data or b"")]
+    assert len(ends) == len({(end_of.origin, end_of.id) for end_of in ends}) == TOGETHER_MAX + 2
+    assert {end_of.end.state for end_of in ends} == {Transport.COLLECTED}
+    for group in told:
+        assert group.notice is not None
+        origins = {end_of.origin for _, home in group.items for end_of in home.ends}
+        assert origins == {each.code for each in group.notice.envelope.header.recipients}, "to each origin what it must hear"
+
+
+async def test_the_origin_itself_is_told_without_a_notice() -> None:
+    (group,) = [group async for group in origin_at(H41).confirmed([item(1)], NOW_MS)]
+    ((number, home),) = group.items
+    assert (number, group.notice, home.notice) == (1, None, None)
+    assert [end_of.recipient for end_of in home.ends] == [OFFICE]
 
 
 async def test_a_notice_for_a_node_that_nobody_knows_waits_under_its_name() -> None:

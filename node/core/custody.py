@@ -249,6 +249,15 @@ class Homeward:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmed:
+    """Mailbox items that an office has confirmed together: number and ends of each, and the one notice that tells their origin of
+    all of them; None: each tells for itself."""
+
+    items: Sequence[tuple[int, Homeward]]
+    notice: LocalEnvelope | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SubmissionInfo:
     """What the origin node remembers of a package, to make a 02 about it."""
 

@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from node.core.custody import BoxItem, DoorRefusal, End, EndOf, Homeward, LocalEnvelope, Settled, StatusReport, StoredBody
+from node.core.custody import (
+    BoxItem,
+    Confirmed,
+    DoorRefusal,
+    End,
+    EndOf,
+    Homeward,
+    LocalEnvelope,
+    Settled,
+    StatusReport,
+    StoredBody,
+)
 from node.core.envelope import Header, derived_doc_id
 from node.core.errors import Reason
 from node.core.identifier import OrgId
@@ -481,20 +492,37 @@ async def test_many_are_found_by_their_doc_ids_as_one_is(at: Opened) -> None:
     assert await at.store.items_of_many([], []) == []
 
 
-async def test_many_are_collected_in_one_commit_each_with_its_notice(at: Opened) -> None:
+async def confirmed_together(at: Opened, *heads: Header) -> Confirmed:
+    """All of them by one notice."""
+    end = End(Transport.COLLECTED, NOW_MS)
+    told = body("báo nhận")
+    notice = local(header(H54, content=told, kind="notice", sender=H41, expires_ms=0), {H54: HUB}, told)
+    items = [((await item_of(at, head)).item, Homeward(end, (EndOf(H54, head.id, UNIT, end),))) for head in heads]
+    return Confirmed(items, notice)
+
+
+async def test_many_are_collected_in_one_commit_and_one_notice_tells_of_all(at: Opened) -> None:
+    """Decision 11: each end is told once."""
     heads = [await lay(at, origin=H54, sender=OFFICE) for _ in range(3)]
-    confirmed = []
-    for head in heads:
-        end = End(Transport.COLLECTED, NOW_MS)
-        told = body(f"báo nhận {head.id}")
-        notice = local(header(H54, content=told, kind="notice", sender=H41, expires_ms=0), {H54: HUB}, told)
-        confirmed.append(((await item_of(at, head)).item, Homeward(end, (EndOf(H54, head.id, UNIT, end),), notice=notice)))
+    groups = [await confirmed_together(at, *heads)]
     before = at.tally.value("truc_commits_total")
-    assert await at.store.collect_many(confirmed) == [True] * 3
+    assert await at.store.collect_many(groups) == [True]
     assert at.tally.value("truc_commits_total") == before + 1
-    assert await at.store.collect_many(confirmed) == [True] * 3, "a second time changes nothing"
     assert at.events("collected") == ["collected"] * 3
-    assert at.count("outbox") == 3
+    assert at.count("outbox") == 1
+    assert at.one("SELECT count(*) FROM envelope WHERE boxed=1 AND ended_ms IS NULL") == 0
+
+
+async def test_where_one_of_a_notice_was_collected_before_nothing_of_it_happens(at: Opened) -> None:
+    """Decision 11: an end is not told a second time."""
+    before, other = [await lay(at, origin=H54, sender=OFFICE) for _ in range(2)]
+    alone = await lay(at, origin=H54, sender=OFFICE)
+    groups = [await confirmed_together(at, before, other), await confirmed_together(at, alone)]
+    await at.store.collect((await item_of(at, before)).item, DONE)
+    assert await at.store.collect_many(groups) == [False, True]
+    assert (await item_of(at, other)).state == "initial"
+    assert at.events("collected") == ["collected"] * 2
+    assert at.count("outbox") == 1
 
 
 async def test_an_item_that_another_code_joined_is_left_alone_and_the_others_are_collected(at: Opened) -> None:
@@ -503,7 +531,7 @@ async def test_an_item_that_another_code_joined_is_left_alone_and_the_others_are
     head = await lay(at)
     end = End(Transport.COLLECTED, NOW_MS)
     short = Homeward(end, (EndOf(joined.origin, joined.id, org("H41.05"), end),))
-    both = [((await item_of(at, joined)).item, short), ((await item_of(at, head)).item, DONE)]
+    both = [Confirmed([((await item_of(at, joined)).item, short)]), Confirmed([((await item_of(at, head)).item, DONE)])]
     assert await at.store.collect_many(both) == [False, True]
     assert (await item_of(at, joined)).state == "initial"
     assert (await item_of(at, head)).state == "done"

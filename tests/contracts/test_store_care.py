@@ -13,7 +13,7 @@ import pytest
 from node.adapters.sqlite import admission, boxes, care, desk, road
 from node.adapters.sqlite.migrate import migrate
 from node.adapters.sqlite.writer import Depths, Stamp, Transaction
-from node.core.custody import End, EndOf, Homeward, Settled, Settlement, StatusReport, StoredBody
+from node.core.custody import Confirmed, End, EndOf, Homeward, Settled, Settlement, StatusReport, StoredBody
 from node.core.envelope import Header
 from node.core.errors import Reason
 from node.core.identifier import OrgId
@@ -373,7 +373,7 @@ def everything(tx: Transaction, stamp: Stamp) -> None:
     boxes.fetched(tx, item.item, stamp)
     boxes.set_word(tx, item.item, "processing", stamp)
     boxes.fail(tx, item.item, 5, "", stamp)
-    boxes.collect_many(tx, [(item.item, DONE)], stamp)
+    boxes.collect_many(tx, [Confirmed([(item.item, DONE)])], stamp)
     boxes.sent(db, "so-noi-vu", False, None, 10, lambda *_: "")
     boxes.sent(db, "so-noi-vu", False, own.doc_id, 10, lambda *_: "")
     boxes.owns_sent(db, "so-noi-vu", own.doc_id)

@@ -14,7 +14,7 @@ from typing import Any
 
 from node.adapters.sqlite import rows
 from node.adapters.sqlite.writer import Look, Stamp, Transaction, attempt
-from node.core.custody import BoxItem, Homeward, SubmissionInfo
+from node.core.custody import BoxItem, Confirmed, Homeward, SubmissionInfo
 from node.core.envelope import KIND_DOCUMENT, KIND_STATUS, decode_header
 from node.core.errors import Deferred
 from node.core.identifier import OrgId
@@ -190,12 +190,21 @@ def _same(recipients: str, home: Homeward) -> None:
 
 def collect(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
     """The office confirms: the delivery ends well. A second confirmation changes nothing."""
+    seq = _ends_well(tx, item, home, stamp)
+    if seq is not None:
+        rows.send_home(tx, home, stamp)
+        rows.close_if_done(tx, [seq], stamp)
+
+
+def _ends_well(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> int | None:
+    """The item is done; nobody is told yet. Returns its envelope; None: it was done or ended before."""
     row = tx.db.execute(
         "SELECT m.envelope,m.recipients,m.state,e.header FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=?",
         (item,),
     ).fetchone()
     if row is None or row[2] in ("done", "ended"):
-        return
+        return None
+    seq: int
     seq, recipients, state, header_bytes = row
     header = decode_header(bytes(header_bytes))
     _same(recipients, home)
@@ -205,14 +214,26 @@ def collect(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
     for code in json.loads(recipients):
         tx.journal(stamp, "collected", envelope=header.id, recipient=code)
         rows.ledger(tx, stamp, event, header, code, str(header.sender))
-    rows.send_home(tx, home, stamp)
-    rows.close_if_done(tx, [seq], stamp)
+    return seq
 
 
-def collect_many(tx: Transaction, confirmed: Sequence[tuple[int, Homeward]], stamp: Stamp) -> list[bool]:
-    """`collect` for many, each under a savepoint of its own. False: this one could not be collected, nothing of it was changed."""
-    found = [attempt(tx, partial(collect, item=item, home=home, stamp=stamp)) for item, home in confirmed]
+def collect_many(tx: Transaction, groups: Sequence[Confirmed], stamp: Stamp) -> list[bool]:
+    """Each group under a savepoint of its own. False: one of it could not be collected, and nothing of the group was changed."""
+    found = [attempt(tx, partial(_collect_group, group=group, stamp=stamp)) for group in groups]
     return [each.error is None for each in found]
+
+
+def _collect_group(tx: Transaction, group: Confirmed, stamp: Stamp) -> None:
+    if group.notice is None:
+        for item, home in group.items:
+            collect(tx, item, home, stamp)
+        return
+    seqs = [_ends_well(tx, item, home, stamp) for item, home in group.items]
+    whole = [seq for seq in seqs if seq is not None]
+    if len(whole) < len(seqs):
+        raise Deferred(0)  # the notice would tell of an end a second time
+    rows.put_local(tx, group.notice, stamp)
+    rows.close_if_done(tx, whole, stamp)
 
 
 def set_word(tx: Transaction, item: int, word: str, stamp: Stamp) -> None:

@@ -21,6 +21,7 @@ from node.core.custody import (
     Admitted,
     Arrival,
     BoxItem,
+    Confirmed,
     Expired,
     Homeward,
     Settlement,
@@ -252,9 +253,9 @@ class SqliteStore:
         stamp = self.stamp()
         await self._do(lambda tx: boxes.collect(tx, item, home, stamp))
 
-    async def collect_many(self, confirmed: Sequence[tuple[int, Homeward]]) -> list[bool]:
+    async def collect_many(self, groups: Sequence[Confirmed]) -> list[bool]:
         stamp = self.stamp()
-        return await self._do(lambda tx: boxes.collect_many(tx, confirmed, stamp))
+        return await self._do(lambda tx: boxes.collect_many(tx, groups, stamp))
 
     async def set_word(self, item: int, word: str) -> None:
         stamp = self.stamp()

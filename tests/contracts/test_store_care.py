@@ -325,6 +325,9 @@ def plans() -> dict[str, list[str]]:
     return found
 
 
+OUTBOX_NEXT = "state<>'held' AND due_ms=0"
+
+
 def everything(tx: Transaction, stamp: Stamp) -> None:
     """One call of each query and transaction that runs often."""
     db = tx.db
@@ -347,7 +350,7 @@ def everything(tx: Transaction, stamp: Stamp) -> None:
         road.next_offer(tx, neighbour, replace(EVERYTHING, bytes_max=1))
         road.candidates(db, neighbour, NOW_MS, bytes_max=1, rows_max=1, after={})
         road.next_due(db, neighbour, NOW_MS)
-        items = [item for (item,) in db.execute("SELECT item FROM outbox WHERE neighbour=?", (neighbour,))]
+        items = [item for (item,) in db.execute(f"SELECT item FROM outbox WHERE neighbour=? AND {OUTBOX_NEXT}", (neighbour,))]
         road.offer(tx, neighbour, items)
         for settled in (s for s in Settled if s not in (Settled.ENDED, Settled.TAKEN, Settled.REROUTED)):
             road.settle(tx, neighbour, [Settlement(items[0], settled, NOW_MS, need=(body().sha256,))], stamp)
@@ -355,9 +358,9 @@ def everything(tx: Transaction, stamp: Stamp) -> None:
         road.settle(tx, neighbour, [Settlement(items[-1], Settled.ENDED, home=DONE)], stamp)
         road.inline_bodies(db, neighbour, [body().sha256])
         road.offered_body(db, neighbour, body().sha256)
-        road.body_crossed(tx, neighbour, body().sha256, NOW_MS)
+        road.body_crossed(tx, neighbour, body().sha256)
         road.hold_body(tx, neighbour, body().sha256, "", stamp)
-        road.session_began(tx, neighbour, NOW_MS)
+        road.session_began(tx, neighbour, 10)
     road.reroute(tx, items[-1], UNIT, stamp)
     road.astray(db, ["", "H41.07"], 10)
     road.expired(db, NOW_MS, 10)
@@ -384,6 +387,8 @@ def everything(tx: Transaction, stamp: Stamp) -> None:
     desk.depths(db, NOW_MS, Depths({("", 1): 2}))
     desk.trace(db, own.doc_id, 10)
     desk.queue(db, "H41.07", None, 0, 10)
+    desk.act_queue(tx, "hold", [], "H41.07", "", "", stamp)
+    desk.act_queue(tx, "release", [], "H41.07", "", "", stamp)
     care.forget(tx, replace(stamp, at_ms=NOW_MS + 1000 * DAY_MS), **KEEP, limit=10)
 
 
@@ -428,6 +433,7 @@ ALL_OF_ONE = (
     "SELECT item FROM outbox WHERE neighbour=",  # this test's own
     "SELECT o.item,e.id AS envelope,e.doc_id",  # the operator's list, a page at a time
     "WITH RECURSIVE each(code)",  # rows of neighbours that are gone
+    "UPDATE outbox SET state='waiting',attempts=max(attempts,state='body'),due_ms=0 WHERE item IN (SELECT item",  # what is put off, a piece at a time
 )
 """Statements that ask for just that."""
 

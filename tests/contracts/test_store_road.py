@@ -296,7 +296,7 @@ _DUE = NOW_MS + 777
         (Settled.IN_DOUBT, ("waiting", 0, _DUE, "not-now")),
         (Settled.UNSENT, ("waiting", 0, _DUE, "not-now")),
         (Settled.CHOKED, ("waiting", 1, _DUE, "not-now")),
-        (Settled.HELD, ("held", 1, NOW_MS, "not-now")),
+        (Settled.HELD, ("held", 1, 0, "not-now")),
     ],
 )
 async def test_a_row_that_was_not_taken_stays_with_its_reason(at: Opened, settled: Settled, row: tuple[object, ...]) -> None:

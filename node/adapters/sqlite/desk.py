@@ -17,9 +17,11 @@ from node.core.custody import NEIGHBOUR_GONE
 from node.core.envelope import Lane
 from node.core.lifecycle import Transport
 
+POSTPONED_MAX = 200
+"""Of the rows of a lane that are not due yet, so many are looked at for the eldest."""
 _ROW = (
     "SELECT o.item,e.id AS envelope,e.doc_id,e.document_id,e.sender,o.recipient,o.neighbour,o.lane,e.priority,e.kind,o.state,o.attempts,"
-    "o.due_ms,o.since_ms,o.reason,o.in_doubt FROM outbox o JOIN envelope e ON e.seq=o.envelope"
+    "CASE o.due_ms WHEN 0 THEN o.since_ms ELSE o.due_ms END AS due_ms,o.since_ms,o.reason,o.in_doubt FROM outbox o JOIN envelope e ON e.seq=o.envelope"
 )
 
 
@@ -34,14 +36,17 @@ def _queue_row(row: dict[str, Any]) -> dict[str, Any]:
 
 def queue(db: sqlite3.Connection, neighbour: str | None, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
     """Outbox rows after an item number, in the order in which they would go: urgent lanes first would break paging, so by item."""
-    where, values = ["o.item>?"], [after]
-    if neighbour is not None:
-        where.append("o.neighbour=?")
-        values.append(neighbour)  # type: ignore[arg-type]
-    if state is not None:
-        where.append("o.state=?")
-        values.append(state)  # type: ignore[arg-type]
-    cursor = db.execute(f"{_ROW} WHERE {' AND '.join(where)} ORDER BY o.item LIMIT ?", (*values, limit))
+    wanted = "" if state is None else " AND o.state=?4"
+    if neighbour is None:
+        which = f"o.item>?1 AND ?2 IS NULL{wanted}"
+    else:  # by its lanes, what waits and what is held: not through all that lies between two of its rows
+        one = "SELECT o.item FROM outbox o WHERE o.neighbour=?2 AND o.item>?1"
+        arms = [f"{one} AND o.lane={int(lane)} AND o.state<>'held' AND o.due_ms=0" for lane in Lane]
+        arms += [f"{one} AND o.state<>'held' AND o.due_ms>0", f"{one.replace('o.n', '+o.n')} AND o.state='held'"]
+        which = f"o.item IN ({' UNION ALL '.join(f'SELECT * FROM ({arm}{wanted} ORDER BY o.item LIMIT ?3)' for arm in arms)})"
+    cursor = db.execute(
+        f"{_ROW} WHERE {which} ORDER BY o.item LIMIT ?3", (after, neighbour, limit, *([] if state is None else [state]))
+    )
     return [_queue_row(row) for row in _dicts(cursor)]
 
 
@@ -67,8 +72,13 @@ def chosen(db: sqlite3.Connection, items: Sequence[int], neighbour: str | None, 
     """Item numbers an act speaks of: the listed ones, or all of a neighbour; only those in one of the states."""
     marks = ",".join("?" * len(states))
     if neighbour is not None:
-        cursor = db.execute(f"SELECT item FROM outbox WHERE neighbour=? AND state IN ({marks})", (neighbour, *states))
-        return [row[0] for row in cursor]
+        arms = (
+            "+neighbour=? AND state='held'",
+            "neighbour=? AND state<>'held' AND due_ms=0",
+            "neighbour=? AND state<>'held' AND due_ms>0",
+        )
+        where = [f"SELECT item FROM outbox WHERE {arm} AND +state IN ({marks})" for arm in arms]
+        return [item for each in where for (item,) in db.execute(each, (neighbour, *states))]
     found = []
     for item in items:
         if db.execute(f"SELECT 1 FROM outbox WHERE item=? AND state IN ({marks})", (item, *states)).fetchone():
@@ -102,8 +112,8 @@ def _due_now(tx: Transaction, item: int, stamp: Stamp) -> None:
     ).fetchone()
     tx.db.execute(
         # Nobody will ever answer for a neighbour that is gone: the person who releases it answers.
-        "UPDATE outbox SET state='waiting',due_ms=?,attempts=0,chokes=0,in_doubt=in_doubt AND reason<>?,reason='' WHERE item=?",
-        (stamp.at_ms, NEIGHBOUR_GONE, item),
+        "UPDATE outbox SET state='waiting',due_ms=0,attempts=0,chokes=0,in_doubt=in_doubt AND reason<>?,reason='' WHERE item=?",
+        (NEIGHBOUR_GONE, item),
     )
     tx.fed.add(towards(row[4]))
     if row[2] == "held":
@@ -169,13 +179,26 @@ def decide_agency(tx: Transaction, item: int, state: str, who: str, why: str, st
     return changed > 0
 
 
+def _each(name: str, column: str, table: str) -> str:
+    """A common table of every value of a column, one step in an index each."""
+    return (
+        f"{name}(code) AS (SELECT min({column}) FROM {table} UNION ALL"
+        f" SELECT (SELECT min({column}) FROM {table} WHERE {column}>{name}.code) FROM {name} WHERE {name}.code IS NOT NULL)"
+    )
+
+
 def trace(db: sqlite3.Connection, key: str, limit: int) -> list[dict[str, Any]]:
     """Everything the journal holds of a document, by docId, envelope id or DocumentId, in order."""
     if not key:
         return []  # many have no DocumentId: they are not all one document
     cursor = db.execute(
-        "WITH ids(id,doc_id) AS (SELECT id,doc_id FROM envelope WHERE id=?1 OR doc_id=?1 OR document_id=?1"
-        " UNION SELECT id,doc_id FROM submission WHERE id=?1 OR doc_id=?1 OR document_id=?1"
+        f"WITH RECURSIVE {_each('origins', 'origin', 'envelope')}, {_each('makers', 'origin', 'submission')},"
+        f" {_each('senders', 'sender', 'submission')},"
+        " ids(id,doc_id) AS (SELECT id,doc_id FROM envelope WHERE doc_id=?1 OR document_id=?1"
+        " UNION SELECT e.id,e.doc_id FROM origins CROSS JOIN envelope e WHERE e.origin=origins.code AND e.id=?1"
+        " UNION SELECT id,doc_id FROM submission WHERE doc_id=?1"
+        " UNION SELECT s.id,s.doc_id FROM makers CROSS JOIN submission s WHERE s.origin=makers.code AND s.id=?1"
+        " UNION SELECT s.id,s.doc_id FROM senders CROSS JOIN submission s WHERE s.sender=senders.code AND s.document_id=?1"
         " UNION SELECT e.id,m.doc_id FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.doc_id=?1"
         " UNION SELECT envelope,'' FROM journal WHERE envelope=?1)"
         " SELECT j.seq,j.at_ms,j.event,j.envelope,(SELECT max(doc_id) FROM ids WHERE id=j.envelope) AS doc_id,j.recipient,j.neighbour,"
@@ -188,10 +211,9 @@ def trace(db: sqlite3.Connection, key: str, limit: int) -> list[dict[str, Any]]:
 def counted(db: sqlite3.Connection) -> Depths:
     """All that waits, counted one by one: once, when the database is opened."""
     found: Depths = Counter()
-    for neighbour, lane, number in db.execute(
-        "SELECT neighbour,lane,count(*) FROM outbox WHERE state<>'held' GROUP BY neighbour,lane"
-    ):
-        found[neighbour, lane] = number
+    waiting = "SELECT neighbour,lane,count(*) FROM outbox WHERE state<>'held' AND {} GROUP BY neighbour,lane"
+    for neighbour, lane, number in db.execute(f"{waiting.format('due_ms=0')} UNION ALL {waiting.format('due_ms>0')}"):
+        found[neighbour, lane] += number
     (found[MAILBOX],) = db.execute("SELECT count(*) FROM mailbox m WHERE m.state IN ('initial','processing','fail')").fetchone()
     (found[FILES],) = db.execute("SELECT coalesce(sum(size),0) FROM body WHERE file IS NOT NULL").fetchone()
     return found
@@ -199,8 +221,12 @@ def counted(db: sqlite3.Connection) -> Depths:
 
 def depths(db: sqlite3.Connection, now_ms: int, waiting: Depths) -> dict[str, Any]:
     """Figures for status and metrics: outbox depth and oldest age per (neighbour, lane), mailbox depth, held, unmatched. waiting:
-    what was counted; the eldest of each lane is its first row."""
-    eldest = "SELECT since_ms FROM outbox WHERE neighbour=? AND lane=? AND state<>'held' ORDER BY item LIMIT 1"
+    what was counted. The eldest of a lane is the first row that may go, or among the postponed that are due next."""
+    lane_of_one = "SELECT since_ms FROM outbox WHERE neighbour=?1 AND lane=?2 AND state<>'held'"
+    eldest = (
+        f"SELECT coalesce(min(since_ms),?3) FROM (SELECT * FROM ({lane_of_one} AND due_ms=0 ORDER BY item LIMIT 1)"
+        f" UNION ALL SELECT * FROM ({lane_of_one} AND due_ms>0 ORDER BY due_ms LIMIT {POSTPONED_MAX}))"
+    )
     outbox = [
         {
             "neighbour": neighbour,
@@ -210,7 +236,7 @@ def depths(db: sqlite3.Connection, now_ms: int, waiting: Depths) -> dict[str, An
         }
         for (neighbour, lane), number in sorted(waiting.items())
         if number and lane >= 0
-        for (since_ms,) in db.execute(eldest, (neighbour, lane)).fetchall() or [(now_ms,)]
+        for (since_ms,) in db.execute(eldest, (neighbour, lane, now_ms)).fetchall()
     ]
     (unmatched,) = db.execute(
         "SELECT count(*) FROM mailbox m WHERE m.flag='unmatched' AND m.flag<>'' AND m.state IN ('initial','processing','fail')"

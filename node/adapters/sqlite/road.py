@@ -5,6 +5,7 @@ Called only inside the writer. Whatever changes a row so that one more may be of
 
 from __future__ import annotations
 
+import heapq
 import json
 import sqlite3
 from collections import Counter
@@ -23,13 +24,22 @@ DUE_FURTHEST_MS = 3_600_000
 """The longest wait that can be configured. A due time further off was written by a clock that was wrong: it means now
 (decision 11)."""
 
-_READY = (
-    "o.neighbour=?1 AND o.state<>'held' AND o.lane={lane} AND (o.due_ms<=?2 OR o.due_ms>?3) AND (o.order_key IS NULL OR NOT EXISTS"
+_ELDERS = (
+    "(o.order_key IS NULL OR NOT EXISTS"
     " (SELECT 1 FROM outbox p WHERE p.order_key=o.order_key AND p.neighbour=o.neighbour AND p.item<o.item AND p.state<>'held'))"
 )
+_OF_LANE = "o.neighbour=?1 AND o.lane={lane} AND o.state<>'held'"
+_READY = f"{_CANDIDATE} WHERE {_OF_LANE} AND o.due_ms=0 AND {_ELDERS}"
+"""What never had to wait, or need not any more; in the order of `item`."""
+_DUE = f"{_CANDIDATE} WHERE {_OF_LANE} AND o.due_ms>0 AND o.due_ms<=?2 AND {_ELDERS}"
+_MISDATED = f"{_CANDIDATE} WHERE {_OF_LANE} AND o.due_ms>0 AND o.due_ms>?3 AND {_ELDERS}"
+_WAITED = f"{_DUE} UNION ALL {_MISDATED}"
+"""What had to wait and is due; what is due first stands first."""
 _GLANCE = 16
 _OLDEST = " UNION ALL ".join(
-    f"SELECT * FROM ({_CANDIDATE} WHERE {_READY.format(lane=int(lane))} ORDER BY o.item LIMIT {_GLANCE})" for lane in Lane
+    f"SELECT * FROM ({statement.format(lane=int(lane))} LIMIT {_GLANCE})"
+    for lane in Lane
+    for statement in (f"{_READY} ORDER BY o.item", f"{_DUE} ORDER BY o.due_ms", _MISDATED)
 )
 """All lanes in one statement: most looks find little, and a statement costs more than the step in the index that shows it."""
 SENDERS_MAX = 64
@@ -60,7 +70,7 @@ def candidates(
     (decision 9). Where the oldest fill the batch, the eldest of other senders stand beside them: those behind `after`, the one
     that was looked at last.
 
-    What is ready behind them costs nothing; rows at the head that are not due yet, or wait for an elder, are walked over.
+    What is ready behind them costs nothing, nor what is not due yet; rows at the head that wait for an elder are walked over.
     """
     values = (neighbour, now_ms, now_ms + DUE_FURTHEST_MS)
     found: dict[Lane, list[Candidate]] = {}
@@ -70,16 +80,19 @@ def candidates(
         found.setdefault(candidate.lane, []).append(candidate)
     for lane, seen in found.items():
         if len(seen) < _GLANCE:
+            seen.sort(key=_item)
             continue
-        ready = f"{_CANDIDATE} WHERE {_READY.format(lane=int(lane))}"
-        found[lane], more = _up_to(db.execute(f"{ready} ORDER BY o.item", values), bytes_max, rows_max)
+        ready = _READY.format(lane=int(lane))
+        waited, _ = _up_to(db.execute(_WAITED.format(lane=int(lane)), values), bytes_max, rows_max)
+        first = db.execute(f"{ready} ORDER BY o.item", (neighbour,))
+        found[lane], more = _up_to(first, bytes_max, rows_max, sorted(waited, key=_item))
         if more:
             present = {row.sender for row in found[lane]}
             others, looked[lane] = _others(db, neighbour, lane, present, after.get(lane, ""))
             number = max(1, min(SENDERS_MAX, len(others)))
             shares = [
                 _up_to(
-                    db.execute(f"{ready} AND o.sender=?4 ORDER BY o.item", (*values, sender)),
+                    db.execute(f"{ready} AND o.sender=?2 ORDER BY o.item", (neighbour, sender)),
                     bytes_max // number,
                     rows_max // number,
                 )[0]
@@ -89,13 +102,20 @@ def candidates(
     return Window(found, looked)
 
 
-def _up_to(cursor: Iterable[tuple[int, int, str, int, int]], bytes_max: int, rows_max: int) -> tuple[list[Candidate], bool]:
+def _item(candidate: Candidate) -> int:
+    return candidate.item
+
+
+def _up_to(
+    cursor: Iterable[tuple[int, int, str, int, int]], bytes_max: int, rows_max: int, others: Sequence[Candidate] = ()
+) -> tuple[list[Candidate], bool]:
     """Rows until they are so many, or so many bytes, but no envelope in parts: its header crosses a link once (decision 7). Then
-    whether there are more; the rest is not read."""
+    whether there are more; the rest is not read. others: candidates to stand among them in the order of `item`, which is then
+    the cursor's as well."""
+    rows_in_turn = map(_candidate, cursor)
     found: list[Candidate] = []
     total = 0
-    for row in cursor:
-        candidate = _candidate(row)
+    for candidate in heapq.merge(others, rows_in_turn, key=_item) if others else rows_in_turn:
         same = bool(found) and found[-1].envelope == candidate.envelope
         if found and not same and (total >= bytes_max or len(found) >= rows_max):
             return found, True
@@ -107,7 +127,7 @@ def _up_to(cursor: Iterable[tuple[int, int, str, int, int]], bytes_max: int, row
 def _others(db: sqlite3.Connection, neighbour: str, lane: Lane, present: Collection[str], after: str) -> tuple[list[str], str]:
     """Senders with a row in this lane that are not present, those behind `after` in the order of their codes first, then from the
     first on; and the last one looked at. One step in the index each, whatever the number of rows."""
-    of_lane = "FROM outbox WHERE neighbour=?1 AND lane=?2 AND state<>'held'"
+    of_lane = "FROM outbox WHERE neighbour=?1 AND lane=?2 AND state<>'held' AND due_ms=0"
     walk = (
         f"WITH RECURSIVE step(sender) AS (SELECT min(sender) {of_lane} AND sender{{than}}?3 UNION ALL"
         f" SELECT (SELECT min(sender) {of_lane} AND sender>step.sender) FROM step WHERE step.sender IS NOT NULL)"
@@ -128,10 +148,16 @@ def _candidate(row: tuple[int, int, str, int, int]) -> Candidate:
 
 def next_due(db: sqlite3.Connection, neighbour: str, after_ms: int) -> int | None:
     """When the next row that was not yet due at after_ms becomes so (UTC ms); None when there is none."""
-    (due_ms,) = db.execute(
-        "SELECT min(due_ms) FROM outbox WHERE neighbour=? AND state IN ('waiting','body') AND due_ms>?", (neighbour, after_ms)
-    ).fetchone()
+    (due_ms,) = db.execute(_NEXT_DUE, (neighbour, after_ms)).fetchone()
     return due_ms if isinstance(due_ms, int) else None
+
+
+_NEXT_DUE = "SELECT min(due_ms) FROM ({})".format(
+    " UNION ALL ".join(
+        f"SELECT min(due_ms) AS due_ms FROM outbox o WHERE {_OF_LANE.format(lane=int(lane))} AND o.due_ms>0 AND o.due_ms>?2"
+        for lane in Lane
+    )
+)
 
 
 _LISTED = "(SELECT value FROM json_each(?))"
@@ -144,7 +170,7 @@ def offer(tx: Transaction, neighbour: str, items: Sequence[int]) -> list[Offered
     waiting = {
         row[0]: row
         for row in tx.db.execute(
-            "SELECT item,recipient,attempts,lane,in_doubt,chokes,hops,envelope FROM outbox"
+            "SELECT item,recipient,attempts,lane,in_doubt,chokes,hops,envelope,state FROM outbox"
             f" WHERE item IN {_LISTED} AND +neighbour=? AND state<>'held'",  # by item, not through all that waits
             (listed, neighbour),
         )
@@ -154,7 +180,7 @@ def offer(tx: Transaction, neighbour: str, items: Sequence[int]) -> list[Offered
     for item in items:
         if item not in waiting:
             continue
-        _, recipient, attempts, lane, in_doubt, chokes, own_hops, seq = waiting[item]
+        _, recipient, attempts, lane, in_doubt, chokes, own_hops, seq, _ = waiting[item]
         origin, id_, header, signature, certificate, hops, bodies = envelopes[seq]
         found.append(
             Offered(
@@ -173,7 +199,10 @@ def offer(tx: Transaction, neighbour: str, items: Sequence[int]) -> list[Offered
                 chokes,
             )
         )
-    tx.db.executemany("UPDATE outbox SET in_doubt=1,state='waiting' WHERE item=?", [(row.item,) for row in found])
+    # Apart, because a column that is set is taken out of its indexes and put back, even where it stays what it was.
+    tx.db.executemany("UPDATE outbox SET in_doubt=1 WHERE item=?", [(row.item,) for row in found if not row.in_doubt])
+    asked = [(item,) for item, row in waiting.items() if row[8] == "body"]
+    tx.db.executemany("UPDATE outbox SET state='waiting' WHERE item=?", asked)
     return found
 
 
@@ -264,6 +293,7 @@ def _handed_over(
 
 def _settle_one(tx: Transaction, neighbour: str, settlement: Settlement, stamp: Stamp) -> None:
     item = settlement.item
+    due_ms = settlement.due_ms if settlement.due_ms > stamp.at_ms else 0
     reason = settlement.reason.value if settlement.reason is not None else ""
     db = tx.db
     match settlement.settled:
@@ -272,14 +302,14 @@ def _settle_one(tx: Transaction, neighbour: str, settlement: Settlement, stamp: 
         case Settled.LATER:
             db.execute(
                 "UPDATE outbox SET in_doubt=0,attempts=attempts+1,chokes=chokes+?,due_ms=?,reason=? WHERE item=? AND state<>'held'",
-                (int(settlement.choked), settlement.due_ms, reason, item),
+                (int(settlement.choked), due_ms, reason, item),
             )
         case Settled.IN_DOUBT:
-            db.execute("UPDATE outbox SET in_doubt=1,due_ms=?,reason=? WHERE item=?", (settlement.due_ms, reason, item))
+            db.execute("UPDATE outbox SET in_doubt=1,due_ms=?,reason=? WHERE item=?", (due_ms, reason, item))
         case Settled.UNSENT | Settled.CHOKED:
             db.execute(
                 "UPDATE outbox SET in_doubt=?1,attempts=attempts+?2,chokes=chokes+?2,due_ms=?3,reason=?4 WHERE item=?5 AND state<>'held'",
-                (int(settlement.was_in_doubt), int(settlement.settled is Settled.CHOKED), settlement.due_ms, reason, item),
+                (int(settlement.was_in_doubt), int(settlement.settled is Settled.CHOKED), due_ms, reason, item),
             )
         case Settled.REROUTED:
             assert settlement.neighbour is not None
@@ -294,11 +324,11 @@ def _settle_one(tx: Transaction, neighbour: str, settlement: Settlement, stamp: 
             if _any_file(db, settlement.need):
                 db.execute(
                     "UPDATE outbox SET state='body',in_doubt=0,due_ms=?,reason='' WHERE item=? AND state<>'held'",
-                    (settlement.due_ms, item),
+                    (due_ms, item),
                 )
             else:  # the next offer carries it; asked for again and again, it waits longer each time
                 db.execute(
-                    "UPDATE outbox SET state='waiting',in_doubt=0,due_ms=?+CASE attempts WHEN 0 THEN 0 ELSE 100<<min(attempts,11) END,"
+                    "UPDATE outbox SET state='waiting',in_doubt=0,due_ms=CASE attempts WHEN 0 THEN 0 ELSE ?+(100<<min(attempts,11)) END,"
                     "attempts=attempts+1,reason='' WHERE item=? AND state<>'held'",
                     (stamp.at_ms, item),
                 )
@@ -325,8 +355,8 @@ def reroute(tx: Transaction, item: int, neighbour: OrgId, stamp: Stamp) -> None:
     tx.queued(row[2], row[3], -1)
     tx.queued(str(neighbour), row[3])
     tx.db.execute(
-        "UPDATE outbox SET neighbour=?,state='waiting',due_ms=?,reason='' WHERE item=?",
-        (str(neighbour), stamp.at_ms, item),
+        "UPDATE outbox SET neighbour=?,state='waiting',due_ms=0,reason='' WHERE item=?",
+        (str(neighbour), item),
     )
     tx.fed.add(towards(str(neighbour)))
     tx.journal(stamp, "queued", envelope=row[0], recipient=row[1], neighbour=str(neighbour))
@@ -335,16 +365,19 @@ def reroute(tx: Transaction, item: int, neighbour: OrgId, stamp: Stamp) -> None:
 def astray(db: sqlite3.Connection, known: Sequence[str], limit: int) -> list[Stray]:
     """Rows for a neighbour this node does not have (any more), but for those that are held."""
     marks = ",".join("?" * len(known))
-    cursor = db.execute(
-        "WITH RECURSIVE each(code) AS (SELECT min(neighbour) FROM outbox UNION ALL"  # from one neighbour to the next, by index
-        " SELECT (SELECT min(neighbour) FROM outbox WHERE neighbour>each.code) FROM each WHERE each.code IS NOT NULL)"
-        " SELECT o.item,e.header,o.recipient,o.neighbour,o.in_doubt FROM outbox o JOIN envelope e ON e.seq=o.envelope"
-        f" WHERE o.neighbour IN (SELECT code FROM each WHERE code NOT IN ({marks})) AND o.state<>'held' LIMIT ?",
-        (*known, limit),
-    )
+    found: list[tuple[int, bytes, str, str, int]] = []
+    for when in ("due_ms=0", "due_ms>0"):
+        waiting = f"FROM outbox WHERE state<>'held' AND {when}"
+        found += db.execute(
+            f"WITH RECURSIVE each(code) AS (SELECT min(neighbour) {waiting} UNION ALL"  # from one neighbour to the next, by index
+            f" SELECT (SELECT min(neighbour) {waiting} AND neighbour>each.code) FROM each WHERE each.code IS NOT NULL)"
+            " SELECT o.item,e.header,o.recipient,o.neighbour,o.in_doubt FROM outbox o JOIN envelope e ON e.seq=o.envelope"
+            f" WHERE o.neighbour IN (SELECT code FROM each WHERE code NOT IN ({marks})) AND o.state<>'held' AND o.{when} LIMIT ?",
+            (*known, limit),
+        ).fetchall()
     return [
         Stray(item, decode_header(bytes(header)), OrgId.canonical(recipient), OrgId.canonical(neighbour), bool(in_doubt))
-        for item, header, recipient, neighbour, in_doubt in cursor
+        for item, header, recipient, neighbour, in_doubt in found[:limit]
     ]
 
 
@@ -389,12 +422,12 @@ def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
     rows.close_if_done(tx, [seq], stamp)
 
 
-def body_crossed(tx: Transaction, neighbour: str, digest: str, now_ms: int) -> None:
+def body_crossed(tx: Transaction, neighbour: str, digest: str) -> None:
     """The neighbour has all bytes of this body: rows that waited for it are due."""
     tx.db.execute(
-        "UPDATE outbox SET state='waiting',due_ms=? WHERE neighbour=? AND state='body' AND envelope IN"
+        "UPDATE outbox SET state='waiting',due_ms=0 WHERE +neighbour=? AND +state='body' AND envelope IN"  # by the body
         " (SELECT envelope FROM envelope_body WHERE digest=?)",
-        (now_ms, neighbour, digest),
+        (neighbour, digest),
     )
     tx.fed.add(towards(neighbour))
 
@@ -408,14 +441,17 @@ def hold_body(tx: Transaction, neighbour: str, digest: str, reason: str, stamp: 
     return sum(hold(tx, item, reason, stamp) for (item,) in items)
 
 
-def session_began(tx: Transaction, neighbour: str, now_ms: int) -> None:
+def session_began(tx: Transaction, neighbour: str, limit: int) -> int:
     """A neighbour (or this node) has started anew: what waited for a body or a pause is offered again at once. A body that was
-    under way counts as an attempt: the neighbour may hold a part of it."""
-    tx.db.execute(
-        "UPDATE outbox SET state='waiting',attempts=max(attempts,state='body'),due_ms=? WHERE neighbour=? AND state IN ('body','waiting')",
-        (now_ms, neighbour),
-    )
+    under way counts as an attempt: the neighbour may hold a part of it. Returns how many rows that were; as many as limit: there
+    may be more."""
+    changed = tx.db.execute(
+        "UPDATE outbox SET state='waiting',attempts=max(attempts,state='body'),due_ms=0 WHERE item IN"
+        " (SELECT item FROM outbox WHERE neighbour=? AND state<>'held' AND due_ms>0 LIMIT ?)",
+        (neighbour, limit),
+    ).rowcount
     tx.fed.add(towards(neighbour))
+    return changed
 
 
 def offered_body(db: sqlite3.Connection, neighbour: str, digest: str) -> tuple[str | None, bytes | None, int] | None:

@@ -214,7 +214,7 @@ def _outbox_row(seq: int, envelope: Envelope, recipient: OrgId, neighbour: OrgId
         str(header.sender),
         order_key(header, recipient),
         size,
-        stamp.at_ms,
+        0,  # due at once
         stamp.at_ms,
         header.over_ms,
         hops_text(envelope.hops),

@@ -40,6 +40,11 @@ from node.ports import Clock, Describe
 T = TypeVar("T")
 
 
+MAKE_READY = "UPDATE outbox INDEXED BY outbox_due SET state='waiting',attempts=max(attempts,1) WHERE state='body' AND state<>'held' AND due_ms>0"
+PIECE = 1000
+"""Rows that one transaction changes at most, where it is all that waits for a neighbour."""
+
+
 class WrongNode(Exception):
     """The database belongs to another node: its custody must not be taken over by a mistaken configuration."""
 
@@ -67,7 +72,7 @@ class SqliteStore:
                 raise WrongNode(f"{self._path} belongs to node {found['node']!r}, this is {str(node)!r}")
             db.executemany("INSERT OR IGNORE INTO meta VALUES (?,?)", found.items())
             # What was on the road when the process ended is offered again at once.
-            db.execute("UPDATE outbox SET state='waiting',attempts=max(attempts,1) WHERE state='body'")
+            db.execute(MAKE_READY)
             # Always a commit that writes: a process killed before the sync of its last commit may have left rows that are there
             # and not yet durable, and what is answered from them must be (architecture, decision 3).
             db.execute("INSERT INTO meta VALUES ('starts','1') ON CONFLICT DO UPDATE SET value=value+1")
@@ -173,8 +178,7 @@ class SqliteStore:
         return self._writer.put(lambda tx: road.settle(tx, str(neighbour), settlements, stamp))
 
     async def body_crossed(self, neighbour: OrgId, digest: str) -> None:
-        now_ms = self._clock.utc_ms()
-        await self._do(lambda tx: road.body_crossed(tx, str(neighbour), digest, now_ms))
+        await self._do(lambda tx: road.body_crossed(tx, str(neighbour), digest))
 
     async def astray(self, known: Sequence[OrgId], limit: int) -> list[Stray]:
         codes = [str(code) for code in known]
@@ -194,8 +198,8 @@ class SqliteStore:
         return await self._do(lambda tx: road.hold_body(tx, str(neighbour), digest, reason, stamp))
 
     async def session_began(self, neighbour: OrgId) -> None:
-        now_ms = self._clock.utc_ms()
-        await self._do(lambda tx: road.session_began(tx, str(neighbour), now_ms))
+        while await self._do(lambda tx: road.session_began(tx, str(neighbour), PIECE)) == PIECE:
+            pass  # others are served between two pieces
 
     async def offered_body(self, neighbour: OrgId, digest: str) -> tuple[str | None, bytes | None, int] | None:
         return await self._ask(lambda db: road.offered_body(db, str(neighbour), digest))

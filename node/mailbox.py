@@ -27,6 +27,8 @@ log = structlog.get_logger()
 WORDS = ("processing", "done", "fail")
 """What an office may report of an item (updateStatus)."""
 COLLECT_TRIES = 5
+WHOLE_BYTES = 2 << 20
+"""Up to here a body is judged and handed over from one reading; a larger one is read twice, and never held."""
 OPEN = ("initial", "processing", "fail")
 CONFIRMABLE = (*OPEN, "held")
 """A held item waits for a person, yet the office's own word that it has the package ends it well."""
@@ -142,7 +144,12 @@ class Mailbox:
         if found is None:
             raise Refused(Reason.DOC_UNKNOWN, "docId", doc_id, "content removed")
         digest, size, data, file = found
-        if not await self._whole(digest, data, file):
+        if data is None and size <= WHOLE_BYTES:
+            data = await self._bodies.whole(file or "", digest)
+            good = data is not None
+        else:
+            good = await self._whole(digest, data, file)
+        if not good:
             log.error("stored body is damaged", body=digest, envelope=item.id)
             raise Refused(Reason.BODY_DAMAGED, "docId", doc_id)
         if not await self._store.fetched(item.item):

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
 
 from node.core.custody import Offered, Settled, Settlement
-from node.core.envelope import Lane
+from node.core.envelope import Envelope, Lane
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.tally import Tally
@@ -33,6 +33,9 @@ BODIES_AT_ONCE = 2
 """Bodies under way in each direction: while one is made durable over there, the next is crossing."""
 ENDING_WAIT_S = 2.0
 """How long a batch waits for the last piece of a body it names, which the parent has already sent."""
+FETCH_WAIT_S = 0.25
+"""How long a batch waits for the bodies it names to be fetched, where the last one took no longer than that: it is then answered
+once, with `taken`, instead of twice. On a slow line nothing waits."""
 PUSH_PROBE_MAX_S = 60.0
 """Pushes to a silent parent are tried again after this at the latest; it is the pull that finds it sooner and wakes them."""
 LOOK_AGAIN_S = 30.0
@@ -65,6 +68,7 @@ class Crossing:
     fresh: bool = False
     refusals: int = 0
     ending: bool = False
+    began_s: float = 0.0
     over: asyncio.Event | None = None
 
 
@@ -75,6 +79,13 @@ class Crossings:
         self._waiting: dict[str, Crossing] = {}
         self._under_way: dict[str, Crossing] = {}
         self._event = asyncio.Event()
+        self._gone = asyncio.Event()
+        self.last_s = 0.0
+        """How long the last try took, from its first piece."""
+
+    def known(self) -> set[str]:
+        """The digests of those that wait or are under way."""
+        return {*self._waiting, *self._under_way}
 
     def add(self, sha256: str, lane: Lane, size: int, *, fresh: bool = False) -> None:
         known = self._waiting.get(sha256) or self._under_way.get(sha256)
@@ -92,6 +103,7 @@ class Crossings:
         crossing = min(self._waiting.values(), key=lambda each: each.lane)
         self._under_way[crossing.sha256] = self._waiting.pop(crossing.sha256)
         crossing.over = asyncio.Event()
+        crossing.began_s = asyncio.get_running_loop().time()
         return crossing
 
     def later(self, crossing: Crossing) -> None:
@@ -103,8 +115,18 @@ class Crossings:
     def done(self, crossing: Crossing) -> None:
         crossing.fresh = crossing.ending = False
         self._under_way.pop(crossing.sha256, None)
+        self.last_s = asyncio.get_running_loop().time() - crossing.began_s
         if crossing.over is not None:
             crossing.over.set()
+        self._gone.set()
+
+    async def gone(self, digests: Set[str], most_s: float) -> None:
+        """Until none of these waits or is under way any more, or most_s seconds have passed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                while digests & self.known():
+                    self._gone.clear()
+                    await self._gone.wait()
 
     async def ended(self, digests: Callable[[], Iterable[str]], most_s: float) -> None:
         """Until those of these bodies whose last piece is under way are here, or most_s seconds have passed."""
@@ -232,22 +254,43 @@ class Uplink:
                 continue
             await self._downloads.ended(partial(_named, batch), ENDING_WAIT_S)
             try:
-                verdicts = await self._accept(batch, self._parent)
+                verdicts = await self._taken(batch)
             except Deferred as failure:  # our own store
                 failures = await self._pause(failures, failure, lost=False)
                 if failure.in_doubt:  # nobody knows what was taken: no verdict, the parent offers the batch again
                     continue
                 verdicts = _postponed(batch, failure)
             confirmed = batch.sequence
-            self._want_downloads(batch, verdicts)
 
-    def _want_downloads(self, batch: Batch, verdicts: Sequence[EnvelopeVerdicts]) -> None:
+    async def _taken(self, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
+        """The verdicts on a batch from above. Bodies it lacks are fetched; those that can be here in a moment are waited for."""
+        verdicts = await self._accept(batch, self._parent)
+        wanted = self._want_downloads(batch, verdicts)
+        if not wanted or self._downloads.last_s > FETCH_WAIT_S:
+            return verdicts
+        await self._downloads.gone(wanted, FETCH_WAIT_S)
+        came = wanted - self._downloads.known()
+        ready = [_lacking(*each) for each in zip(batch.envelopes, verdicts, strict=True) if came.issuperset(_needs(each[1]))]
+        again = replace(batch, envelopes=tuple(each for each in ready if each.remaining))
+        if not again.envelopes:
+            return verdicts
+        try:
+            second = await self._accept(again, self._parent)
+        except Deferred:
+            return verdicts  # they are offered again, and known or not
+        later = {(each.origin, each.id): each.verdicts for each in second}
+        return tuple(replace(each, verdicts={**each.verdicts, **later.get((each.origin, each.id), {})}) for each in verdicts)
+
+    def _want_downloads(self, batch: Batch, verdicts: Sequence[EnvelopeVerdicts]) -> set[str]:
+        """Returns the digests."""
+        wanted = set()
         for envelope, spoken in zip(batch.envelopes, verdicts, strict=False):
-            sizes = {ref.sha256: ref.size for ref in envelope.header.bodies}
-            for verdict in spoken.verdicts.values():
-                for digest in verdict.need if verdict.outcome is Outcome.NEED else ():
-                    if digest in sizes:
-                        self._downloads.add(digest, envelope.header.lane, sizes[digest])
+            needs = _needs(spoken)
+            for ref in envelope.header.bodies if needs else ():
+                if ref.sha256 in needs:
+                    self._downloads.add(ref.sha256, envelope.header.lane, ref.size)
+                    wanted.add(ref.sha256)
+        return wanted
 
     def _answered(self) -> None:
         self._forwarder.seen(self.neighbour, True)
@@ -361,6 +404,16 @@ class Uplink:
                 raise Refused(Reason.BODY_DAMAGED, "offset", str(held), str(now))
             held = now
         self._answered()
+
+
+def _needs(spoken: EnvelopeVerdicts) -> set[str]:
+    return {digest for each in spoken.verdicts.values() if each.outcome is Outcome.NEED for digest in each.need}
+
+
+def _lacking(envelope: Envelope, spoken: EnvelopeVerdicts) -> Envelope:
+    """The envelope for those recipients for whom a body was lacking."""
+    lacking = {code for code, verdict in spoken.verdicts.items() if verdict.outcome is Outcome.NEED}
+    return replace(envelope, remaining=tuple(code for code in envelope.remaining if code in lacking))
 
 
 def _named(batch: Batch) -> Iterator[str]:

@@ -231,7 +231,9 @@ async def deliver_only(tree: Tree, number: str) -> None:
 # --- what is not there any more ---------------------------------------------------------------------------------------------
 
 
-async def test_a_damaged_package_is_never_handed_over(tree: Tree) -> None:
+@pytest.mark.parametrize("whole_bytes", [0, 1 << 20], ids=["read twice", "read once"])
+async def test_a_damaged_package_is_never_handed_over(tree: Tree, monkeypatch: pytest.MonkeyPatch, whole_bytes: int) -> None:
+    monkeypatch.setattr("node.mailbox.WHOLE_BYTES", whole_bytes)
     """QĐ 28/2018 Điều 6.1: flip a stored byte: detected before delivery, never delivered."""
     line = await deliver(tree, content=os.urandom(400_000))
     ((file,),) = tree[H41].rows("SELECT file FROM body")

@@ -541,6 +541,28 @@ async def test_an_urgent_document_does_not_wait_for_a_large_body_to_cross(tree: 
     assert hashlib.sha256(large).hexdigest() in [digest for (digest,) in tree[H54].rows("SELECT digest FROM body")]
 
 
+@pytest.mark.parametrize("slow", [False, True])
+async def test_what_is_fetched_in_a_moment_is_taken_at_its_first_offer(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, slow: bool
+) -> None:
+    """Its verdict waits for the body, and many in one batch are taken with one commit; on a slow line nothing waits."""
+    monkeypatch.setattr(uplink, "FETCH_WAIT_S", PATIENCE_S)
+    site, hub = tree[H54], tree[HUB]
+    if slow:
+        site.uplink._downloads.last_s = 2 * PATIENCE_S
+    large = [document("H54.02", sender="G22", number=str(n), content=os.urandom(200_000)) for n in range(3)]
+    for data in (*large, document("H54.02", sender="G22", number="small")):
+        await hub.send("vpcp", data)
+    tree.run()
+    found = await arrived(tree, 4)
+    assert {*large} < {await site.fetch("thai-binh", line.doc_id) for line in found}
+    await tree.until(lambda: empty(hub))
+    taken = hub.tally.value("truc_attempts_total", neighbour="H54", result="taken")
+    asked = hub.tally.value("truc_attempts_total", neighbour="H54", result="body")
+    assert (taken, asked) == (4, 3 if slow else 0)
+    assert hub.tally.value("truc_duplicates_total", door="link") == site.tally.value("truc_duplicates_total", door="link") == 0
+
+
 async def test_an_unknown_body_is_asked_for_no_more(tree: Tree) -> None:
     """The envelope went another way meanwhile."""
     site = tree[H54]

@@ -408,7 +408,7 @@ async def test_a_really_full_disk(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     mount = await asyncio.create_subprocess_exec(
-        "mount", "-t", "tmpfs", "-o", "size=1m", "none", small, stderr=asyncio.subprocess.PIPE
+        "mount", "-t", "tmpfs", "-o", "size=4m", "none", small, stderr=asyncio.subprocess.PIPE
     )
     _, why = await mount.communicate()
     if mount.returncode != 0:
@@ -416,7 +416,7 @@ async def test_a_really_full_disk(tmp_path: Path) -> None:
     try:
         bodies = lay(small)
         ballast = small / "ballast"
-        ballast.write_bytes(b"\0" * 700_000)
+        ballast.write_bytes(b"\0" * 3_700_000)
         spooled = bodies.spool()
         with pytest.raises(Deferred) as caught:
             await spooled.write(LARGE)

@@ -315,6 +315,7 @@ async def test_a_new_start_sweeps_what_no_row_names_and_resumes_parts(at: Place)
     assert await at.bodies.sweep({known}) == 0
     assert await at.bodies.receive(UNIT, digest(LARGE[2:]), 498, LARGE[500:]) == len(LARGE) - 2
     assert await at.bodies.intact(known, digest(LARGE))
+    assert await at.bodies.whole(known, digest(LARGE)) == LARGE
 
 
 @contract
@@ -325,6 +326,7 @@ async def test_harm_to_a_stored_body_is_found_and_is_a_refusal_of_that_body(at: 
         file = await at.file(LARGE)
         at.machine.put(file, harmed)
         assert not await at.bodies.intact(file, digest(LARGE))
+        assert await at.bodies.whole(file, digest(LARGE)) is None
         if harmed is not flipped:
             with pytest.raises(Refused) as caught:
                 _ = [chunk async for chunk in at.bodies.chunks(file, len(LARGE))]

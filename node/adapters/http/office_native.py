@@ -58,7 +58,7 @@ JUDGED_AT_ONCE = 64
 """Packages of one request in the hands of the node: enough for its group commits, and others have their turn between."""
 BATCHES_AT_ONCE = 4
 """Requests with many packages of one system whose bodies are held in memory; further ones wait, unread."""
-PIECE_BYTES = 64 * 1024
+PIECE_BYTES = 256 * 1024
 LATER_S = 30.0
 
 _NOBODY = ("khoa-cua-khong-ai",)  # an unknown system costs the caller as much time as a known one

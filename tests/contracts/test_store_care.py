@@ -433,7 +433,7 @@ ALL_OF_ONE = (
     "SELECT item FROM outbox WHERE neighbour=",  # this test's own
     "SELECT o.item,e.id AS envelope,e.doc_id",  # the operator's list, a page at a time
     "WITH RECURSIVE each(code)",  # rows of neighbours that are gone
-    "UPDATE outbox SET state='waiting',attempts=max(attempts,state='body'),due_ms=0 WHERE item IN (SELECT item",  # what is put off, a piece at a time
+    "UPDATE outbox SET state='waiting',attempts=max(attempts,state='body'),due_ms=0",  # what is put off, a piece at a time
 )
 """Statements that ask for just that."""
 

@@ -146,6 +146,7 @@ HOMES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         SOCKETS,
         (
             "node.adapters.http.keepalive",
+            "node.adapters.http.sockets",
             "topology.ports",
         ),
     ),
@@ -156,7 +157,7 @@ HOMES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 TASK_MAKERS = frozenset({"create_task", "ensure_future", "TaskGroup", "run_in_executor"})
 TASK_HOMES = (
     "node.gateway",
-    "node.adapters.http.listener",  # a TLS handshake, bounded in time and number, before there is a request
+    "node.adapters.http.listener",  # accepting, and a TLS handshake, bounded in time and number, before there is a request
     "node.adapters.bodies.files",  # the one thread for files
     "topology.sim",  # the lives of a rehearsal, and its worker processes
     "topology.bench",  # the offices of a bench

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import http_parser, web
@@ -303,6 +305,24 @@ async def test_closing_cuts_what_does_not_end_within_the_grace(
     assert await asked == b""
     assert listener.connections == 0
     half.close()
+
+
+async def test_when_no_descriptor_is_left_those_that_wait_are_taken_later(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.adapters.http.listener.ACCEPT_RETRY_S", 0.05)
+    loop = asyncio.get_running_loop()
+    really, left = loop.sock_accept, [ConnectionAbortedError(), OSError(errno.EMFILE, "Too many open files"), None]
+
+    async def sock_accept(listening: Any) -> Any:
+        if left and (error := left.pop(0)) is not None:
+            raise error
+        return await really(listening)
+
+    monkeypatch.setattr(loop, "sock_accept", sock_accept)
+    with capture_logs() as logged:
+        listener = await start()
+        assert b"200 OK" in await said(listener, CLOSING)
+    assert listener.refused["descriptors"] == 1
+    assert [entry["reason"] for entry in logged if entry["event"] == "cannot accept"] == ["Too many open files"]
 
 
 async def test_an_address_in_use_is_an_error_that_leaves_nothing_behind(start: Start) -> None:

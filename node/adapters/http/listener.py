@@ -11,7 +11,7 @@ import hashlib
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from aiohttp import http_parser, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from node.adapters.http.keepalive import keep_alive
+from node.adapters.http.sockets import Socket, listening
 
 log = structlog.get_logger()
 
@@ -33,6 +34,8 @@ READ_BYTES = 256 * 1024
 """Held of a request that nobody reads yet, about; as much as one read of a TLS connection brings."""
 TLS_SHUTDOWN_S = 2.0
 BACKLOG = 128
+ACCEPT_RETRY_S = 1.0
+"""When no descriptor is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +71,10 @@ class Listener:
         self._runner = runner
         self._open: set[_Connection] = set()
         self._held: Counter[str] = Counter()
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._sockets: Sequence[Socket] = ()
         self.empty = asyncio.Event()
         self.empty.set()
-        self._server: asyncio.Server | None = None
         self.closing = False
 
     @property
@@ -83,22 +86,47 @@ class Listener:
         await self._runner.setup()
         try:
             _require_guards(self.http, self.guards)
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=BACKLOG)
+            self._sockets = await listening(host, port, BACKLOG)
         except BaseException:
             await self._runner.cleanup()
             raise
-        self.port = int(self._server.sockets[0].getsockname()[1])
+        self.port = int(self._sockets[0].getsockname()[1])
+        for each in self._sockets:
+            self._begin(self._accept(each))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _accept(self, listening_: Socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(listening_)
+            except ConnectionError:
+                continue  # gone before it was looked at
+            except OSError as error:  # no descriptor is left: those that wait go on waiting
+                self.refused["descriptors"] += 1
+                log.error("cannot accept", reason=error.strerror or type(error).__name__)
+                await asyncio.sleep(ACCEPT_RETRY_S)
+                continue
+            connection = _Connection(self, str(address[0]))
+            if self.admit(connection, connection.key, self.guards.per_address_max):
+                self._begin(connection.open(accepted))
+            else:
+                accepted.close()
 
     async def close(self, grace_s: float) -> None:
         """Stop listening at once, let requests in progress finish within the grace, then cut what is left."""
-        server, self._server = self._server, None
-        if server is None:
+        if self.closing or not self._sockets:
             return
         self.closing = True
-        server.close()
-        for handshake in self._handshakes:
-            handshake.cancel()
+        for opening in self._opening:
+            opening.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
+        for each in self._sockets:
+            each.close()
         await self.http.shutdown(grace_s / 2)  # aiohttp spends it twice: to let handlers finish, and to let them notice
         await self._runner.cleanup()
         try:
@@ -108,7 +136,6 @@ class Listener:
             for connection in tuple(self._open):
                 connection.abort()
             await self.empty.wait()
-        await server.wait_closed()
 
     @property
     def http(self) -> web.Server:
@@ -147,11 +174,6 @@ class Listener:
         self._open.discard(connection)
         if not self._open:
             self.empty.set()
-
-    def shake(self, connection: _Connection, transport: asyncio.Transport) -> None:
-        task = asyncio.get_running_loop().create_task(connection.shake(transport))
-        self._handshakes.add(task)
-        task.add_done_callback(self._handshakes.discard)
 
 
 async def listen(
@@ -205,99 +227,70 @@ class _Handler(web.RequestHandler):
 
 
 class _Connection(asyncio.Protocol):
-    """One accepted connection: counted, shaken hands with, then passed through to aiohttp's handler."""
+    """One accepted connection: counted, shaken hands with, then passed through to aiohttp's handler. key: what it counts for."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, key: str) -> None:
         self._listener = listener
         self._handler: asyncio.Protocol | None = None
         self._transport: asyncio.Transport | None = None
-        self._early: list[bytes] = []
-        self._key = ""
+        self.key = key
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        key = str(peer[0]) if peer else ""
-        if not self._listener.admit(self, key, self._listener.guards.per_address_max):
-            transport.abort()
-            return
-        self._key = key
-        self._transport = transport
-        keep_alive(transport)
-        if self._listener.context is None:
-            self._serve(transport)
-        else:
-            transport.pause_reading()
-            self._listener.shake(self, transport)
-
-    async def shake(self, transport: asyncio.Transport) -> None:
-        loop, guards = asyncio.get_running_loop(), self._listener.guards
-        context = self._listener.context
-        assert context is not None
+    async def open(self, accepted: Socket) -> None:
+        """Begin to serve it, behind the handshake where there is one."""
+        context, guards = self._listener.context, self._listener.guards
+        shake: dict[str, Any] = {}
+        if context is not None:
+            shake = {"ssl": context, "ssl_handshake_timeout": guards.handshake_timeout_s, "ssl_shutdown_timeout": TLS_SHUTDOWN_S}
         try:
-            secured = await loop.start_tls(
-                transport,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=guards.handshake_timeout_s,
-                ssl_shutdown_timeout=TLS_SHUTDOWN_S,
-            )
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: self, accepted, **shake)
         except OSError as error:
             # In TLS 1.3 a refused client sees only a disconnect, so the reason stands here.
             self._listener.refused["handshake"] += 1
-            log.info("tls handshake failed", address=self._key, reason=getattr(error, "reason", None) or type(error).__name__)
+            log.info("tls handshake failed", address=self.key, reason=getattr(error, "reason", None) or type(error).__name__)
             self._leave()
-            return
         except asyncio.CancelledError:
-            transport.abort()
-            self._leave()
+            if self._transport is None:
+                self._leave()
             raise
-        if secured is None or not self._key:  # lost between the handshake and now
-            self._leave()
-        elif self._identify(secured):
-            self._serve(secured)
-        else:
-            secured.abort()
 
-    def _identify(self, secured: asyncio.Transport) -> bool:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The handshake, where there is one, is over."""
+        self._transport = transport = cast(asyncio.Transport, transport)
+        keep_alive(transport)
+        if self._listener.closing:  # accepted in the last turn of the loop: there is no handler any more
+            transport.abort()
+        elif self._identify(transport):
+            self._handler = self._listener.handler()
+            self._handler.connection_made(transport)
+        else:
+            transport.abort()
+
+    def _identify(self, transport: asyncio.Transport) -> bool:
         """From now on a connection that has shown a certificate counts for it, no longer for its address."""
-        leaf = secured.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        shaken = transport.get_extra_info("ssl_object")
+        leaf = shaken.getpeercert(binary_form=True) if shaken is not None else None
         if leaf is None:
             return True
         key = hashlib.sha256(leaf).hexdigest()
         if not self._listener.admit(self, key, self._listener.guards.per_certificate_max):
-            log.warning("too many connections with one certificate", address=self._key, certificate=key)
+            log.warning("too many connections with one certificate", address=self.key, certificate=key)
             return False
-        self._listener.release(self._key)
-        self._key = key
+        self._listener.release(self.key)
+        self.key = key
         return True
-
-    def _serve(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        if self._listener.closing:  # accepted in the last turn of the loop: there is no handler any more
-            transport.abort()
-            return
-        self._handler = self._listener.handler()
-        self._handler.connection_made(transport)
-        for data in self._early:
-            self._handler.data_received(data)
-        self._early.clear()
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
     def _leave(self) -> None:
-        if self._key:
-            self._listener.release(self._key)
-            self._key = ""
+        if self.key:
+            self._listener.release(self.key)
+            self.key = ""
         self._listener.gone(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._handler is None:
-            self._early.append(data)  # came in the same flight as the end of the handshake; served in this turn of the loop
-        else:
+        if self._handler is not None:
             self._handler.data_received(data)
 
     def eof_received(self) -> bool | None:

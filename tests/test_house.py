@@ -175,6 +175,7 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "node.cli": "tests/test_cli.py",  # one command, tried as its users do
     **dict.fromkeys(("node.adapters.chance", "node.adapters.clock"), "tests/adapters/test_chance_and_clock.py"),
     "node.adapters.sqlite": "tests/contracts/test_store.py",  # one store, tried as what it owes its caller
+    "topology.bench.children": "tests/topology/bench/test_workloads.py",  # callers that only a running node answers
     "node.adapters.http.office_face": "tests/adapters/test_office_vxp.py",  # what the faces share, tried in the first of them
     "node.adapters.http.link_client": "tests/adapters/test_link_http.py",  # two ends of one wire
     "node.adapters.http.link_server": "tests/adapters/test_link_http.py",

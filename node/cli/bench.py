@@ -20,6 +20,7 @@ DOCUMENTS_MAX = 1_000_000
 WINDOW_MAX = 1000
 SYSTEMS_MAX = 500
 NODES_MAX = 40
+CHILDREN_MAX = 800
 ENVELOPES_MAX = 40_000_000
 MB = 1_000_000
 
@@ -213,6 +214,24 @@ def kill(**given: Any) -> None:
 @common_options
 def grown(**given: Any) -> None:
     _bench("grown", given)
+
+
+@command.command(
+    "children",
+    texts=(
+        "Nhiều nút cấp dưới giữ kết nối với nút giữa mà không có gì để gửi: tốn bao nhiêu bộ nhớ và CPU của nó.",
+        "Many children hold their connection to the node between and have nothing to send: what they take of it.",
+    ),
+)
+@option(
+    "--children",
+    type=click.IntRange(1, CHILDREN_MAX),
+    default=700,
+    texts=("số nút cấp dưới (mặc định: 700)", "children (default: 700)"),
+)
+@common_options
+def children(**given: Any) -> None:
+    _bench("children", given, documents=1)
 
 
 def _bench(workload: str, given: dict[str, Any], **fixed: Any) -> None:

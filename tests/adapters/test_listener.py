@@ -15,7 +15,7 @@ import pytest
 from aiohttp import http_parser, web
 from structlog.testing import capture_logs
 
-from node.adapters.http.listener import TLS_SHUTDOWN_S, Guards, Listener, listen
+from node.adapters.http.listener import TLS_READ_BYTES, TLS_SHUTDOWN_S, Guards, Listener, listen
 from node.adapters.http.office_vxp import malformed
 from node.adapters.http.tls import link_client_context, link_server_context
 from tests.adapters.pki import ZONE, authority, leaf, put
@@ -102,6 +102,36 @@ async def test_it_serves_tls_and_keeps_what_came_in_one_flight_with_the_handshak
     listener = await start(context=contexts[0])
     answers = await asyncio.gather(*(said(listener, CLOSING, contexts[1]) for _ in range(20)))
     assert all(answer.endswith(b"\r\n\r\n/") for answer in answers)
+
+
+async def test_all_tls_connections_read_into_one_buffer_and_none_reads_another_ones_bytes(
+    start: Start, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    """A buffer of each one's own is a quarter of a megabyte for each child that waits. An asyncio that has another name for it
+    is found here."""
+    buffers: set[int] = set()
+
+    async def echo(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        protocol = request.transport._ssl_protocol  # type: ignore[attr-defined]
+        buffers.add(id(protocol.get_buffer(-1)))
+        assert len(protocol.get_buffer(-1)) == TLS_READ_BYTES
+        body = bytearray()
+        while chunk := await request.content.readany():
+            body += chunk
+            await asyncio.sleep(0)  # so that they take turns
+        return web.Response(body=bytes(body))
+
+    listener = await start(context=contexts[0], handler=echo)
+
+    async def sent(fill: bytes) -> bool:
+        body = fill * 700_000
+        head = b"POST / HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        answer = await said(listener, head + body, contexts[1])
+        return answer.endswith(b"\r\n\r\n" + body)
+
+    assert all(await asyncio.gather(*(sent(fill) for fill in (b"mot", b"hai", b"ba.", b"bon"))))
+    assert len(buffers) == 1
 
 
 async def test_a_connection_that_says_nothing_is_closed(start: Start) -> None:

@@ -75,6 +75,7 @@ def test_every_workload_is_a_command_and_every_door_a_choice() -> None:
         (["urgent"], Plan("urgent", 2000, rate=5)),
         (["backlog"], Plan("backlog", 2000)),
         (["poll", "--systems", "3"], Plan("poll", 2000, window=32, recipients=3)),
+        (["children", "--children", "7"], Plan("children", 1, children=7)),
         (["kill", "--documents", "10"], Plan("kill", 10)),
         (["grown", "--history", "0"], Plan("grown", 1000, backlog=100_000, history=0)),
     ],

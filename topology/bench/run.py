@@ -20,9 +20,10 @@ from typing import Any
 
 from node.core.identifier import OrgId
 from topology.bench.arrivals import Arrivals, Incomplete
+from topology.bench.children import Papers
 from topology.bench.figures import Figures, neat, noise, spreads
 from topology.bench.letters import Contents
-from topology.bench.stand import RECEIVERS_FIRST, SENDER, SILENT, Stand, offices, tree_text
+from topology.bench.stand import RECEIVERS_FIRST, SENDER, SILENT, Stand, offices, roles, tree_text
 from topology.bench.workloads import COLLECTING, WORKLOADS, Plan, Work
 from topology.local import Sandbox
 from topology.office import CallFailed
@@ -34,6 +35,8 @@ CALIBRATIONS = 5
 LOOK_S = 0.01
 """Between two questions of all receivers together, where receiving is polling."""
 IDLE_S = 5.0
+CHILDREN_FIRST = 100
+"""Children that are no nodes are H100, H101 …"""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Heard = Callable[[Mapping[str, Any]], None]
@@ -55,10 +58,11 @@ def run(plan: Plan, command: str, heard: Heard, say: Say, keep: Path | None = No
     """
     with _signals(), _folder(keep) as folder, ExitStack() as running:
         try:
-            sandboxes = _sandboxes(plan, folder, say)
+            places: list[Place] = []
+            sandboxes = _sandboxes(plan, folder, say, places)
             running.callback(_stop, sandboxes)
             stands = [(sandbox, sandbox.start(lay)) for sandbox, lay in sandboxes]
-            asyncio.run(_until_stopped(_measure(plan, stands, command, heard, say, idle_s)))
+            asyncio.run(_until_stopped(_measure(plan, stands, places, command, heard, say, idle_s)))
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
         except (Incomplete, CallFailed, ExceptionGroup) as error:
@@ -68,11 +72,12 @@ def run(plan: Plan, command: str, heard: Heard, say: Say, keep: Path | None = No
 Lay = Callable[[Sequence[Place]], None]
 
 
-def _sandboxes(plan: Plan, folder: Path, say: Say) -> list[tuple[Sandbox, Lay]]:
-    """The one to measure first; of grown, an empty one beside it. With each what is laid there before it starts."""
+def _sandboxes(plan: Plan, folder: Path, say: Say, places: list[Place]) -> list[tuple[Sandbox, Lay]]:
+    """The one to measure first; of grown, an empty one beside it. With each what is laid there before it starts. places: told
+    the sites of the first."""
     say(f"Đang dựng {2 + plan.nodes} nút trong {folder} …", f"Setting up {2 + plan.nodes} nodes in {folder} …")
     if plan.workload != "grown":
-        return [(_sandbox(plan, folder, say), lambda places: None)]
+        return [(_sandbox(plan, folder, say), places.extend)]
     return [
         (_sandbox(plan, folder / "grown", say), partial(_lay_past, plan, say)),
         (_sandbox(plan, folder / "empty", say), lambda places: None),
@@ -82,7 +87,9 @@ def _sandboxes(plan: Plan, folder: Path, say: Say) -> list[tuple[Sandbox, Lay]]:
 def _sandbox(plan: Plan, folder: Path, say: Say) -> Sandbox:
     folder.mkdir(exist_ok=True)
     topology = folder / "bench.toml"
-    silent = [SILENT] if plan.workload == "grown" else []
+    silent = [f"H{CHILDREN_FIRST + number}" for number in range(plan.children)]
+    if plan.workload == "grown":
+        silent = [SILENT]
     topology.write_text(tree_text(plan.organs(), silent), encoding="utf-8")
     return Sandbox(folder, topology, say=say, absent=silent)
 
@@ -119,8 +126,21 @@ async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
     await work
 
 
+def _papers(plan: Plan, places: Sequence[Place], ready: Mapping[str, Any]) -> list[Papers]:
+    """Of the sites that are children without a node."""
+    (hub,) = roles(ready)["relay_node"]
+    links = [place.settings.link for place in places if place.config not in {Path(node["config"]) for node in ready["nodes"]}]
+    return [Papers(link.certificate, link.key, link.trust, hub["link"], hub["dns"]) for link in links] if plan.children else []
+
+
 async def _measure(
-    plan: Plan, stands: Sequence[tuple[Sandbox, Mapping[str, Any]]], command: str, heard: Heard, say: Say, idle_s: float
+    plan: Plan,
+    stands: Sequence[tuple[Sandbox, Mapping[str, Any]]],
+    places: Sequence[Place],
+    command: str,
+    heard: Heard,
+    say: Say,
+    idle_s: float,
 ) -> None:
     now = asyncio.get_running_loop().time
     best_s = min(_spin_s() for _ in range(CALIBRATIONS))
@@ -131,7 +151,7 @@ async def _measure(
         for sandbox, ready in reversed(stands):
             stand = await doors.enter_async_context(offices(ready, plan.door, now, plan.backlog if work else 0))
             arrivals = Arrivals(Contents(plan.size), len(stand.receivers), now)
-            work = Work(plan, stand, arrivals, sandbox.start_again, work)
+            work = Work(plan, stand, arrivals, sandbox.start_again, work, _papers(plan, places, ready))
             if plan.workload in COLLECTING:
                 collecting += [
                     tasks.create_task(door.collect(partial(arrivals.got, place), LOOK_S * len(stand.receivers)))

@@ -15,8 +15,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from node.core.package import Priority
 from topology.bench.arrivals import Arrivals, Incomplete
+from topology.bench.children import Children, Papers
 from topology.bench.figures import Figures, latencies
 from topology.bench.letters import Letters
 from topology.bench.stand import SENDER, Stand
@@ -35,7 +38,8 @@ class Plan:
 
     window: calls under way at once. rate: documents in a second (light, and urgent ones beside the others). recipients: organs
     that each document goes to (poll: office systems that ask), spread over so many nodes. backlog, history: of grown, envelopes
-    that wait at the node between for a neighbour that is silent, and envelopes that it has handed over.
+    that wait at the node between for a neighbour that is silent, and envelopes that it has handed over. children: of the node
+    between, beside the two that are nodes; idle_s: they are looked at for so long.
     """
 
     workload: str
@@ -49,6 +53,8 @@ class Plan:
     runs: int = 3
     backlog: int = 0
     history: int = 0
+    children: int = 0
+    idle_s: float = 30.0
 
     def organs(self) -> list[int]:
         """Recipients per node."""
@@ -58,15 +64,23 @@ class Plan:
 
 class Work:
     """One run after the other at one stand. letters and urgent: what is written, to every receiver. start: starts the node of a
-    configuration again that has ended, and says its process id. beside: the same at a stand to compare with."""
+    configuration again that has ended, and says its process id. beside: the same at a stand to compare with. papers: of the
+    children that are no nodes."""
 
     def __init__(
-        self, plan: Plan, stand: Stand, arrivals: Arrivals, start: Callable[[Path], int], beside: Work | None = None
+        self,
+        plan: Plan,
+        stand: Stand,
+        arrivals: Arrivals,
+        start: Callable[[Path], int],
+        beside: Work | None = None,
+        papers: Sequence[Papers] = (),
     ) -> None:
         self.plan = plan
         self.stand = stand
         self.arrivals = arrivals
         self.beside = beside
+        self.papers = papers
         self._start = start
         self.letters = Letters(SENDER, stand.codes)
         self.urgent = Letters(SENDER, stand.codes, Priority.EXPRESS)
@@ -322,6 +336,42 @@ async def grown(work: Work) -> Figures:
     return ratios | found
 
 
+async def children(work: Work) -> Figures:
+    """So many children dial at the node between, hold a pull open and have nothing to say: what they take of it."""
+    node, count = "relay_node", len(work.papers)
+
+    def memory() -> float:
+        return work.stand.memory_mb()[node]["rss"]
+
+    before_mb, before_s, began = memory(), work.stand.cpu_s()[node], work.stand.now()
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as tasks:
+        crowd = Children(work.papers, session)
+        await crowd.dial()
+        dialled = {
+            "dial_s": work.stand.now() - began,
+            "cpu_ms_dial": (work.stand.cpu_s()[node] - before_s) * 1000 / count,
+        }
+        living = tasks.create_task(crowd.live())
+        await crowd.push()
+        busy_mb = memory()
+        await asyncio.sleep(work.plan.idle_s)  # longer than a connection may say nothing: the one with the pull is left
+        idle_s = work.stand.cpu_s()[node]
+        await asyncio.sleep(work.plan.idle_s)  # longer than a pull waits: each child asks once more
+        cpu_percent = (work.stand.cpu_s()[node] - idle_s) * 100 / work.plan.idle_s
+        idle_mb = memory()
+        living.cancel()
+        await session.close()
+    return {
+        **dialled,
+        "idle_cpu_percent": cpu_percent,
+        "rss_mb_before": before_mb,
+        "rss_mb_two_connections": busy_mb,
+        "rss_mb_idle": idle_mb,
+        "rss_kb_per_child": (idle_mb - before_mb) * 1000 / count,
+    }
+
+
 COMPARED = ("documents_per_s", "cpu_ms_relay_node")
 """What of a grown node is told beside an empty one's, and as their ratio."""
 
@@ -337,7 +387,8 @@ WORKLOADS: Mapping[str, Workload] = {
     "poll": poll,
     "kill": kill,
     "grown": grown,
+    "children": children,
 }
 """By the name a user gives. large is relay with documents of 1 MB."""
-COLLECTING = frozenset(WORKLOADS) - {"poll"}
+COLLECTING = frozenset(WORKLOADS) - {"poll", "children"}
 """In these the receivers collect all the time."""

@@ -36,6 +36,13 @@ SMALL = (
         {f"ratio_{name}" for name in COMPARED}
         | {f"{which}_{name}" for which in ("empty", "grown") for name in (*COMPARED, *AT_A_START)},
     ),
+    (
+        Plan("children", 1, children=5, runs=1, idle_s=0.2),
+        {
+            *("dial_s", "cpu_ms_dial", "idle_cpu_percent", "rss_mb_before", "rss_mb_two_connections", "rss_mb_idle"),
+            "rss_kb_per_child",
+        },
+    ),
 )
 
 
@@ -56,7 +63,7 @@ def test_a_small_one_is_complete(tmp_path: Path, plan: Plan, figures: set[str]) 
     run(plan, "truc bench", rows.append, lambda vi, en: None, folder, idle_s=0.1)
     gc.collect()  # a connection left open would be complained of here
     told = [row for row in rows if row["what"] == "figure"]
-    assert {row["figure"] for row in told} == figures | (COST if plan.workload != "grown" else set())
+    assert {row["figure"] for row in told} == figures | (COST if plan.workload not in ("grown", "children") else set())
     assert all(row["min"] <= row["median"] <= row["max"] and row["runs"] == plan.runs for row in told)
     assert [row["run"] for row in rows if row["what"] == "run"] == list(range(1, plan.runs + 1))
     assert [row["node"] for row in rows if row["what"] == "idle"] == ["sender_node", "relay_node", "receiver_nodes"]

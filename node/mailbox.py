@@ -17,7 +17,7 @@ from node.core.custody import BoxItem, End
 from node.core.envelope import KIND_STATUS, RECIPIENTS_MAX
 from node.core.errors import Deferred, Reason, Refused
 from node.core.lifecycle import Transport
-from node.core.office import Fetched, Given, LaidOut, Page, SentLine, System, Waiting
+from node.core.office import WHOLE_BYTES, Fetched, Given, LaidOut, Page, SentLine, System, Waiting
 from node.core.tally import Tally
 from node.origin import Origin
 from node.ports import Bodies, Clock, Store
@@ -27,8 +27,6 @@ log = structlog.get_logger()
 WORDS = ("processing", "done", "fail")
 """What an office may report of an item (updateStatus)."""
 COLLECT_TRIES = 5
-WHOLE_BYTES = 2 << 20
-"""Up to here a body is judged and handed over from one reading; a larger one is read twice, and never held."""
 OPEN = ("initial", "processing", "fail")
 CONFIRMABLE = (*OPEN, "held")
 """A held item waits for a person, yet the office's own word that it has the package ends it well."""
@@ -84,7 +82,16 @@ class Mailbox:
                 found = await asking
         except TimeoutError:
             found = None
-        return self._page(system, found or LaidOut((), {}, frozenset()), after, limit)
+        return self._page(system, await self._read(found or LaidOut()), after, limit)
+
+    async def _read(self, found: LaidOut) -> LaidOut:
+        """With the contents that lie in files; they count as fetched now."""
+        digests = {line.item: line.digest for line in found.lines}
+        read = {item: await self._proven(digests[item], None, file) for item, file in found.files.items()}
+        whole = {item: data for item, data in read.items() if data is not None}
+        still = await self._store.fetched_many(list(whole)) if whole else frozenset()
+        packages = {**found.packages, **{item: data for item, data in whole.items() if item in still}}
+        return LaidOut(found.lines, packages, {}, found.damaged | (read.keys() - whole.keys()))
 
     def _page(self, system: System, found: LaidOut, after: int | None, limit: int) -> Page:
         begin = max((line.item for line in found.lines), default=after or 0)
@@ -144,11 +151,11 @@ class Mailbox:
         if found is None:
             raise Refused(Reason.DOC_UNKNOWN, "docId", doc_id, "content removed")
         digest, size, data, file = found
-        if data is None and size <= WHOLE_BYTES:
-            data = await self._bodies.whole(file or "", digest)
+        if data is not None or size <= WHOLE_BYTES:
+            data = await self._proven(digest, data, file)
             good = data is not None
         else:
-            good = await self._whole(digest, data, file)
+            good = await self._bodies.intact(file or "", digest)
         if not good:
             log.error("stored body is damaged", body=digest, envelope=item.id)
             raise Refused(Reason.BODY_DAMAGED, "docId", doc_id)
@@ -156,11 +163,11 @@ class Mailbox:
             raise Refused(Reason.DOC_UNKNOWN, "docId", doc_id, "ended")
         return Fetched(doc_id, size, self._hand_over(item, data, file, size))
 
-    async def _whole(self, digest: str, data: bytes | None, file: str | None) -> bool:
-        """Bit rot is found before anybody gets the package. # QĐ 28/2018 Điều 6.1"""
-        if data is not None:
-            return hashlib.sha256(data).hexdigest() == digest
-        return await self._bodies.intact(file or "", digest)
+    async def _proven(self, digest: str, data: bytes | None, file: str | None) -> bytes | None:
+        """All of a package; None where it is damaged: that is found before anybody gets it. # QĐ 28/2018 Điều 6.1"""
+        if data is None:
+            return await self._bodies.whole(file or "", digest)
+        return data if hashlib.sha256(data).hexdigest() == digest else None
 
     async def _hand_over(self, item: BoxItem, data: bytes | None, file: str | None, size: int) -> AsyncIterator[bytes]:
         if data is not None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from node.core.errors import Deferred, Reason, Refused
-from node.core.office import Given, Listed, Page, Waiting, fitting
+from node.core.office import WHOLE_BYTES, Given, Listed, Page, Waiting, fitting
 from node.core.package import Priority
 from node.mailbox import WORDS, describe
 from tests.making import EVERYTHING
@@ -344,7 +344,10 @@ async def test_a_list_without_contents_marks_nothing(tree: Tree) -> None:
     assert tree[H41].events("fetched") == []
 
 
-async def test_what_has_no_room_or_lies_in_a_file_is_listed_to_be_fetched_by_itself(tree: Tree) -> None:
+async def test_what_has_no_room_or_is_large_is_listed_to_be_fetched_by_itself(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.mailbox.WHOLE_BYTES", 300_000)
     sizes = [10, 400_000, 5_000, 20]
     for size in sizes:
         await tree[H41].send("ubnd-41", document("H41.05", content=os.urandom(size)))
@@ -356,6 +359,18 @@ async def test_what_has_no_room_or_lies_in_a_file_is_listed_to_be_fetched_by_its
     found, _ = await page(tree[H41], room_bytes=large - 1, limit=3)
     assert [how for _, how in found.items] == [Given.INLINE, Given.SEPARATE, Given.SEPARATE]
     assert len(tree[H41].events("fetched")) == 2
+
+
+async def test_what_lies_in_a_file_is_given_with_the_list_too_if_it_is_whole(tree: Tree) -> None:
+    documents = [document("H41.05", content=os.urandom(200_000 + 3 * number)) for number in range(3)]
+    for data in documents:
+        await tree[H41].send("ubnd-41", data)
+    ((file,),) = tree[H41].rows("SELECT file FROM body WHERE size=?", len(documents[1]))
+    path = tree[H41].folder / "bodies" / file
+    path.write_bytes(documents[1][:-1] + b"?")
+    found, bodies = await page(tree[H41])
+    assert [how for _, how in found.items] == [Given.INLINE, Given.DAMAGED, Given.INLINE]
+    assert bodies == [documents[0], documents[2]]
 
 
 async def test_a_damaged_content_is_listed_as_damaged_and_stops_no_other(tree: Tree) -> None:
@@ -523,10 +538,11 @@ async def test_a_full_disk_is_told_for_each_that_could_not_be_confirmed(tree: Tr
 
 
 def test_contents_are_chosen_in_order_while_there_is_room() -> None:
-    def line(item: int, size: int, in_row: bool = True) -> Listed:
-        return Listed(item, "", "edoc", "", (), "initial", 0, size, "", 0, 0, in_row)
+    def line(item: int, size: int) -> Listed:
+        return Listed(item, "", "edoc", "", (), "initial", 0, size, "", 0, 0)
 
-    lines = [line(1, 5), line(2, 3, False), line(3, 6), line(4, 5), line(5, 0)]
+    lines = [line(1, 5), line(2, WHOLE_BYTES + 1), line(3, 6), line(4, 5), line(5, 0)]
     assert fitting(lines, 10) == [1, 4, 5]
     assert fitting(lines, 5) == [1, 5]
     assert fitting([line(1, 5)], 4) == []
+    assert fitting(lines, 4 * WHOLE_BYTES) == [1, 3, 4, 5]

@@ -72,7 +72,7 @@ class Waiting:
 class Listed:
     """One open item with its content's size and digest (hex). item: its number, rising in order of arrival. Instants are UTC ms.
 
-    in_row: the content is small enough to be given with a list. done_early: the office said done before it ever fetched it.
+    done_early: the office said done before it ever fetched it.
     """
 
     item: int
@@ -86,25 +86,29 @@ class Listed:
     digest: str
     created_ms: int
     updated_ms: int
-    in_row: bool
     done_early: bool = False
+
+
+WHOLE_BYTES = 2 << 20
+"""Up to here a content is judged and handed over from one reading; a larger one is read twice, and never held."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaidOut:
-    """Open items in their order. packages: contents that come along, by item; damaged: those whose bytes are no longer what they
-    were."""
+    """Open items in their order. packages: contents that come along, by item; files: where others lie that may come along;
+    damaged: those whose bytes are no longer what they were."""
 
-    lines: Sequence[Listed]
-    packages: Mapping[int, bytes]
-    damaged: frozenset[int]
+    lines: Sequence[Listed] = ()
+    packages: Mapping[int, bytes] = field(default_factory=dict)
+    files: Mapping[int, str] = field(default_factory=dict)
+    damaged: frozenset[int] = frozenset()
 
 
 def fitting(lines: Iterable[Listed], room_bytes: int) -> list[int]:
-    """The items whose contents are given with the list: those in a row, in order, while there is room."""
+    """The items whose contents are given with the list: those that are not large, in order, while there is room."""
     chosen = []
     for line in lines:
-        if line.in_row and line.size <= room_bytes:
+        if line.size <= min(room_bytes, WHOLE_BYTES):
             room_bytes -= line.size
             chosen.append(line.item)
     return chosen

@@ -71,7 +71,7 @@ def test_confirmations_are_told_in_order() -> None:
 
 
 def test_an_item_is_told_in_the_words_of_the_guide() -> None:
-    line = Listed(7, "doc", "edoc", "H54.02", ("H41.05", "H41.06"), "initial", 3, 10, "ab" * 32, MS, MS, True)
+    line = Listed(7, "doc", "edoc", "H54.02", ("H41.05", "H41.06"), "initial", 3, 10, "ab" * 32, MS, MS)
     told = read(answers.page(Page(((line, Given.INLINE),), 7, nothing())))
     assert told["cursor"] == "7"
     assert told["items"] == [

@@ -180,7 +180,7 @@ def item(number: int, content: bytes, how: Given = Given.INLINE) -> tuple[Listed
     digest = hashlib.sha256(content).hexdigest()
     size = len(content)
     return (
-        Listed(number, f"doc-{number}", "edoc", "H54", ("H41.07",), "initial", 0, size, digest, NOW_MS, NOW_MS, True),
+        Listed(number, f"doc-{number}", "edoc", "H54", ("H41.07",), "initial", 0, size, digest, NOW_MS, NOW_MS),
         how,
         content,
     )

@@ -144,7 +144,7 @@ class Opened:
         room_bytes: int | None = None,
     ) -> LaidOut:
         found = await self.store.lay_out(organs, kind, after=after, limit=limit, room_bytes=room_bytes, stands=False)
-        return found or LaidOut((), {}, frozenset())
+        return found or LaidOut()
 
     async def inline_bodies(self, neighbour: OrgId, digest: str) -> dict[str, bytes]:
         return await self.writer.run(lambda db: road.inline_bodies(db, str(neighbour), [digest]))

@@ -447,19 +447,20 @@ async def test_a_list_of_many_is_urgent_first_or_in_order_of_arrival_behind_a_nu
     assert (await at.laid_out([])).lines == ()
     (line,) = (await at.laid_out([UNIT], "status")).lines
     assert (line.kind, line.sender, line.recipients) == ("status", "H41.07", ("H41.07",))
-    assert (line.size, line.digest, line.in_row, line.done_early) == (body().size, body().sha256, True, False)
+    assert (line.size, line.digest, line.done_early) == (body().size, body().sha256, False)
 
 
-async def test_a_content_in_a_file_is_not_given_with_a_list(at: Opened) -> None:
-    head = await lay(at)
+async def test_packages_of_a_list_are_data_or_files(at: Opened) -> None:
+    await lay(at)
     other = header(UNIT, content=body("khác"))
     plain = body("khác")
     await at.admit(arrival(other, content=StoredBody(plain.sha256, plain.size, file="aa/bb")), HUB)
     found = await at.laid_out([UNIT], room_bytes=1 << 20)
-    assert {line.doc_id: line.in_row for line in found.lines} == {head.doc_id: True, other.doc_id: False}
-    assert found.packages == {found.lines[0].item: body().data}
-    assert found.damaged == frozenset()
-    assert at.events("fetched") == ["fetched"], "what does not come along was not fetched"
+    first, second = (line.item for line in found.lines)
+    assert (found.packages, found.files, found.damaged) == ({first: body().data}, {second: "aa/bb"}, frozenset())
+    assert at.events("fetched") == ["fetched"], "what has not been read was not fetched"
+    assert await at.store.fetched_many([second, 99]) == {second}
+    assert at.events("fetched") == ["fetched"] * 2
 
 
 async def test_many_are_fetched_in_one_commit_but_none_that_has_ended(at: Opened) -> None:

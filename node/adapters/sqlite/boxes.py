@@ -75,7 +75,7 @@ def listed(db: sqlite3.Connection, organs: Sequence[str], kind: str, after: int 
         return []
     rows_found = db.execute(
         "SELECT m.item,m.doc_id,e.sender,m.recipients,m.state,e.priority,coalesce(b.size,0),coalesce(b.digest,''),m.since_ms,"
-        "m.updated_ms,b.data IS NOT NULL,m.done_early FROM mailbox m JOIN envelope e ON e.seq=m.envelope"
+        "m.updated_ms,m.done_early FROM mailbox m JOIN envelope e ON e.seq=m.envelope"
         f" LEFT JOIN {_PACKAGE} WHERE m.item IN (SELECT value FROM json_each(?))",
         (json.dumps(list(places)),),
     ).fetchall()
@@ -92,10 +92,9 @@ def listed(db: sqlite3.Connection, organs: Sequence[str], kind: str, after: int 
             digest,
             since_ms,
             updated_ms,
-            bool(in_row),
             bool(early),
         )
-        for item, doc_id, sender, codes, state, priority, size, digest, since_ms, updated_ms, in_row, early in sorted(
+        for item, doc_id, sender, codes, state, priority, size, digest, since_ms, updated_ms, early in sorted(
             rows_found, key=lambda row: places[row[0]]
         )
     ]
@@ -104,26 +103,29 @@ def listed(db: sqlite3.Connection, organs: Sequence[str], kind: str, after: int 
 def lay_out(
     tx: Transaction, organs: Sequence[str], kind: str, after: int | None, limit: int, room_bytes: int | None
 ) -> Look[LaidOut]:
-    """What lies before these organs, with contents up to room_bytes (None: none). What comes along counts as fetched; a content
-    whose bytes are no longer what they were does not come along. # QĐ 28/2018 Điều 6.1"""
+    """What lies before these organs, with contents up to room_bytes (None: none): those in rows, which thereby count as fetched,
+    and the names of files. A content whose bytes are no longer what they were does not come along. # QĐ 28/2018 Điều 6.1"""
     lines = listed(tx.db, organs, kind, after, limit)
     if not lines:
         return Look()
-    packages = {} if room_bytes is None else packages_of(tx.db, fitting(lines, room_bytes))
+    found = {} if room_bytes is None else packages_of(tx.db, fitting(lines, room_bytes))
     digests = {line.item: line.digest for line in lines}
-    damaged = frozenset(item for item, data in packages.items() if hashlib.sha256(data).hexdigest() != digests[item])
-    whole = {item: data for item, data in packages.items() if item not in damaged}
-    for item in whole:
-        fetched(tx, item, tx.stamp)
-    return Look(LaidOut(lines, whole, damaged))
+    packages, files = {}, {}
+    for item, (data, file) in found.items():
+        if data is None:
+            files[item] = file or ""
+        elif hashlib.sha256(data).hexdigest() == digests[item]:
+            packages[item] = data
+            fetched(tx, item, tx.stamp)
+    return Look(LaidOut(lines, packages, files, frozenset(found.keys() - packages.keys() - files.keys())))
 
 
-def packages_of(db: sqlite3.Connection, items: Sequence[int]) -> dict[int, bytes]:
-    """The packages behind these items, as far as they lie in a row."""
+def packages_of(db: sqlite3.Connection, items: Sequence[int]) -> dict[int, tuple[bytes | None, str | None]]:
+    """(data, file) of the packages behind these items; one whose content was removed is not among them."""
     cursor = db.execute(
-        f"SELECT m.item,b.data FROM mailbox m JOIN {_PACKAGE} WHERE m.item IN ({_marks(items)}) AND b.data IS NOT NULL", (*items,)
+        f"SELECT m.item,b.data,b.file FROM mailbox m JOIN {_PACKAGE} WHERE m.item IN ({_marks(items)})", (*items,)
     )
-    return {item: bytes(data) for item, data in cursor}
+    return {item: (None if data is None else bytes(data), file) for item, data, file in cursor}
 
 
 def count(db: sqlite3.Connection, organs: Sequence[str], kind: str) -> int:

@@ -253,6 +253,11 @@ class SqliteStore:
         stamp = self.stamp()
         return await self._do(lambda tx: boxes.fetched(tx, item, stamp))
 
+    async def fetched_many(self, items: Sequence[int]) -> frozenset[int]:
+        """The office begins to read these; those that have ended are not among what is returned."""
+        stamp = self.stamp()
+        return await self._do(lambda tx: frozenset(item for item in items if boxes.fetched(tx, item, stamp)))
+
     async def collect(self, item: int, home: Homeward) -> None:
         stamp = self.stamp()
         await self._do(lambda tx: boxes.collect(tx, item, home, stamp))

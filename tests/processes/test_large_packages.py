@@ -18,7 +18,7 @@ from tests.vxp_client import VxpClient
 MB = 1_000_000
 ROAD = ("H14.05", "H14", "", "H41")
 """Three links from the office at a leaf of one province to that of the other province's axis."""
-GROWTH_KB_MAX = 64 * 1024
+GROWTH_KB_MAX = 32 * 1024
 """What a package of any size may add to the peak of a node's memory: chunks, parser, caches; never the package."""
 
 

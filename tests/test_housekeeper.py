@@ -157,6 +157,25 @@ def files(folder: Path) -> list[Path]:
     return [path for path in (folder / "bodies").rglob("*") if path.is_file()]
 
 
+async def test_the_room_of_what_was_forgotten_is_used_again(tree: Tree) -> None:
+    """Contents in rows too: the database is no larger after the third year's documents than after the first's."""
+    site = tree[H41]
+    pages: list[int] = []
+    for year in range(3):
+        for number in range(12):
+            await site.send("ubnd-41", document("H41.05", number=f"{year}-{number}", content=os.urandom(60_000)))
+        for line in await site.inbox("so-y-te"):
+            await site.fetch("so-y-te", line.doc_id)
+            await site.report("so-y-te", line.doc_id, "done")
+        pages += site.rows("PRAGMA page_count")[0]
+        tree.clock.now_ms += 400 * DAY_MS
+        await site.duties.housekeeper.forget()
+        assert site.rows("SELECT sum(length(data)) FROM body") == [(None,)]
+        ((free,),) = site.rows("PRAGMA freelist_count")
+        assert free * 4096 > 12 * 60_000
+    assert pages[2] < pages[0] * 1.2
+
+
 async def test_parts_of_bodies_that_nobody_finishes_go_too(tree: Tree) -> None:
     site = tree[HUB]
     for age_days in (6, 8):

@@ -27,6 +27,7 @@ from node.core.envelope import Envelope, Header
 from node.core.forwarding import Ask, Offer
 from node.core.identifier import OrgId
 from node.core.office import LaidOut, SentLine, Waiting
+from node.core.pace import Way
 from node.core.wire import Batch, EnvelopeVerdicts, PullRequest
 
 Describe = Callable[[str, str, str, str], str]
@@ -58,6 +59,10 @@ class Link(Protocol):
         ...
 
     async def get_body(self, sha256: str, offset: int, length: int) -> bytes: ...
+
+    def when_moved(self, tell: Callable[[Way, int, float], None]) -> None:
+        """tell: called with each batch or piece of a body that has crossed, its bytes, and the seconds it was on the way."""
+        ...
 
 
 class Downlink(Protocol):

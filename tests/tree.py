@@ -32,6 +32,7 @@ from node.core.envelope import Hop
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.office import Claim, SentLine, Submitted, System, Waiting
+from node.core.pace import Way
 from node.core.package import Business, Party, Priority, Reference
 from node.core.tally import Tally
 from node.core.wire import (
@@ -142,6 +143,7 @@ class Line:
     down: bool = False
     faults: dict[str, deque[str | Exception]] = field(default_factory=dict)
     calls: list[tuple[str, Any]] = field(default_factory=list)
+    moved: Callable[[Way, int, float], None] = lambda way, size, seconds: None
     _open: set[asyncio.Task[Any]] = field(default_factory=set)
 
     limits = limits_for(1 << 20, 500)
@@ -173,6 +175,10 @@ class Line:
 
     async def get_body(self, sha256: str, offset: int, length: int) -> bytes:
         return await self._call("get", (offset, length), lambda: self.door.get_body(self.child, sha256, offset, length))
+
+    def when_moved(self, tell: Callable[[Way, int, float], None]) -> None:
+        """This line takes no time: what it carries is told by the test, through `moved`."""
+        self.moved = tell
 
     async def _call(self, name: str, detail: Any, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         await asyncio.sleep(0)  # as every call over a network, this one lets the others go on

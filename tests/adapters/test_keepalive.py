@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from node.adapters.http.keepalive import IDLE_S, PROBES, UNANSWERED_MS, keep_alive
+import pytest
+
+from node.adapters.http.keepalive import IDLE_S, PROBES, UNANSWERED_MS, keep_alive, unsent
 
 
 async def test_the_kernel_is_told_to_probe_and_to_give_up_within_15_seconds() -> None:
@@ -27,3 +29,24 @@ async def test_the_kernel_is_told_to_probe_and_to_give_up_within_15_seconds() ->
 async def test_what_is_no_tcp_connection_is_left_alone() -> None:
     keep_alive(None)
     keep_alive(asyncio.Transport())
+
+
+async def test_what_was_written_and_not_taken_is_counted_also_where_it_lies_in_the_kernel() -> None:
+    server = socket.create_server(("127.0.0.1", 0))  # accepts by itself, and nobody reads
+    _, writer = await asyncio.open_connection(*server.getsockname())
+    assert unsent(writer.transport) == 0
+    writer.write(bytes(16 << 20))
+    assert unsent(writer.transport) > writer.transport.get_write_buffer_size() > 0
+    writer.transport.abort()
+    with pytest.raises(ConnectionError):
+        await writer.drain()
+    assert unsent(writer.transport) == 0
+    server.close()
+
+
+async def test_of_a_connection_without_tcp_below_what_waits_in_the_process_is_counted() -> None:
+    class Piped(asyncio.WriteTransport):
+        def get_write_buffer_size(self) -> int:
+            return 7
+
+    assert unsent(Piped()) == 7

@@ -32,6 +32,7 @@ from node.adapters.http.tls import (
 from node.core.envelope import encode_header, open_envelope
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
+from node.core.pace import Way
 from node.core.wire import (
     BODY_CHUNK_MAX,
     MEDIA_TYPE,
@@ -478,6 +479,66 @@ async def test_a_slow_body_is_408_and_a_child_may_try_again_without_doubt(opened
     answer = await road.raw(push_head(1000), b"x")
     assert status(answer) == 408
     assert road.downlink.calls == []
+
+
+PARTS, PART_S, LIMIT_S = 5, 0.4, 1.0
+"""Bytes that come in parts, each well within the limit and all of them not."""
+
+
+async def test_a_body_that_is_slow_and_moves_is_read_to_its_end(opened: Open) -> None:
+    road = await opened(request_timeout_s=LIMIT_S)
+    data = encode_batch(BATCH)
+    reader, writer = await asyncio.open_connection(HOST, road.listener.port, ssl=road.context(), server_hostname=PARENT_NAME)
+    writer.write(push_head(len(data)))
+    for at in range(PARTS):
+        await asyncio.sleep(PART_S)
+        writer.write(data[len(data) * at // PARTS : len(data) * (at + 1) // PARTS])
+    assert status(await reader.read()) == 200
+    writer.transport.abort()
+
+
+async def test_an_answer_that_is_slow_and_moves_is_read_to_its_end(road: Road, tmp_path: Path) -> None:
+    answer = encode_batch(replace(BATCH, sequence=1))
+    length = f"HTTP/1.1 200 OK\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(answer)}\r\n\r\n".encode()
+    files = put(tmp_path / "slow", SERVER, ROOT)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for part in (length, *(answer[len(answer) * at // PARTS : len(answer) * (at + 1) // PARTS] for at in range(PARTS))):
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(PART_S)
+        await reader.read()
+        writer.transport.abort()
+
+    context = link_server_context(files.certificate, files.key, files.trust)
+    server = await asyncio.start_server(serve, HOST, 0, ssl=context)
+    told = list[tuple[Way, int, float]]()
+    link = road.link(port=server.sockets[0].getsockname()[1], request_timeout_s=LIMIT_S)
+    link.when_moved(lambda way, size, seconds: told.append((way, size, seconds)))
+    assert (await link.pull(PULL)).sequence == 1
+    ((way, size, seconds),) = told
+    assert (way, size) == (Way.DOWN, len(answer))
+    assert seconds >= PART_S * (PARTS - 1)
+    await link.close()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_what_moved_is_told_with_its_direction_and_its_bytes(road: Road) -> None:
+    """A batch and a piece of a body each way; questions, verdicts and what failed say nothing."""
+    told = list[tuple[Way, int]]()
+    link = road.link()
+    link.when_moved(lambda way, size, seconds: told.append((way, size)) if seconds >= 0 else None)
+    await link.push(BATCH)
+    await link.put_body(DIGEST, 100_000, 0, b"")
+    await link.put_body(DIGEST, 100_000, 0, bytes(100_000))
+    await link.pull(PULL)
+    await link.get_body(DIGEST, 0, 70_000)
+    road.downlink.failure = Refused(Reason.WIRE_MALFORMED, "body")
+    await refused(link.push(BATCH))
+    up, down = len(encode_batch(BATCH)), len(encode_batch(replace(BATCH, sequence=7)))
+    assert told == [(Way.UP, up), (Way.UP, 100_000), (Way.DOWN, down), (Way.DOWN, 70_000)]
 
 
 async def test_a_compressed_body_is_415_whatever_it_would_inflate_to(road: Road) -> None:

@@ -18,6 +18,7 @@ from node.adapters.http.link_client import ABOUT_US, BODY_CONNECTIONS_MAX, BODY_
 from node.core.envelope import Fields, strict_json
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
+from node.core.pace import Way
 from node.core.wire import (
     BODY_CHUNK_MAX,
     Batch,
@@ -59,6 +60,10 @@ class SimLink:
         self._limits = limits_for(section.batch_bytes_max, section.batch_envelopes_max)
         self._body_turn = asyncio.Semaphore(BODY_CONNECTIONS_MAX)
         self._pulled = Batch()
+        self._tell: Callable[[Way, int, float], None] = lambda way, size, seconds: None
+
+    def when_moved(self, tell: Callable[[Way, int, float], None]) -> None:
+        self._tell = tell
 
     def reload(self) -> None:
         """Certificates are none of this network's business."""
@@ -76,7 +81,9 @@ class SimLink:
             self._network.said(self._parent, arrived, verdicts)
             return encode_verdicts(verdicts)
 
+        began_s = self._network.loop.time()
         answer = await self._ask("push", data, serve, self._limits.verdict_bytes_max, self._section.request_timeout_s)
+        self._tell(Way.UP, len(data), self._network.loop.time() - began_s)
         return self._read(lambda: decode_verdicts(answer, self._limits))
 
     async def pull(self, request: PullRequest) -> Batch:
@@ -84,11 +91,17 @@ class SimLink:
         if request.verdicts and request.confirmed == self._pulled.sequence:
             self._network.said(self._child, self._pulled, request.verdicts)
 
+        left_s = 0.0
+
         async def serve() -> bytes:
-            return encode_batch(await self._door().pull(self._code, decode_pull(data, self._parents_limits())))
+            nonlocal left_s
+            batch = await self._door().pull(self._code, decode_pull(data, self._parents_limits()))
+            left_s = self._network.loop.time()
+            return encode_batch(batch)
 
         timeout_s = self._section.request_timeout_s + request.wait_ms / 1000
         answer = await self._ask("pull", data, serve, self._limits.bytes_max, timeout_s)
+        self._tell(Way.DOWN, len(answer), self._network.loop.time() - left_s)
         self._pulled = self._read(lambda: decode_batch(answer, self._limits))
         return self._pulled
 
@@ -100,7 +113,7 @@ class SimLink:
                 raise Refused(Reason.WIRE_MALFORMED, "size", str(size), f"≥ {offset + len(chunk)}")
             return _json({"held": await self._door().put_body(self._code, sha256, size, offset, chunk)})
 
-        answer = await self._ask_of_bodies("put", chunk, serve, ERROR_BYTES_MAX)
+        answer = await self._ask_of_bodies("put", chunk, serve, ERROR_BYTES_MAX, Way.UP)
         return self._read(lambda: Fields(strict_json(answer), "answer").whole("held", 0, size))
 
     async def get_body(self, sha256: str, offset: int, length: int) -> bytes:
@@ -109,7 +122,7 @@ class SimLink:
                 raise Refused(Reason.WIRE_MALFORMED, "length", str(length), f"1..{BODY_CHUNK_MAX}")
             return await self._door().get_body(self._code, sha256, offset, length)
 
-        return await self._ask_of_bodies("get", b"", serve, length)
+        return await self._ask_of_bodies("get", b"", serve, length, Way.DOWN)
 
     # the parent's end
 
@@ -141,14 +154,18 @@ class SimLink:
 
     # the child's end
 
-    async def _ask_of_bodies(self, name: str, data: bytes, serve: Callable[[], Awaitable[bytes]], most: int) -> bytes:
+    async def _ask_of_bodies(self, name: str, data: bytes, serve: Callable[[], Awaitable[bytes]], most: int, way: Way) -> bytes:
         """Bodies up and down share a few connections and take turns on them; the wait counts."""
         began_s = self._network.loop.time()
         async with self._body_turn:
             left_s = self._section.request_timeout_s - (self._network.loop.time() - began_s)
             if left_s <= 0:
                 raise Deferred(self._section.probe_max_s, in_doubt=True)
-            return await self._ask(name, data, serve, most, left_s, BODY_IDLE_S)
+            began_s = self._network.loop.time()
+            answer = await self._ask(name, data, serve, most, left_s, BODY_IDLE_S)
+            if size := len(data if way is Way.UP else answer):
+                self._tell(way, size, self._network.loop.time() - began_s)
+            return answer
 
     async def _ask(
         self,

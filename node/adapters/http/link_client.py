@@ -33,10 +33,12 @@ from aiohttp.abc import AbstractStreamWriter
 
 from node import config
 from node.adapters.http.keepalive import keep_alive
+from node.adapters.http.progress import Progress
 from node.adapters.http.tls import judge, link_client_context, peer_chain, registered
 from node.core.envelope import Fields, strict_json
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
+from node.core.pace import Way
 from node.core.wire import (
     MEDIA_TYPE,
     Batch,
@@ -75,7 +77,8 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One request: what goes, and what may come back (its media type, its bytes at most, within timeout_s)."""
+    """One request: what goes, and what may come back: its media type, its bytes at most. timeout_s: no byte moves for so long.
+    way: the direction in which it carries a batch or a piece of a body."""
 
     method: str
     path: str
@@ -84,6 +87,7 @@ class _Call:
     answer_type: str
     answer_bytes_max: int
     timeout_s: float
+    way: Way
     query: Mapping[str, int] | None = None
     came: list[bytes] | None = None
     """Where a part of the answer is worth having: what has come of it."""
@@ -102,6 +106,7 @@ class HttpLink:
         self._dns_name = parent.dns_name(zone)
         self._judge = judge(registered([(parent, section.parent_pins)], zone), clock)
         self._url = section.parent_url.rstrip("/") + "/link/v1/"
+        self._tell: Callable[[Way, int, float], None] = lambda way, size, seconds: None
         self._calls: aiohttp.ClientSession | None = None
         self._bodies: aiohttp.ClientSession | None = None
         self.reload()
@@ -118,27 +123,27 @@ class HttpLink:
 
     async def push(self, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
         most, timeout_s = self._limits.verdict_bytes_max, self._section.request_timeout_s
-        call = _Call("POST", "push", encode_batch(batch), MEDIA_TYPE, JSON_TYPE, most, timeout_s)
+        call = _Call("POST", "push", encode_batch(batch), MEDIA_TYPE, JSON_TYPE, most, timeout_s, Way.UP)
         answer = await self._ask(self._for_calls(), call)
         return self._read(call, lambda: decode_verdicts(answer, self._limits))
 
     async def pull(self, request: PullRequest) -> Batch:
         most, timeout_s = self._limits.bytes_max, self._section.request_timeout_s + request.wait_ms / 1000
-        call = _Call("POST", "pull", encode_pull(request), JSON_TYPE, MEDIA_TYPE, most, timeout_s)
+        call = _Call("POST", "pull", encode_pull(request), JSON_TYPE, MEDIA_TYPE, most, timeout_s, Way.DOWN)
         answer = await self._ask(self._for_calls(), call)
         return self._read(call, lambda: decode_batch(answer, self._limits))
 
     async def put_body(self, sha256: str, size: int, offset: int, chunk: bytes) -> int:
         query = {"offset": offset, "size": size}
         timeout_s = self._section.request_timeout_s
-        call = _Call("PUT", f"bodies/{sha256}", chunk, BYTES_TYPE, JSON_TYPE, ERROR_BYTES_MAX, timeout_s, query)
+        call = _Call("PUT", f"bodies/{sha256}", chunk, BYTES_TYPE, JSON_TYPE, ERROR_BYTES_MAX, timeout_s, Way.UP, query)
         answer = await self._ask(self._for_bodies(), call)
         return self._read(call, lambda: Fields(strict_json(answer), "answer").whole("held", 0, size))
 
     async def get_body(self, sha256: str, offset: int, length: int) -> bytes:
         query = {"offset": offset, "length": length}
         timeout_s = self._section.request_timeout_s
-        call = _Call("GET", f"bodies/{sha256}", b"", BYTES_TYPE, BYTES_TYPE, length, timeout_s, query, came=[])
+        call = _Call("GET", f"bodies/{sha256}", b"", BYTES_TYPE, BYTES_TYPE, length, timeout_s, Way.DOWN, query, came=[])
         try:
             return await self._ask(self._for_bodies(), call)
         except Deferred:
@@ -146,27 +151,35 @@ class HttpLink:
                 raise
             return b"".join(call.came)
 
+    def when_moved(self, tell: Callable[[Way, int, float], None]) -> None:
+        self._tell = tell
+
     # one request
 
     async def _ask(self, session: aiohttp.ClientSession, call: _Call) -> bytes:
         headers = {hdrs.ACCEPT: call.answer_type, hdrs.ACCEPT_ENCODING: "identity"}
         if call.body_type and call.method != "GET":
             headers[hdrs.CONTENT_TYPE] = call.body_type
+        limit = asyncio.timeout(call.timeout_s)
+        progress = Progress(limit, call.timeout_s)
         try:
             async with (
-                asyncio.timeout(call.timeout_s),
+                limit,
                 session.request(
                     call.method,
                     self._url + call.path,
                     params=call.query,
-                    data=_InSlices(call.body) if call.body else None,
+                    data=_InSlices(call.body, progress) if call.body else None,
                     headers=headers,
                     ssl=self._context,
                     server_hostname=self._dns_name,
                     allow_redirects=False,
                 ) as response,
             ):
-                return await self._answer(call, response)
+                answered_s = progress.moved()
+                answer = await self._answer(call, response, progress)
+                self._measured(call, answer, progress, answered_s)
+                return answer
         except _NotOurParent as error:
             log.warning("parent's certificate refused", reason=error.refused.reason, value=error.refused.value)
             raise Deferred(self._section.probe_max_s, error.refused.reason) from error
@@ -176,26 +189,36 @@ class HttpLink:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             log.info("no answer from the parent", call=call.path.split("/")[0], why=type(error).__name__)
             raise Deferred(self._section.probe_max_s, in_doubt=True) from error
+        finally:
+            progress.end()
 
-    async def _answer(self, call: _Call, response: aiohttp.ClientResponse) -> bytes:
+    def _measured(self, call: _Call, answer: bytes, progress: Progress, answered_s: float) -> None:
+        """What goes up is on the way until the parent's word on it; what comes down, from its head to its end."""
+        if call.way is Way.UP and call.body:
+            self._tell(Way.UP, len(call.body), answered_s - progress.began_s)
+        elif call.way is Way.DOWN and answer:
+            self._tell(Way.DOWN, len(answer), progress.moved_s - answered_s)
+
+    async def _answer(self, call: _Call, response: aiohttp.ClientResponse, progress: Progress) -> bytes:
         match response.status:
             case 200:
                 if response.content_type != call.answer_type or hdrs.CONTENT_ENCODING in response.headers:
                     raise self._rubbish(call, "another media type or coding")
-                return await self._bounded(call, response, call.answer_bytes_max)
+                return await self._bounded(call, response, progress, call.answer_bytes_max)
             case 503:
-                raise self._later(response, await self._bounded(call, response, ERROR_BYTES_MAX))
+                raise self._later(response, await self._bounded(call, response, progress, ERROR_BYTES_MAX))
             case 408:
                 raise Deferred(self._section.probe_max_s)
             case status if 400 <= status < 500:
-                raise self._refusal(call, status, await self._bounded(call, response, ERROR_BYTES_MAX))
+                raise self._refusal(call, status, await self._bounded(call, response, progress, ERROR_BYTES_MAX))
             case status:
                 raise self._rubbish(call, f"status {status}")
 
-    async def _bounded(self, call: _Call, response: aiohttp.ClientResponse, most: int) -> bytes:
+    async def _bounded(self, call: _Call, response: aiohttp.ClientResponse, progress: Progress, most: int) -> bytes:
         body = call.came if call.came is not None and response.status == 200 else []
         size = 0
         while chunk := await response.content.readany():
+            progress.moved()
             size += len(chunk)
             if size > most:
                 body.clear()
@@ -277,15 +300,19 @@ class _NotOurParent(aiohttp.ClientConnectionError):
 class _InSlices(aiohttp.BytesIOPayload):
     """A request's body, written a slice at a time: none is encrypted before the one before it is on its way."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, progress: Progress) -> None:
         super().__init__(io.BytesIO(body))
         self._body = body
+        self._progress = progress
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         most = len(self._body) if content_length is None else min(content_length, len(self._body))
         whole = memoryview(self._body)
+        self._progress.begin()
         for start in range(0, most, WRITE_BYTES):
             await writer.write(whole[start : min(start + WRITE_BYTES, most)])
+            self._progress.moved()
+        self._progress.follow(getattr(writer, "transport", None))
 
 
 class _Connector(aiohttp.TCPConnector):

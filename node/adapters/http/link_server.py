@@ -24,6 +24,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from node import config
+from node.adapters.http.progress import Progress
 from node.adapters.http.tls import Judge, peer_chain
 from node.core.envelope import TIME_MAX_MS
 from node.core.errors import Deferred, Reason, Refused
@@ -44,6 +45,8 @@ log = structlog.get_logger()
 JSON_TYPE = "application/json"
 BYTES_TYPE = "application/octet-stream"
 RETRY_AFTER_MAX_S = 3600.0
+BYTES_PER_S_MIN = 256
+"""A request that comes slower than this, after its first minute, does not come."""
 PIECE_BYTES = 1024 * 1024
 """What is held of a body in one request, however long its chunk."""
 
@@ -175,7 +178,8 @@ class _LinkFace:
         return b"".join([piece async for piece in self._pieces(request, media_type, most)])
 
     async def _pieces(self, request: web.Request, media_type: str, most: int) -> AsyncIterator[bytes]:
-        """The body in pieces of about `PIECE_BYTES`, at least one; at most so many bytes, within the request's time."""
+        """The body in pieces of about `PIECE_BYTES`, at least one; at most so many bytes, within the request's time, which grows
+        with the bytes that come."""
         if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity" or request.content_type != media_type:
             raise web.HTTPUnsupportedMediaType
         if (request.content_length or 0) > most:
@@ -186,10 +190,11 @@ class _LinkFace:
             held: list[bytes] = []
             size = 0
             try:
-                async with asyncio.timeout_at(until):
+                async with asyncio.timeout_at(until + total / BYTES_PER_S_MIN) as limit:
                     while size < PIECE_BYTES and not whole:
                         held.append(await request.content.readany())
                         size += len(held[-1])
+                        limit.reschedule(until + (total + size) / BYTES_PER_S_MIN)
                         whole = not held[-1]
                         if total + size > most:
                             raise Refused(Reason.WIRE_TOO_LARGE, "body", str(total + size), f"≤ {most}")
@@ -203,8 +208,11 @@ class _LinkFace:
 
     async def _send(self, request: web.Request, response: web.StreamResponse) -> None:
         """Write the answer here, where a child that does not read it can be cut off."""
+        limit = asyncio.timeout(self._timeout_s)
+        progress = Progress(limit, self._timeout_s)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with limit:
+                progress.follow(request.transport)
                 await response.prepare(request)
                 if isinstance(response, _Poured):
                     await response.pour()
@@ -219,6 +227,8 @@ class _LinkFace:
                 request.transport.abort()
         except OSError:
             log.debug("child left before its answer was out", address=request.remote)  # it asks again when it is back
+        finally:
+            progress.end()
 
     def _refusal(self, peer: OrgId | None, refused: Refused) -> web.Response:
         if peer is not None:

@@ -192,7 +192,9 @@ def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link
     if node.parent is None:
         return []
     section = settings.link
-    pace = Pace(int(section.pull_wait_s * 1000), section.probe_max_s, _batch_bytes(settings), section.body_chunk_bytes)
+    pace = Pace(
+        int(section.pull_wait_s * 1000), section.probe_max_s, _batch_bytes(settings), section.body_chunk_bytes, section.piece_s
+    )
     intake = node.intake
     up = Uplink(
         node.parent,

@@ -65,6 +65,7 @@ class Link(Section):
     batch_bytes_max: int = Field(default=1 * MIB, ge=64 * KIB, le=16 * MIB)
     batch_envelopes_max: int = Field(default=500, ge=1, le=10_000)
     body_chunk_bytes: int = Field(default=2 * MIB, ge=4 * KIB, le=8 * MIB, description="the longest piece of a body")
+    piece_s: float = Field(default=2.0, ge=0.5, le=30, description="a batch or piece takes no longer, by the measured rate")
     probe_max_s: float = Field(default=10.0, ge=0.05, le=15, description="a restored link is found within 15 s")
 
 
@@ -102,7 +103,7 @@ class Forwarding(Section):
     lifetime_d: float = Field(default=7.0, ge=7, le=90, description="hạn chuyển of a document, days")
     hops_max: int = Field(default=24, ge=2, le=64)
     weights: tuple[int, int, int, int, int] = Field(
-        default=(16, 8, 4, 2, 1), description="control, hỏa tốc, thượng khẩn, khẩn, thường: share of a full link"
+        default=(6, 20, 8, 6, 5), description="control, hỏa tốc, thượng khẩn, khẩn, thường: share of a full link"
     )
     retry_min_s: float = Field(default=0.2, ge=0.01, le=10)
     retry_max_s: float = Field(default=300.0, ge=1, le=3600, description="cap of the wait after `later`")

@@ -22,6 +22,8 @@ from node.core.forwarding import (
     Offer,
     Patience,
     Turn,
+    charge,
+    next_lane,
     settle,
     settle_astray,
     settle_choke,
@@ -49,6 +51,10 @@ SERVED_WAIT_MS = 100
 them. Should it not be able to, the next offer is twice this much later; the wait doubles."""
 SERVED_MAX = 10_000
 """Digests remembered as served to one child; forgetting them costs one longer wait."""
+CROSSING_S = 15.0
+"""A body of which no byte has crossed for so long makes room for the batches again."""
+CROSSING_MAX = 1_000
+"""Bodies remembered as on their way to one neighbour; for a forgotten one nobody makes room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,23 @@ class Neighbour:
     outstanding: Sequence[Offered] = ()
     unconfirmed: int = 0
     served: set[str] = field(default_factory=set)
+    # of a slow link
+    slow: bool = False
+    crossing: dict[str, tuple[Lane, float]] = field(default_factory=dict)
+    """Bodies it needs: of which lane, and until when (loop time) batches make room for them."""
+    shifted: bool = False
+    """Another lane may have its turn now: what is being asked for is asked for anew."""
+
+    def shift(self) -> None:
+        """Ask anew for what may be offered, if anybody is asking."""
+        if self.asking is not None and not self.asking.done():
+            self.shifted = True
+            self.asking.set_result(None)
+
+    def stop_asking(self) -> None:
+        if self.asking is not None:
+            self.asking.cancel()
+            self.asking = None
 
 
 class Forwarder:
@@ -107,6 +130,10 @@ class Forwarder:
         self._rng = rng
         self._stopping = False
         self.neighbours = {code: Neighbour(code) for code in codes}
+
+    @property
+    def weights(self) -> Mapping[Lane, int]:
+        return self._bounds.weights
 
     def release(self) -> None:
         """The node is stopping: waiting pulls are answered now, new ones are sent away."""
@@ -137,19 +164,31 @@ class Forwarder:
         try:
             if recording is not None:
                 await self._recorded(neighbour, became, recording)
-            async with asyncio.timeout(wait_s or None):
-                offer = await asking
-        except TimeoutError:
-            return None
+            offer = await (self._offered(neighbour, bytes_max, wait_s) if wait_s else asking)
         finally:
             asking.cancel()
-            neighbour.asking = None
+            neighbour.stop_asking()
         if offer is None:
             return None
         neighbour.turn, neighbour.looked = offer.turn, offer.looked
         neighbour.alone = max(0, neighbour.alone - 1)
         neighbour.chains.update(offer.chains)
         return offer.rows, Batch(_envelopes(offer.rows), offer.bodies, offer.chains)
+
+    async def _offered(self, neighbour: Neighbour, bytes_max: int, wait_s: float) -> Offer | None:
+        """The answer to what is being asked; asked anew when a body has had its turn, or makes room because it does not move."""
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + wait_s
+        while (left_s := ends_s - loop.time()) > 0 and neighbour.asking is not None:
+            try:
+                async with asyncio.timeout(min(left_s, CROSSING_S) if neighbour.crossing else left_s):
+                    offer = await neighbour.asking
+            except TimeoutError:
+                offer, neighbour.shifted = None, True
+            if offer is not None or not neighbour.shifted:
+                return offer
+            self._ask(neighbour, bytes_max, stands=True)
+        return None
 
     def _ask(self, neighbour: Neighbour, bytes_max: int, *, stands: bool) -> asyncio.Future[Offer | None]:
         ask = Ask(
@@ -160,9 +199,38 @@ class Forwarder:
             turn=neighbour.turn,
             looked=neighbour.looked,
             chains=neighbour.chains,
+            slow=neighbour.slow,
+            beside=self._beside(neighbour) if neighbour.slow else None,
         )
+        neighbour.stop_asking()
+        neighbour.shifted = False
         neighbour.asking = self._store.ask(neighbour.code, ask, stands=stands)
         return neighbour.asking
+
+    # bodies, which cross by themselves and share a slow link with the batches
+
+    def moved(self, neighbour: Neighbour, sha256: str, lane: Lane, size: int) -> None:
+        """So many bytes of a body have crossed to this neighbour. Room is made for it until its envelope is taken."""
+        if neighbour.slow:
+            neighbour.turn = charge(neighbour.turn, lane, size, self._bounds.weights)
+            self._crosses(neighbour, sha256, lane)
+            neighbour.shift()
+
+    def stalled(self, neighbour: Neighbour, sha256: str) -> None:
+        """A body does not get on: batches need not wait for it."""
+        if neighbour.crossing.pop(sha256, None) is not None:
+            neighbour.shift()
+
+    def _crosses(self, neighbour: Neighbour, sha256: str, lane: Lane) -> None:
+        neighbour.crossing[sha256] = lane, asyncio.get_running_loop().time() + CROSSING_S
+        if len(neighbour.crossing) > CROSSING_MAX:
+            del neighbour.crossing[next(iter(neighbour.crossing))]
+
+    def _beside(self, neighbour: Neighbour) -> Lane | None:
+        """The lane of the body whose turn is next, if one is on its way."""
+        now_s = asyncio.get_running_loop().time()
+        lanes = {lane for lane, until_s in neighbour.crossing.values() if until_s > now_s}
+        return next_lane(lanes, neighbour.turn) if lanes else None
 
     # what became of it
 
@@ -176,11 +244,16 @@ class Forwarder:
         return together([await self._finished(neighbour, rows[each.item], each, now_ms) for each in settlements], rows)
 
     async def _finished(self, neighbour: Neighbour, row: Offered, settlement: Settlement, now_ms: int) -> Settlement:
+        if settlement.settled is Settled.TAKEN and neighbour.crossing:
+            for ref in row.bodies:
+                neighbour.crossing.pop(ref.sha256, None)
         if settlement.settled is Settled.ENDED:
             return await self._ended(neighbour, row, settlement)
         if settlement.settled is Settled.BODY:
             neighbour.chains.difference_update(settlement.need)
             bodies = {ref.sha256 for ref in row.bodies}.intersection(settlement.need)  # the rest is a certificate, sent along
+            for digest in bodies if neighbour.slow else ():
+                self._crosses(neighbour, digest, row.lane)
             if bodies and neighbour.served.issuperset(bodies):
                 wait_ms = min(BODY_WAIT_MS, SERVED_WAIT_MS << min(row.attempts, 20)) if row.attempts else 0
                 return Settlement(settlement.item, Settled.LATER, now_ms + wait_ms, Reason.NOT_NOW)
@@ -248,6 +321,7 @@ class Forwarder:
         _interrupt(child)
         async with child.lock:
             self.seen(child, True)
+            child.slow = request.room_bytes < self._bounds.batch_bytes
             became = await self._confirm(child, request)
             if mine != child.generation:
                 await self.record(child, became)
@@ -276,6 +350,7 @@ class Forwarder:
             child.session = request.session
             child.chains.clear()
             child.served.clear()
+            child.crossing.clear()
             return []
         return became
 
@@ -309,6 +384,8 @@ class Forwarder:
             child.served.add(sha256)
             self._tally.add("truc_bodies_total", direction="out")
             await self._store.body_crossed(peer, sha256)
+        if sha256 in child.crossing:
+            self.moved(child, sha256, child.crossing[sha256][0], len(piece))
         return piece
 
     async def _damaged(self, child: Neighbour, sha256: str) -> Refused:
@@ -342,6 +419,7 @@ class Forwarder:
 
 def _interrupt(neighbour: Neighbour) -> None:
     """Whoever waits for something to offer to this neighbour goes on without."""
+    neighbour.shifted = False
     if neighbour.asking is not None and not neighbour.asking.done():
         neighbour.asking.set_result(None)
 

@@ -18,7 +18,9 @@ import structlog
 from node.core.custody import Offered, Settled, Settlement
 from node.core.envelope import Envelope, Lane
 from node.core.errors import Deferred, Reason, Refused
+from node.core.forwarding import Turn, charge, next_lane
 from node.core.identifier import OrgId
+from node.core.pace import Rate, Way
 from node.core.tally import Tally
 from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Verdict
 from node.forwarder import Forwarder, Neighbour
@@ -47,12 +49,14 @@ PutBody = Callable[[OrgId, str, int, int, bytes], Awaitable[int]]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Bounds of the loops: how long a pull may be held open, the longest pause between probes, bytes of a batch and a chunk."""
+    """Bounds of the loops: how long a pull may be held open, the longest pause between probes, bytes of a batch and a chunk, and
+    how long either may be on the way."""
 
     pull_wait_ms: int
     probe_max_s: float
     batch_bytes: int
     chunk_bytes: int
+    piece_s: float
 
 
 @dataclass(slots=True)
@@ -73,9 +77,12 @@ class Crossing:
 
 
 class Crossings:
-    """Bodies that still have to cross, the most urgent first; each once, whoever asks for it, and by one loop at a time."""
+    """Bodies that still have to cross, the most urgent first; each once, whoever asks for it, and by one loop at a time. On a
+    slow link one after the other, piece by piece by the turns of their lanes."""
 
-    def __init__(self) -> None:
+    def __init__(self, turn: Callable[[], Turn | None]) -> None:
+        """turn: whose turn it is on a slow link, None on a fast one."""
+        self._turn = turn
         self._waiting: dict[str, Crossing] = {}
         self._under_way: dict[str, Crossing] = {}
         self._event = asyncio.Event()
@@ -97,20 +104,33 @@ class Crossings:
 
     async def next(self) -> Crossing:
         """The caller has it until it says `later` or `done`."""
-        while not self._waiting:
+        while not self._waiting or (self._under_way and self._turn() is not None):
             self._event.clear()
             await self._event.wait()
-        crossing = min(self._waiting.values(), key=lambda each: each.lane)
+        lane = self._lane(each.lane for each in self._waiting.values())
+        crossing = next(each for each in self._waiting.values() if each.lane is lane)
         self._under_way[crossing.sha256] = self._waiting.pop(crossing.sha256)
         crossing.over = asyncio.Event()
         crossing.began_s = asyncio.get_running_loop().time()
         return crossing
 
+    def gives_way(self, crossing: Crossing) -> bool:
+        """Whether another one goes on before this one is over."""
+        return self._lane((crossing.lane, *(each.lane for each in self._waiting.values()))) is not crossing.lane
+
+    def _lane(self, lanes: Iterable[Lane]) -> Lane:
+        turn = self._turn()
+        return min(lanes) if turn is None else next_lane(set(lanes), turn)
+
+    def back(self, crossing: Crossing) -> None:
+        """It has given way, and is the next of its lane."""
+        self.done(crossing)
+        self._waiting = {crossing.sha256: crossing, **self._waiting}
+
     def later(self, crossing: Crossing) -> None:
         """Behind the others of its lane: one that cannot cross now must not keep them from crossing."""
         self.done(crossing)
         self._waiting[crossing.sha256] = crossing
-        self._event.set()
 
     def done(self, crossing: Crossing) -> None:
         crossing.fresh = crossing.ending = False
@@ -119,6 +139,7 @@ class Crossings:
         if crossing.over is not None:
             crossing.over.set()
         self._gone.set()
+        self._event.set()
 
     async def gone(self, digests: Set[str], most_s: float) -> None:
         """Until none of these waits or is under way any more, or most_s seconds have passed."""
@@ -168,13 +189,32 @@ class Uplink:
         self._pace = pace
         self._rng = rng
         self._session = session
-        self._uploads = Crossings()
-        self._downloads = Crossings()
+        self._uploads = Crossings(lambda: self.neighbour.turn if self.is_slow(Way.UP) else None)
+        self._downloads = Crossings(lambda: self._down_turn if self.is_slow(Way.DOWN) else None)
+        self._down_turn = Turn()
+        self._rates = dict.fromkeys(Way, Rate())
         self._restored = asyncio.Event()
+        link.when_moved(self._moved)
 
     @property
     def neighbour(self) -> Neighbour:
         return self._forwarder.neighbours[self._parent]
+
+    # how much at once
+
+    def piece_bytes(self, way: Way, most: int) -> int:
+        """How long the next batch or piece of a body may be: what the link carries within `piece_s`, `most` where it is fast."""
+        return self._rates[way].piece_bytes(most, piece_s=self._pace.piece_s, now_s=asyncio.get_running_loop().time())
+
+    def is_slow(self, way: Way) -> bool:
+        """Whether a full batch would take too long there."""
+        return self.piece_bytes(way, self._pace.batch_bytes) < self._pace.batch_bytes
+
+    def _moved(self, way: Way, size: int, seconds: float) -> None:
+        now_s = asyncio.get_running_loop().time()
+        self._rates[way] = self._rates[way].after(size, seconds, piece_s=self._pace.piece_s, now_s=now_s)
+
+    # the loops
 
     async def run_push(self) -> None:
         """Offer what is due; settle what the parent says; pause when it says nothing."""
@@ -187,7 +227,8 @@ class Uplink:
                     await self._store.session_began(self._parent)
                     begun = True
                 # A silent parent is asked with one row: a full batch would be marked and unmarked again, durably, each time.
-                bytes_max = 1 if failures else self._pace.batch_bytes
+                bytes_max = 1 if failures else self.piece_bytes(Way.UP, self._pace.batch_bytes)
+                self.neighbour.slow = self.is_slow(Way.UP) and not failures
                 found = await self._forwarder.next(self.neighbour, bytes_max, wait_s=LOOK_AGAIN_S, became=became)
                 became = ()
                 if found is not None:
@@ -234,8 +275,9 @@ class Uplink:
             # Until the parent has answered once, ask without waiting: a link is known to be up at once, not after a long poll.
             wait_ms = self._pace.pull_wait_ms if self.neighbour.up else 0
             asked_at = asyncio.get_running_loop().time()
+            room_bytes = self.piece_bytes(Way.DOWN, self._pace.batch_bytes) if self.is_slow(Way.DOWN) else ROOM_BYTES
             try:
-                batch = await self._link.pull(PullRequest(self._session, sequence, confirmed, verdicts, ROOM_BYTES, wait_ms))
+                batch = await self._link.pull(PullRequest(self._session, sequence, confirmed, verdicts, room_bytes, wait_ms))
             except Deferred as failure:
                 failures = await self._pause(failures, failure)
                 continue
@@ -301,6 +343,8 @@ class Uplink:
         parent that did not answer, not our own store. most_s: another bound, if it is higher."""
         if lost:
             self._forwarder.seen(self.neighbour, False)
+            now_s = asyncio.get_running_loop().time()
+            self._rates = {way: rate.doubted(piece_s=self._pace.piece_s, now_s=now_s) for way, rate in self._rates.items()}
         self._restored.clear()
         cap_s = min(max(most_s, self._pace.probe_max_s), PROBE_MIN_S * (1 << min(failures, 10)))
         wait_s = self._rng.uniform(PROBE_MIN_S / 2, max(cap_s, PROBE_MIN_S))
@@ -318,54 +362,58 @@ class Uplink:
         while True:
             crossing = await self._uploads.next()
             try:
-                over = await self._try_upload(crossing)
+                put = await self._try_upload(crossing)
             except Deferred as failure:
                 self._uploads.later(crossing)
+                self._forwarder.stalled(self.neighbour, crossing.sha256)
                 failures = await self._pause(failures, failure, lost=failure.reason is not Reason.DISK_FULL)
                 continue
             failures = 0
-            if over:
-                self._uploads.done(crossing)
-            else:
-                self._uploads.later(crossing)
+            put(crossing)
 
-    async def _try_upload(self, crossing: Crossing) -> bool:
-        """One try; returns whether there is nothing left to do."""
+    async def _try_upload(self, crossing: Crossing) -> Callable[[Crossing], None]:
+        """One try; returns where it goes now: nothing is left to do, another goes first, or it is tried again later."""
         sha256 = crossing.sha256
         try:
-            await self._upload(crossing)
+            return self._uploads.done if await self._upload(crossing) else self._uploads.back
         except Refused as refusal:
             crossing.refusals += 1
             if crossing.refusals < BODY_TRIES_MAX and await self._intact(sha256):
-                return False
+                return self._uploads.later
+            self._forwarder.stalled(self.neighbour, sha256)
             # Our own copy is damaged, or the parent will not have it: a person must look. # QĐ 28/2018 Điều 6.1
             held = await self._store.hold_body(self._parent, sha256, refusal.reason.value)
             self._tally.add("truc_held_total", held, reason=refusal.reason.value)
             log.error("body cannot cross", neighbour=str(self._parent), reason=refusal.reason.value, body=sha256, count=held)
-        return True
+        return self._uploads.done
 
-    async def _upload(self, crossing: Crossing) -> None:
+    async def _upload(self, crossing: Crossing) -> bool:
+        """Whether it is over; else another body goes first, and this one goes on later from where it is now."""
         sha256 = crossing.sha256
         found = await self._store.body_bytes(sha256)
         if found is None:
-            return
+            return True
         data, file, size = found
         held = 0 if crossing.fresh else await self._link.put_body(sha256, size, 0, b"")
         while held < size:
-            length = self._piece(size - held)
+            length = self._piece(Way.UP, size - held)
             chunk = data[held : held + length] if data is not None else await self._bodies.read(file or "", held, length)
             now = await self._link.put_body(sha256, size, held, chunk)
             if now == held or not chunk:
                 raise Refused(Reason.BODY_DAMAGED, "offset", str(held), str(now))
             self._tally.add("truc_body_bytes_total", len(chunk), direction="out")
             held = now
+            self._forwarder.moved(self.neighbour, sha256, crossing.lane, len(chunk))
+            if held < size and self._uploads.gives_way(crossing):
+                return False
         self._answered()
         self._tally.add("truc_bodies_total", direction="out")
         await self._store.body_crossed(self._parent, sha256)
+        return True
 
-    def _piece(self, left: int) -> int:
+    def _piece(self, way: Way, left: int) -> int:
         """How many bytes of a body go next."""
-        return min(self._pace.chunk_bytes, left)
+        return min(self.piece_bytes(way, self._pace.chunk_bytes), left)
 
     async def _intact(self, sha256: str) -> bool:
         found = await self._store.body_bytes(sha256)
@@ -377,7 +425,7 @@ class Uplink:
         while True:
             crossing = await self._downloads.next()
             try:
-                await self._download(crossing)
+                over = await self._download(crossing)
             except Deferred as failure:
                 self._downloads.later(crossing)
                 failures = await self._pause(failures, failure, lost=failure.reason is not Reason.DISK_FULL)
@@ -389,21 +437,27 @@ class Uplink:
                 if reason is Reason.BODY_DAMAGED and crossing.refusals < BODY_TRIES_MAX:
                     self._downloads.later(crossing)
                     continue
+                over = True
             failures = 0
-            self._downloads.done(crossing)
+            (self._downloads.done if over else self._downloads.back)(crossing)
 
-    async def _download(self, crossing: Crossing) -> None:
+    async def _download(self, crossing: Crossing) -> bool:
+        """Whether it is over; else another body goes first, and this one goes on later from where it is now."""
         sha256, size = crossing.sha256, crossing.size
         held = await self._put_body(self._parent, sha256, size, 0, b"")
         while held < size:
-            length = self._piece(size - held)
+            length = self._piece(Way.DOWN, size - held)
             crossing.ending = held + length == size
             chunk = await self._link.get_body(sha256, held, length)
             now = await self._put_body(self._parent, sha256, size, held, chunk)
             if now == held:
                 raise Refused(Reason.BODY_DAMAGED, "offset", str(held), str(now))
             held = now
+            self._down_turn = charge(self._down_turn, crossing.lane, len(chunk), self._forwarder.weights)
+            if held < size and self._downloads.gives_way(crossing):
+                return False
         self._answered()
+        return True
 
 
 def _needs(spoken: EnvelopeVerdicts) -> set[str]:

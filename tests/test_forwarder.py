@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from node import forwarder
 from node.core.envelope import Lane
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
@@ -69,6 +70,87 @@ async def send(tree: Tree, *to: str, **more: Any) -> str:
 
 def outbox(site: Site, *columns: str) -> list[tuple[Any, ...]]:
     return site.rows(f"SELECT {','.join(columns)} FROM outbox ORDER BY item")
+
+
+# --- a slow link -----------------------------------------------------------------------------------------------------------
+
+ROOM = 10_000
+
+
+async def hoa_toc(tree: Tree, **more: Any) -> str:
+    """A hỏa tốc whose body crosses by itself; its digest."""
+    data = document("H54.02", sender="G22", priority=Priority.EXPRESS, content=os.urandom(200_000), **more)
+    await tree[HUB].send("vpcp", data)
+    return hashlib.sha256(data).hexdigest()
+
+
+async def test_on_a_slow_link_others_go_on_beside_the_body_of_a_hoa_toc_only_as_their_weight_allows(tree: Tree) -> None:
+    """Decision 9: the link is the body's, and the others have their share of it, piece by piece."""
+    child = Child(tree[HUB])
+    digest = await hoa_toc(tree)
+    for number in range(30):
+        await send(tree, number=str(number), content=os.urandom(1_000))
+    first = await child.pull(room=ROOM)
+    assert [each.header.priority for each in first.envelopes] == [Priority.EXPRESS]
+    assert len((await child.pull(Verdict(Outcome.NEED, (digest,)), room=ROOM)).envelopes) == 1, "their turn, and it is short"
+    assert (await child.pull(TAKEN, room=ROOM)).envelopes == (), "the body's turn"
+    waiting = asyncio.ensure_future(child.pull(room=ROOM, wait_ms=60_000))
+    await asyncio.sleep(0)
+    sizes = list[int]()
+    for offset in range(0, 150_000, 50_000):
+        await tree[HUB].duties.forwarder.get_body(H54, digest, offset, 50_000)
+        async with asyncio.timeout(PATIENCE_S):
+            batch = await waiting
+        sizes.append(sum(map(len, batch.bodies.values())))
+        waiting = asyncio.ensure_future(child.pull(TAKEN, room=ROOM, wait_ms=60_000))
+    waiting.cancel()
+    assert all(0 < size <= ROOM for size in sizes), "each piece of the body lets some of the others go"
+
+
+async def test_on_a_fast_link_nothing_waits_for_a_body(tree: Tree) -> None:
+    child = Child(tree[HUB])
+    digest = await hoa_toc(tree)
+    await send(tree)
+    assert len((await child.pull()).envelopes) == 2
+    await send(tree, number="2")
+    assert len((await child.pull(Verdict(Outcome.NEED, (digest,)))).envelopes) == 1
+
+
+async def test_a_body_that_does_not_move_makes_room_again(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forwarder, "CROSSING_S", 0.05)
+    child = Child(tree[HUB])
+    digest = await hoa_toc(tree)
+    await send(tree)
+    await child.pull(room=ROOM)
+    async with asyncio.timeout(PATIENCE_S):
+        batch = await child.pull(Verdict(Outcome.NEED, (digest,)), room=ROOM, wait_ms=60_000)
+    assert [each.header.priority for each in batch.envelopes] == [Priority.NORMAL]
+
+
+async def test_once_its_envelope_is_taken_nobody_makes_room_for_a_body(tree: Tree) -> None:
+    child = Child(tree[HUB])
+    digest = await hoa_toc(tree)
+    await send(tree)
+    await child.pull(room=ROOM)
+    await child.pull(Verdict(Outcome.NEED, (digest,)), room=ROOM)
+    await tree[HUB].duties.forwarder.get_body(H54, digest, 0, 300_000)
+    assert Priority.EXPRESS in {each.header.priority for each in (await child.pull(room=ROOM)).envelopes}
+    assert digest in tree[HUB].duties.forwarder.neighbours[H54].crossing
+    await child.pull(TAKEN, room=ROOM)
+    assert tree[HUB].duties.forwarder.neighbours[H54].crossing == {}
+
+
+async def test_a_newer_pull_ends_an_older_one_that_waits_for_a_body(tree: Tree) -> None:
+    child = Child(tree[HUB])
+    digest = await hoa_toc(tree)
+    await send(tree)
+    await child.pull(room=ROOM)
+    older = asyncio.ensure_future(child.pull(Verdict(Outcome.NEED, (digest,)), room=ROOM, wait_ms=60_000))
+    while tree[HUB].duties.forwarder.neighbours[H54].asking is None:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_S):
+        await child.pull(room=ROOM, confirm=False)
+        assert (await older).envelopes == ()
 
 
 # --- a pull and its answer -------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ import pytest
 from node import uplink
 from node.core.envelope import Lane
 from node.core.errors import Deferred, Reason, Refused
+from node.core.pace import Way
+from node.core.package import Priority
 from node.uplink import BODY_TRIES_MAX, PROBE_MIN_S, Crossings
 from tests.tree import H41, H54, HUB, PATIENCE_S, UNIT, Site, Tree, document, planted, status
 
@@ -337,6 +339,99 @@ async def test_our_own_full_disk_does_not_stop_the_pushes(tree: Tree, monkeypatc
     assert tree[H54].count("mailbox") == 1
 
 
+# --- a slow link -----------------------------------------------------------------------------------------------------------
+
+SLOW = 32_000
+"""256 kbit/s."""
+
+
+def carries(site: Site, way: Way, bytes_per_s: float) -> None:
+    """What finished pieces told of the link."""
+    for _ in range(30):
+        size = site.uplink.piece_bytes(way, 1 << 20)
+        site.line.moved(way, size, size / bytes_per_s)
+
+
+@pytest.mark.parametrize("way", list(Way))
+async def test_pieces_are_as_long_as_the_link_carries_in_their_time(tree: Tree, way: Way) -> None:
+    """Decision 9; 2 s unless configured otherwise."""
+    uplink = tree[H41].uplink
+    carries(tree[H41], way, 50_000_000)
+    assert uplink.piece_bytes(way, 256_000) == 256_000
+    assert not uplink.is_slow(way)
+    carries(tree[H41], way, SLOW)
+    assert uplink.piece_bytes(way, 256_000) == pytest.approx(2 * SLOW, rel=0.05)
+    assert uplink.is_slow(way)
+
+
+async def test_up_a_slow_link_batches_and_chunks_are_short(tree: Tree) -> None:
+    site = tree[H41]
+    carries(site, Way.UP, SLOW / 4)
+    site.run("push", "uploads")
+    for number in range(20):
+        await site.send("ubnd-41", document("H54.02", number=str(number), content=os.urandom(5_000)))
+    await site.send("ubnd-41", document("H54.02", number="large", content=os.urandom(200_000)))
+    await tree.until(lambda: empty(site))
+    lengths = [length for _, length in site.line.made("put") if length]
+    assert max(lengths) <= SLOW
+    assert max(sum(map(len, batch.bodies.values())) for batch in site.line.made("push")) <= SLOW
+
+
+async def test_down_a_slow_link_the_child_asks_for_little_at_a_time(tree: Tree) -> None:
+    site = tree[H54]
+    carries(site, Way.DOWN, SLOW / 4)
+    tree.run()
+    await tree[HUB].send("vpcp", document("H54.02", sender="G22", content=os.urandom(200_000)))
+    await arrived(tree, 1)
+    assert max(length for _, length in site.line.made("get")) <= SLOW
+    assert max(request.room_bytes for request in site.line.made("pull")) <= SLOW
+
+
+async def test_a_parent_that_does_not_answer_has_to_show_anew_what_the_link_carries(tree: Tree) -> None:
+    site = tree[H41]
+    carries(site, Way.UP, 50_000_000)
+    await site.uplink._pause(0, Deferred(0))
+    assert site.uplink.is_slow(Way.UP)
+    carries(site, Way.UP, 50_000_000)
+    await site.uplink._pause(0, Deferred(0), lost=False)
+    assert not site.uplink.is_slow(Way.UP), "our own store says nothing of the link"
+
+
+@pytest.mark.parametrize("bytes_per_s", [SLOW, 50_000_000])
+@pytest.mark.parametrize("way", list(Way))
+async def test_the_body_of_a_hoa_toc_does_not_wait_for_a_large_one_to_cross(tree: Tree, way: Way, bytes_per_s: float) -> None:
+    """QĐ 28/2018 Điều 6.2: it waits for one piece at most, whatever the link, and the large one goes on where it was."""
+    site, call = (tree[H41], "put") if way is Way.UP else (tree[H54], "get")
+    carries(site, way, bytes_per_s)
+    tree.run()
+    really, gate, begun = getattr(site.line, f"{call}_body"), asyncio.Event(), asyncio.Event()
+    order = list[str]()
+
+    async def slow(sha256: str, *rest: Any) -> Any:
+        if way is Way.DOWN or rest[2]:
+            order.append(sha256)
+            begun.set()
+            await gate.wait()
+        return await really(sha256, *rest)
+
+    setattr(site.line, f"{call}_body", slow)
+    large, urgent = (
+        document("H54.02", number=number, content=os.urandom(size), priority=priority)
+        for number, size, priority in (("1", 1_000_000, Priority.NORMAL), ("2", 200_000, Priority.EXPRESS))
+    )
+    await tree[H41].send("ubnd-41", large)
+    await begun.wait()
+    await tree[H41].send("ubnd-41", urgent)
+    wanted = hashlib.sha256(urgent).hexdigest()
+    crossings = site.uplink._uploads if way is Way.UP else site.uplink._downloads
+    await tree.until(lambda: wanted in crossings._waiting)
+    gate.set()
+    await arrived(tree, 2)
+    assert order.index(wanted) == 1, "after the piece that was on its way"
+    assert order[-1] == hashlib.sha256(large).hexdigest()
+    assert tree[H54].count("mailbox") == 2
+
+
 # --- large bodies ----------------------------------------------------------------------------------------------------------
 
 
@@ -410,7 +505,7 @@ async def test_the_tries_of_one_body_are_not_counted_on_another(tree: Tree, monk
 
 
 async def test_what_is_known_of_a_body_is_kept_while_it_waits_and_no_longer() -> None:
-    crossings = Crossings()
+    crossings = Crossings(lambda: None)
     crossings.add("one", Lane.NORMAL, 10, fresh=True)
     one = await crossings.next()
     assert one.fresh
@@ -426,7 +521,7 @@ async def test_what_is_known_of_a_body_is_kept_while_it_waits_and_no_longer() ->
 
 
 async def test_a_body_under_way_is_given_to_one_loop_only() -> None:
-    crossings = Crossings()
+    crossings = Crossings(lambda: None)
     crossings.add("one", Lane.NORMAL, 10)
     one = await crossings.next()
     crossings.add("one", Lane.EXPRESS, 10)
@@ -439,7 +534,7 @@ async def test_a_body_under_way_is_given_to_one_loop_only() -> None:
 
 
 async def test_a_batch_waits_for_the_last_piece_of_what_it_names_and_for_nothing_else() -> None:
-    crossings = Crossings()
+    crossings = Crossings(lambda: None)
     for sha256 in ("first", "last", "waiting"):
         crossings.add(sha256, Lane.NORMAL, 10)
     await crossings.next()
@@ -499,7 +594,7 @@ async def test_holding_it_waits_for_room_on_our_own_disk(tree: Tree, monkeypatch
 
 async def test_the_most_urgent_body_crosses_first_and_each_once(tree: Tree) -> None:
     """Decision 9: large bodies move in chunks, the urgent one next."""
-    crossings = Crossings()
+    crossings = Crossings(lambda: None)
     crossings.add("ordinary", Lane.NORMAL, 10)
     crossings.add("urgent", Lane.EXPRESS, 20)
     crossings.add("ordinary", Lane.NORMAL, 10)

@@ -62,6 +62,8 @@ def cut_batch(
     bytes_max: int,
     rows_max: int,
     envelopes_max: int,
+    slow: bool = False,
+    beside: Lane | None = None,
 ) -> tuple[list[Candidate], Turn]:
     """Cut the next batch and say whose turn is next: lanes share a full link by weight, none is shut out, and a row that
     arrives in an idle lane goes next.
@@ -69,16 +71,29 @@ def cut_batch(
     Start-time fair queueing: a row starts at the later of virtual time and its lane's last finish, and costs its bytes divided
     by the lane's weight; the earliest start goes first. Within a lane the senders take turns. The first row always fits, so a
     large one waits for one batch at most. The result is ordered by lane: the urgent stand first. # QĐ 28/2018 Điều 6.2
+
+    slow: on this link a batch takes its time, so the urgent wait for their verdicts with nothing less urgent behind them.
+    beside: the lane of a body that is crossing; other lanes go on only as their weights allow beside it. That may be nothing yet.
     """
     queues = {lane: deque(_pieces(in_turn(rows, turn.sender.get(lane, "")))) for lane, rows in lanes.items() if rows}
     finish = dict(turn.finish)
     sender = dict(turn.sender)
     virtual = turn.virtual
     chosen: list[Candidate] = []
+    most_urgent = Lane.NORMAL
     envelopes = 0
     total = 0
+
+    def start(lane: Lane) -> float:
+        return max(virtual, finish.get(lane, 0.0))
+
     while queues and len(chosen) < rows_max:
-        lane = min(queues, key=lambda each: (max(virtual, finish.get(each, 0.0)), each))
+        lane = min(queues, key=lambda each: (start(each), each))
+        if beside is not None and lane is not beside and start(lane) > start(beside):
+            break  # it is the body's turn
+        if slow and chosen and lane > most_urgent:
+            del queues[lane]
+            continue
         piece = queues[lane][0]
         cost = piece[0].bytes + ROW_BYTES * (len(piece) - 1)
         if chosen and (total + cost > bytes_max or len(chosen) + len(piece) > rows_max or envelopes >= envelopes_max):
@@ -87,19 +102,32 @@ def cut_batch(
         queues[lane].popleft()
         if not queues[lane]:
             del queues[lane]
-        virtual = max(virtual, finish.get(lane, 0.0))
+        virtual = start(lane)
         finish[lane] = virtual + cost / weights[lane]
         sender[lane] = piece[0].sender
         chosen += piece
+        most_urgent = min(most_urgent, lane)
         envelopes += 1
         total += cost
     return sorted(chosen, key=lambda row: row.lane), Turn(virtual, finish, sender)
 
 
+def charge(turn: Turn, lane: Lane, size: int, weights: Mapping[Lane, int]) -> Turn:
+    """Whose turn it is after so many bytes of a body in that lane have crossed by themselves."""
+    start = max(turn.virtual, turn.finish.get(lane, 0.0))
+    return Turn(start, {**turn.finish, lane: start + size / weights[lane]}, turn.sender)
+
+
+def next_lane(lanes: Collection[Lane], turn: Turn) -> Lane:
+    """Of the lanes that have a body to cross, the one whose turn it is. ValueError: there is none."""
+    return min(lanes, key=lambda lane: (max(turn.virtual, turn.finish.get(lane, 0.0)), lane))
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """What one neighbour could be offered next is asked for with this. bytes_max, rows_max, envelopes_max: of a batch; weights of
-    the lanes; turn, looked: as the last offer left them; chains: digests of the certificate chains it has."""
+    the lanes; turn, looked: as the last offer left them; chains: digests of the certificate chains it has; slow, beside: as for
+    `cut_batch`."""
 
     bytes_max: int
     rows_max: int
@@ -108,6 +136,8 @@ class Ask:
     turn: Turn
     looked: Mapping[Lane, str]
     chains: Collection[str]
+    slow: bool = False
+    beside: Lane | None = None
 
     def cut(self, window: Window) -> tuple[list[Candidate], Turn]:
         return cut_batch(
@@ -117,6 +147,8 @@ class Ask:
             bytes_max=self.bytes_max,
             rows_max=self.rows_max,
             envelopes_max=self.envelopes_max,
+            slow=self.slow,
+            beside=self.beside,
         )
 
 

@@ -18,8 +18,10 @@ from node.core.forwarding import (
     BODY_WAIT_MS,
     Patience,
     Turn,
+    charge,
     cut_batch,
     in_turn,
+    next_lane,
     settle,
     settle_astray,
     settle_choke,
@@ -48,8 +50,11 @@ def cut(
     bytes_max: int = 1 << 20,
     rows_max: int = 5000,
     envelopes_max: int = 500,
+    slow: bool = False,
+    beside: Lane | None = None,
 ) -> tuple[list[Candidate], Turn]:
-    return cut_batch(lanes, WEIGHTS, turn or Turn(), bytes_max=bytes_max, rows_max=rows_max, envelopes_max=envelopes_max)
+    limits = {"bytes_max": bytes_max, "rows_max": rows_max, "envelopes_max": envelopes_max}
+    return cut_batch(lanes, WEIGHTS, turn or Turn(), **limits, slow=slow, beside=beside)
 
 
 # --- lanes, decision 9 -----------------------------------------------------------------------------------------------------
@@ -123,6 +128,78 @@ def test_the_urgent_stand_first_in_a_batch() -> None:
     waiting = {lane: [row(int(lane), lane)] for lane in reversed(Lane)}
     batch, _ = cut(waiting)
     assert [each.lane for each in batch] == list(Lane)
+
+
+# --- a slow link, which batches and bodies share ---------------------------------------------------------------------------
+
+
+def test_on_a_slow_link_the_urgent_have_nothing_less_urgent_behind_them() -> None:
+    """Their verdicts come sooner, and the others with the next batch."""
+    waiting = {Lane.EXPRESS: [row(1, Lane.EXPRESS), row(2, Lane.EXPRESS)], Lane.NORMAL: [row(3)]}
+    batch, turn = cut(waiting, slow=True)
+    assert [each.item for each in batch] == [1, 2]
+    batch, _ = cut({Lane.NORMAL: [row(3)]}, turn, slow=True)
+    assert [each.item for each in batch] == [3]
+
+
+def test_on_a_slow_link_the_urgent_join_a_batch_that_it_was_the_turn_of_others_to_begin() -> None:
+    _, turn = cut({Lane.EXPRESS: [row(1, Lane.EXPRESS, size=100_000)]})
+    batch, _ = cut({Lane.EXPRESS: [row(2, Lane.EXPRESS)], Lane.NORMAL: [row(3, size=20_000)]}, turn, slow=True)
+    assert [each.item for each in batch] == [2, 3]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lane=st.sampled_from(Lane),
+    body=st.sampled_from(Lane),
+    piece=st.integers(8_000, 64_000),
+    size=st.integers(500, 20_000),
+)
+def test_batches_and_a_body_share_a_slow_link_by_the_weights_of_their_lanes(
+    lane: Lane, body: Lane, piece: int, size: int
+) -> None:
+    """Decision 9: while the body of a hỏa tốc crosses, the others move, and none more than its share."""
+    if lane is body:
+        return
+    numbers = itertools.count()
+    turn = Turn()
+    rows = bodies = 0
+    for _ in range(60):
+        waiting = {lane: [row(next(numbers), lane, size=size) for _ in range(200)]}
+        batch, turn = cut(waiting, turn, bytes_max=piece, slow=True, beside=body)
+        rows += sum(each.bytes for each in batch)
+        if not batch:
+            turn = charge(turn, body, piece, WEIGHTS)
+            bodies += piece
+    slack = max(piece, size) * 2 * max(1, WEIGHTS[lane] / WEIGHTS[body], WEIGHTS[body] / WEIGHTS[lane])
+    assert abs(rows - bodies * WEIGHTS[lane] / WEIGHTS[body]) <= slack
+
+
+def test_beside_a_body_of_their_own_lane_rows_go_on() -> None:
+    turn = charge(Turn(), Lane.NORMAL, 10, WEIGHTS)
+    for number in range(10):
+        batch, turn = cut({Lane.NORMAL: [row(number)]}, turn, slow=True, beside=Lane.NORMAL)
+        assert [each.item for each in batch] == [number]
+
+
+def test_a_hoa_toc_goes_at_once_whatever_body_is_crossing() -> None:
+    turn = Turn()
+    for _ in range(100):
+        turn = charge(turn, Lane.NORMAL, 64_000, WEIGHTS)
+    batch, _ = cut({Lane.EXPRESS: [row(1, Lane.EXPRESS)], Lane.NORMAL: [row(2)]}, turn, slow=True, beside=Lane.NORMAL)
+    assert [each.item for each in batch] == [1]
+
+
+def test_bodies_take_turns_by_lane_and_the_urgent_begin() -> None:
+    turn, order = Turn(), list[Lane]()
+    for _ in range(18):
+        lane = next_lane({Lane.NORMAL, Lane.EXPRESS}, turn)
+        order.append(lane)
+        turn = charge(turn, lane, 1000, WEIGHTS)
+    assert order[0] is Lane.EXPRESS
+    assert order.count(Lane.NORMAL) == 2
+    with pytest.raises(ValueError, match="empty"):
+        next_lane((), turn)
 
 
 # --- senders ---------------------------------------------------------------------------------------------------------------

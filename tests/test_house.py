@@ -63,7 +63,14 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         *("node.app", "node.desk", "node.gateway", "node.surroundings"),
     ),
     "topology.sim.country": ("topology", "node.core", "node.uplink"),  # a day of it waits longer between two idle looks
-    "topology.sim.mutants": ("topology", "node.core", "node.adapters", "node.origin", *DUTIES),  # the code it spoils
+    "topology.sim.mutants": (
+        "topology",
+        "node.core",
+        "node.adapters",
+        "node.origin",
+        "node.uplink",
+        *DUTIES,
+    ),  # the code it spoils
 }
 """Longest match decides. A technology of `node.adapters` (a file or a folder) may also know itself."""
 

@@ -30,7 +30,7 @@ async def native(tree: Tree, code: str) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(
         tree.nodes[system.node].public,
         headers={"Authorization": "Basic " + base64.b64encode(f"{system.id}:{system.secret}".encode()).decode()},
-        connector=aiohttp.TCPConnector(ssl=tree.tls()),
+        connector=aiohttp.TCPConnector(ssl=tree.tls(), socket_factory=tree.nodes[system.node].dial),
         timeout=aiohttp.ClientTimeout(60),
     ) as session:
         yield session

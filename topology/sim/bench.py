@@ -101,10 +101,17 @@ class Bench:
 
     def _carry(self, bytes_per_s: float) -> None:
         """The lines between nodes carry so much."""
-        for machine in self.world.machines.values():
+        for machine in self._ends() if self.profile.one_line else self.world.machines.values():
             if machine.parent is not None:
                 for line in self.world.network.lines_between(machine.name, self.world.machines[machine.parent].name):
                     line.bytes_per_s = bytes_per_s
+
+    def _ends(self) -> list[Machine]:
+        """Of the node that sends everything and the one that receives it, one whose line to its parent is on the way."""
+        package = next(iter(self.ledger.sent.values())).package
+        systems = (package.system, self.addresses.owner[package.good[0].organ].id)
+        machines = [machine for machine, system in self.world.systems() if system.id in systems and machine.parent is not None]
+        return [stream(self.seed, "slow line").choice(machines)]
 
     def _line(self, machine: Machine, system: OfficeSystem, life: Life) -> Any:
         """Carries a request of an office to its node, and the answer back."""
@@ -247,7 +254,14 @@ class Bench:
         # What is held lets those behind it pass (decision 9), so nothing is said of order then.
         held = any(name.startswith("path/held ") and name != "path/held office-fail" for name in self.paths())
         ordered = not held and not self.world.moved
-        return checkers.Rules(may_expire=self.profile.expires, patience_s=self.profile.patience_s, ordered=ordered)
+        profile = self.profile
+        return checkers.Rules(
+            may_expire=profile.expires,
+            patience_s=profile.patience_s,
+            ordered=ordered,
+            express_s=profile.express_s,
+            share_bytes_per_s=profile.share * profile.line_bytes_per_s,
+        )
 
     def paths(self) -> Counter[str]:
         """Ways out of faults that were taken, from the nodes' own counters."""

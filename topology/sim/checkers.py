@@ -36,7 +36,8 @@ class Rules:
 
     may_expire: the run lasted longer than a lifetime. in_doubt_ends: a copy in doubt ended, and was collected after all. ordered:
     all documents take one way, so none overtakes the one it corrects. patience_s: the longest way of a document that is not
-    urgent, from its sender's answer to its receiver's list; 0: it is not looked at.
+    urgent, from its sender's answer to its receiver's list; 0: it is not looked at. express_s: that of a hỏa tốc, where no other
+    was sent so shortly before or after it. share_bytes_per_s: what the others get at least while hỏa tốc follows hỏa tốc.
     """
 
     repeat_s: float = 86_400.0
@@ -45,6 +46,8 @@ class Rules:
     in_doubt_ends: bool = False
     ordered: bool = True
     patience_s: float = 0.0
+    express_s: float = 0.0
+    share_bytes_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def judge(ledger: Ledger, addresses: Addresses, rules: Rules | None = None, kept
     found = dict.fromkeys(ledger.wrong)
     for one in (bench.answers, bench.submissions, bench.arrivals, bench.deliveries, bench.effects, bench.returns):
         found.update(dict.fromkeys(one()))
-    for one in (bench.statuses, bench.status_lines, bench.order, bench.patience):
+    for one in (bench.statuses, bench.status_lines, bench.order, bench.patience, bench.haste):
         found.update(dict.fromkeys(one()))
     return list(found)
 
@@ -368,16 +371,63 @@ class _Bench:
     def patience(self) -> Iterator[Violation]:
         """No lane is shut out: what is not urgent is overtaken, and comes all the same. # architecture, decision 9"""
         most_s = self.rules.patience_s
-        for sent in self.ledger.sent.values() if most_s else ():
-            if sent.package.priority is not Priority.NORMAL:
+        for way in self._ways(Priority.NORMAL) if most_s else ():
+            if way.seen_s - way.told_s > most_s:
+                yield Violation("stuck", f"{way.name} was on its way for {way.seen_s - way.told_s:.0f} s, more than {most_s:.0f}")
+
+    def haste(self) -> Iterator[Violation]:
+        """A hỏa tốc passes all that waits, and the others move beside it. # QĐ 28/2018 Điều 6.2"""
+        if not self.rules.express_s:
+            return
+        most_s, ordinary = self.rules.express_s, list(self._ways(Priority.NORMAL))
+        express = sorted(self._ways(Priority.EXPRESS), key=lambda way: way.told_s)
+        for way in express:
+            alone = sum(abs(other.told_s - way.told_s) < most_s for other in express) == 1
+            if alone and way.seen_s - way.told_s > most_s:
+                took = f"{way.seen_s - way.told_s:.0f} s, more than {most_s:.0f}"
+                yield Violation("stuck", f"{way.name}, a hỏa tốc, was on its way for {took}")
+        for together in _overlapping(express):
+            began_s, ended_s = together[0].told_s, max(way.seen_s for way in together)
+            waiting = any(way.told_s <= began_s and way.seen_s > ended_s for way in ordinary)
+            came = sum(way.size for way in ordinary if began_s < way.seen_s <= ended_s)
+            if len(together) > 1 and waiting and came < self.rules.share_bytes_per_s * (ended_s - began_s):
+                had = f"{came} bytes in {ended_s - began_s:.0f} s"
+                yield Violation("stuck", f"ordinary documents had {had} while {len(together)} hỏa tốc were on their way")
+
+    def _ways(self, priority: Priority) -> Iterator[_Way]:
+        """Documents that have come, each with its way to each organ."""
+        for sent in self.ledger.sent.values():
+            if sent.package.priority is not priority:
                 continue
             for doc_id, told_s in sent.doc_ids.items():
                 for organ in dict.fromkeys(to.organ for to in sent.package.good):
                     own = own_doc_ids([doc_id], organ)
                     seen = [item.seen_s for item in self.items.get((sent.package.number, organ), ()) if item.doc_id in own]
-                    if seen and min(seen) - told_s > most_s:
-                        took = f"{min(seen) - told_s:.0f} s, more than {most_s:.0f}"
-                        yield Violation("stuck", f"package {sent.package.number} ({doc_id}) to {organ} was on its way for {took}")
+                    if seen:
+                        name = f"package {sent.package.number} ({doc_id}) to {organ}"
+                        yield _Way(name, sent.package.size, told_s, min(seen))
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One document's way to one organ: when its sender was answered, when its receiver saw it."""
+
+    name: str
+    size: int
+    told_s: float
+    seen_s: float
+
+
+def _overlapping(ways: Iterable[_Way]) -> list[list[_Way]]:
+    """Those that were on their way at the same time, group by group. ways: in the order of their beginning."""
+    groups: list[list[_Way]] = []
+    until_s = -1.0
+    for way in ways:
+        if way.told_s > until_s:
+            groups.append([])
+        groups[-1].append(way)
+        until_s = max(until_s, way.seen_s)
+    return groups
 
 
 def _untold(ledger: Ledger) -> dict[int, list[str]]:

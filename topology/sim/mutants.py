@@ -13,11 +13,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from node import forwarder, intake, origin
+from node import forwarder, intake, origin, uplink
 from node.adapters.sqlite import admission, boxes, store, writer
 from node.adapters.sqlite import road as road_sql
 from node.adapters.sqlite.connection import settings
-from node.core import custody, envelope
+from node.core import custody, envelope, pace
 from node.core import forwarding as road
 from node.core.wire import EnvelopeVerdicts, Outcome, Verdict
 from topology.sim import database, files
@@ -223,6 +223,22 @@ def _lowest_lane_starves(stack: ExitStack) -> None:
     _put(stack, road, "cut_batch", strict)
 
 
+def _long_pieces(stack: ExitStack) -> None:
+    """Batches and chunks as long as on the fastest link, whatever this one carries."""
+    _put(stack, pace.Rate, "piece_bytes", lambda self, most, **told: most)
+
+
+def _bodies_cost_nothing(stack: ExitStack) -> None:
+    """What crosses by itself is not counted: while the body of a hỏa tốc crosses, it is always its turn."""
+    for user in (forwarder, uplink):
+        _put(stack, user, "charge", lambda turn, *body: turn)
+
+
+def _urgent_behind_bulk(stack: ExitStack) -> None:
+    """A body that has begun to cross crosses to its end, whoever waits."""
+    _put(stack, uplink.Crossings, "gives_way", lambda self, crossing: False)
+
+
 def _notice_answers_notice(stack: ExitStack) -> None:
     """The end of a status or of a notice is told home like that of a document."""
     _put(stack, origin, "tells_home", lambda kind: True)
@@ -261,6 +277,9 @@ MUTANTS: Mapping[str, Mutant] = {
     "confirmed-before-commit": Mutant("báo hệ thống đã ghi nhận trước khi commit", _confirmed_before_commit),
     "handed-over-at-fetch": Mutant("coi như đã giao khi mới tải về", _handed_over_at_fetch),
     "lane-starves": Mutant("luồng thường chỉ đi khi không còn gì khác", _lowest_lane_starves, "flood"),
+    "long-pieces": Mutant("lô và đoạn dài như trên đường nhanh dù đường chậm", _long_pieces, "slow"),
+    "bodies-cost-nothing": Mutant("nội dung hỏa tốc đang đi thì văn bản thường đứng hẳn", _bodies_cost_nothing, "slow"),
+    "urgent-behind-bulk": Mutant("nội dung đã bắt đầu đi thì đi hết mới đến văn bản khẩn", _urgent_behind_bulk, "slow"),
     "notice-answers-notice": Mutant("thông báo trả lời thông báo", _notice_answers_notice),
     "taken-but-not-kept": Mutant("trả lời đã nhận cho bì chưa nhận được", _taken_but_not_kept),
 }

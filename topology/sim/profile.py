@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from topology.model import Options
 from topology.sim.offices import Habits
@@ -25,10 +25,13 @@ class Profile:
     options: options of every node set away from their defaults, also beyond what a configuration allows: a lifetime of minutes.
     settle_s: virtual seconds that may pass between the last fault and the end of all work. look_s: how often (virtual) it is
     looked at whether all work is done. expires: lifetimes end within the run. line_bytes_per_s: what each line between two nodes
-    carries while there is traffic, 0: enough. patience_s: also a document that is not urgent must be laid before its office
-    within so many virtual seconds after its sender was answered, whatever overtakes it; 0: whenever. absent_every: at
-    one restart of so many the tables of all nodes are read for what was acknowledged and is on no disk. in_memory: databases
-    lie in memory (`database.py`), so power cuts and faults of disks are not for such a profile.
+    carries while there is traffic, 0: enough; one_line: only the one at the sender's or at the receiver's end of the road does.
+    patience_s: also a document that is not urgent must be laid before its office
+    within so many virtual seconds after its sender was answered, whatever overtakes it; 0: whenever. express_s: a hỏa tốc that no
+    other one follows or precedes so closely must be laid there within so many; share: what the others get beside many, of all
+    that the line carries. absent_every: at one restart of so many the tables of all nodes are read for what was acknowledged and
+    is on no disk. in_memory: databases lie in memory (`database.py`), so power cuts and faults of disks are not for such a
+    profile.
     """
 
     name: str
@@ -42,7 +45,10 @@ class Profile:
     look_s: float = 10.0
     expires: bool = False
     line_bytes_per_s: float = 0.0
+    one_line: bool = False
     patience_s: float = 0.0
+    express_s: float = 0.0
+    share: float = 0.0
     absent_every: int = 1
     in_memory: bool = False
 
@@ -175,6 +181,32 @@ FLOOD = Profile(
     patience_s=1_800.0,
 )
 """An hour in which one road of 32 kbit/s is asked to carry more than it can, nearly all of it urgent: the rest must come too."""
+SLOW = Profile(
+    "slow",
+    replace(
+        FLOOD.traffic,
+        documents=600,
+        span_s=1_000.0,
+        bytes_min=15_000,
+        bytes_max=70_000,
+        p_large=0.03,
+        large_bytes_min=400_000,
+        large_bytes_max=700_000,
+        p_urgent=0.0,
+        p_burst=1.0,
+        express=(20, 32),
+    ),
+    replace(FLOOD.habits, poll_s=1.0, senders=16),
+    crashes=0,
+    faults=0,
+    kinds={},
+    line_bytes_per_s=32_000.0,
+    one_line=True,
+    express_s=20.0,
+    share=0.1,
+)
+"""A line of 256 kbit/s with a queue of twenty minutes, small documents and large ones, when a hỏa tốc of 200 kB comes, again and
+again, and then many together. # QĐ 28/2018 Điều 6.2"""
 CHANGE = Profile(
     "change",
     Traffic(documents=50, span_s=600.0, p_several=0.8),
@@ -185,7 +217,7 @@ CHANGE = Profile(
     options=NODE_OPTIONS,
 )
 """Documents to several receivers at once, while some of those are closed or put off: one envelope goes more than one way."""
-PROFILES: Mapping[str, Profile] = {each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD, CHANGE)}
+PROFILES: Mapping[str, Profile] = {each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD, SLOW, CHANGE)}
 """By name. `small` is what a campaign runs unless told otherwise."""
 
 

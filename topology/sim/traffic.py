@@ -39,6 +39,9 @@ class Traffic:
     edXML at all. update: corrects an earlier package; same_id: other content under the DocumentId of an earlier one. again: the
     same file is handed in once more after the answer, within again_max_s. burst: leaves within one minute, all together. hot:
     goes to one and the same receiver. one_road: one system sends everything, all of it to one organ at another node.
+
+    express: so many hỏa tốc of express_bytes each come one by one over the first half of the span, and so many then all together.
+    They are over and above all documents, which leave in the first minute if there are any.
     """
 
     documents: int = 50
@@ -63,6 +66,8 @@ class Traffic:
     p_burst: float = 0.2
     p_hot: float = 0.1
     one_road: bool = False
+    express: tuple[int, int] = (0, 0)
+    express_bytes: int = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +213,15 @@ def plan(tree: Tree, traffic: Traffic, seed: int, addresses: Addresses | None = 
     if traffic.one_road:
         senders, hot = _road(addresses, senders, rng)
         traffic = replace(traffic, p_hot=1.0)
-    burst_s = rng.uniform(0, max(0.0, traffic.span_s - BURST_S))
-    times = sorted(_time(traffic, burst_s, rng) for _ in range(traffic.documents))
+    burst_s = 0.0 if any(traffic.express) else rng.uniform(0, max(0.0, traffic.span_s - BURST_S))
+    times = [(_time(traffic, burst_s, rng), False) for _ in range(traffic.documents)]
+    times += [(at_s, True) for at_s in _express(traffic)]
     packages: list[Package] = []
     elder: dict[str, Package] = {}
-    for number, at_s in enumerate(times, 1):
+    for number, (at_s, express) in enumerate(sorted(times), 1):
         package = _package(addresses, traffic, number, at_s, rng.choice(senders), hot, rng)
+        if express:
+            package = replace(package, priority=Priority.EXPRESS, size=traffic.express_bytes)
         before = elder.get(package.system)
         if before is not None and not package.broken:
             package = _related(package, before, traffic, rng)
@@ -234,6 +242,13 @@ def _time(traffic: Traffic, burst_s: float, rng: random.Random) -> float:
     if rng.random() < traffic.p_burst:
         return burst_s + rng.uniform(0, min(BURST_S, traffic.span_s))
     return rng.uniform(0, traffic.span_s)
+
+
+def _express(traffic: Traffic) -> list[float]:
+    """When each hỏa tốc leaves."""
+    alone, together = traffic.express
+    one_by_one = [BURST_S + (number + 1) * (traffic.span_s / 2 - BURST_S) / (alone + 1) for number in range(alone)]
+    return one_by_one + [traffic.span_s / 2] * together
 
 
 def _package(

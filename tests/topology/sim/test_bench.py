@@ -12,7 +12,7 @@ from node.core.identifier import HUB, OrgId
 from tests.topology.sim.tiny import CALM, bench_of, run
 from topology.sim.bench import Bench
 from topology.sim.ledger import Violation
-from topology.sim.profile import Profile
+from topology.sim.profile import SLOW, Profile
 
 H41 = OrgId.canonical("H41")
 LARGE = replace(CALM, traffic=replace(CALM.traffic, p_large=1.0, p_broken=0.0, p_only_bad=0.0, p_update=0.0))
@@ -118,6 +118,21 @@ def test_lines_carry_what_the_profile_says_until_offices_are_told_to_hurry(made:
     assert bench.world.network.line("office:nghean", "h41").bytes_per_s > 5_000.0
     bench.hurry()
     assert line.bytes_per_s == bench.world.network.usual.bytes_per_s
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_only_the_line_at_one_end_of_the_road_is_slow_where_the_profile_says_so(made: list[Bench], seed: int) -> None:
+    profile = replace(CALM, traffic=replace(SLOW.traffic, documents=2), line_bytes_per_s=5_000.0, one_line=True)
+    bench = bench_of(profile, seed)
+    made.append(bench)
+    run(bench, bench.boot(60.0))
+    bench.open_offices()
+    package = bench.ledger.sent[1].package
+    ends = {package.system, bench.addresses.owner[package.good[0].organ].id}
+    slow = {line.source for line in bench.world.network.lines() if line.bytes_per_s == 5_000.0}
+    nodes = {machine.name: {system.id for system in machine.site.systems} for machine in bench.world.machines.values()}
+    assert len(slow) == 2, "there and back"
+    assert any(nodes[name] & ends for name in slow)
 
 
 def test_a_profile_in_which_lifetimes_end_allows_documents_to_expire(made: list[Bench]) -> None:

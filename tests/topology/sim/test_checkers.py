@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from node.core.package import Priority
 from tests.topology.sim.desk import ADDRESSES, Desk, rehearse
 from topology.sim.checkers import Kept, Rules, judge
 from topology.sim.ledger import Item, Ledger, Sent, StatusSent
 from topology.sim.offices import Habits
-from topology.sim.traffic import To, Traffic
+from topology.sim.traffic import Package, To, Traffic
 
 TRAFFIC = Traffic(documents=60, p_update=0.2, p_several=0.3, p_bad=0.2)
 Spoil = Callable[[Ledger], None]
@@ -432,3 +433,38 @@ def test_a_held_item_waits_for_a_person_and_what_no_node_holds_is_lost(ledger: L
     assert "no node holds it" in texts(judge(ledger, ADDRESSES, kept=Kept()))[0]
     item.fail_tries = 5
     assert judge(ledger, ADDRESSES) == [], "its office failed often enough"
+
+
+# --- hỏa tốc on a slow line -------------------------------------------------------------------------------------------------
+
+
+def hurried(*ways: tuple[Priority, float, float]) -> list[str]:
+    """Judge documents of 200 kB, each sent at one moment and seen at another, at 10 kB/s for the ordinary ones at least."""
+    ledger = Ledger((), "TRUC")
+    to = To("H41.07", "H41.07", "H41.07")
+    for number, (priority, told_s, seen_s) in enumerate(ways, 1):
+        package = Package(number, "nghean", "H41", (to,), 200_000, 0.0, f"vb-{number}", priority=priority)
+        ledger.sent[number] = Sent(package, doc_ids={f"d-{number}": told_s}, ended=True)
+        item = Item(ADDRESSES.owner["H41.07"].id, f"d-{number}", number, to={"H41.07": None}, package=number, seen_s=seen_s)
+        ledger.items[item.system, item.doc_id] = item
+    found = judge(ledger, ADDRESSES, Rules(express_s=20.0, share_bytes_per_s=10_000.0))
+    return [text for text in texts(found) if "hỏa tốc" in text]
+
+
+EXPRESS, NORMAL = Priority.EXPRESS, Priority.NORMAL
+
+
+def test_a_hoa_toc_that_takes_too_long_is_found_unless_another_is_near_it() -> None:
+    assert hurried((EXPRESS, 0.0, 20.0), (EXPRESS, 40.0, 55.0)) == []
+    (found,) = hurried((EXPRESS, 0.0, 21.0), (EXPRESS, 40.0, 55.0))
+    assert "a hỏa tốc, was on its way for 21 s, more than 20" in found
+    assert hurried((EXPRESS, 0.0, 21.0), (EXPRESS, 10.0, 35.0)) == []
+
+
+def test_that_the_others_stand_still_beside_many_hoa_toc_is_found() -> None:
+    many = [(EXPRESS, 0.0, 10.0), (EXPRESS, 0.0, 40.0)]
+    behind = (NORMAL, 0.0, 100.0)
+    assert hurried(*many, behind, (NORMAL, 0.0, 15.0), (NORMAL, 0.0, 39.0)) == []
+    (found,) = hurried(*many, behind, (NORMAL, 0.0, 15.0), (NORMAL, 0.0, 41.0))
+    assert "ordinary documents had 200000 bytes in 40 s while 2 hỏa tốc were on their way" in found
+    assert hurried(*many, (NORMAL, 0.0, 39.0)) == [], "then none waited any more"

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from node import forwarder, intake, mailbox, origin
-from node.adapters.sqlite import admission, boxes, road, writer
+from node import forwarder, intake, mailbox, origin, uplink
+from node.adapters.sqlite import admission, boxes, road, store, writer
+from node.core import forwarding, pace
 from tests.topology.sim.tiny import STORMY, TREE
 from topology.sim import database, files, mutants
 from topology.sim.mutants import MUTANTS, Mutant, planted
-from topology.sim.profile import CHANGE, EXPIRY, FLOOD, PROFILES, Profile
+from topology.sim.profile import CHANGE, EXPIRY, FLOOD, PROFILES, SLOW, Profile
 from topology.sim.run import Outcome, simulate
 
 SMALLER: Mapping[str, Profile] = {
@@ -23,18 +24,21 @@ SMALLER: Mapping[str, Profile] = {
     "expiry": replace(EXPIRY, traffic=replace(EXPIRY.traffic, documents=20, span_s=240.0), settle_s=1_200.0),
     "flood": replace(FLOOD, traffic=replace(FLOOD.traffic, documents=55, span_s=900.0), patience_s=450.0),
     "change": replace(CHANGE, traffic=replace(CHANGE.traffic, documents=20, span_s=240.0)),
+    "slow": replace(SLOW, traffic=replace(SLOW.traffic, documents=150, span_s=280.0, express=(2, 6), p_large=0.0)),
 }
 """What finds a bug in a second, of the profiles that find it in a few."""
 NARROWER: Mapping[str, Profile] = {
     "dedup-off": replace(STORMY, crashes=0, faults=12, kinds={"lossy": 2.0, "one way": 1.0, "repeated": 1.0}),
     "body-before-sync": replace(STORMY, traffic=replace(STORMY.traffic, p_large=0.5), faults=0, kinds={"power cut": 1.0}),
     "expiry-in-doubt": replace(SMALLER["expiry"], crashes=0, kinds={"lossy": 1.0, "one way": 2.0, "cut": 2.0}),
+    "urgent-behind-bulk": replace(SLOW, traffic=replace(SLOW.traffic, documents=60, span_s=280.0, express=(2, 0), p_large=0.3)),
     "come-back-taken": replace(SMALLER["change"], crashes=0, faults=4, kinds={"moved": 1.0}),
 }
 """Nothing but what the bug is about: bugs that need a rare meeting of faults are then found in a few seeds."""
 ASKED = (
     *("synchronous-normal", "dedup-off", "reply-before-commit", "confirmed-before-commit", "new-id-on-retry"),
     *("one-verdict-for-all", "come-back-taken", "expiry-in-doubt", "body-before-sync", "lane-starves", "notice-answers-notice"),
+    *("long-pieces", "bodies-cost-nothing", "urgent-behind-bulk"),
 )
 """Those that must be among them, whatever else is."""
 FOUND_BY: Mapping[str, int] = {
@@ -52,13 +56,16 @@ FOUND_BY: Mapping[str, int] = {
     "handed-over-at-fetch": 6,
     "lane-starves": 2,
     "notice-answers-notice": 1,
+    "long-pieces": 1,
+    "bodies-cost-nothing": 1,
+    "urgent-behind-bulk": 1,
     "taken-but-not-kept": 1,
 }
 """A seed that is known to find each one, among the quickest. When the course of events changes others are tried, so that it only
 costs time; then look for a better one."""
 TRIES = 20
 SPOILT = (database, files._SimFile, files.SimFiles, admission, boxes, road, writer.Writer, forwarder, origin)
-SPOILT_TOO = (mailbox.Mailbox, intake.Intake)
+SPOILT_TOO = (mailbox.Mailbox, intake.Intake, store.SqliteStore, forwarding, pace.Rate, uplink, uplink.Crossings)
 
 
 def profile_of(name: str) -> Profile:

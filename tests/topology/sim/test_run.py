@@ -80,7 +80,7 @@ def test_a_node_that_falls_by_an_unexpected_error_is_a_violation_with_its_place(
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr(mailbox.Mailbox, "_confirm", broken)
+    monkeypatch.setattr(mailbox.Mailbox, "settle", broken)
     texts = [violation.text for violation in simulate(TREE, replace(CALM, settle_s=30.0), 1).violations]
     assert any("ZeroDivisionError: planted" in text and "test_run.py" in text for text in texts), texts
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from node.core.errors import Reason, Refused
-from node.core.package import Business, Package, Reference
+from node.core.package import Business, Package, Priority, Reference
 from node.documents.draft import ReadLimits
 from node.documents.edxml import Reader
 from tests.topology.sim.desk import ADDRESSES, TREE
@@ -44,6 +44,19 @@ def test_packages_leave_in_order_within_the_span_and_a_share_of_them_within_one_
     assert 0 <= times[0] <= times[-1] <= 600.0
     busiest = max(sum(begin <= at_s <= begin + 60 for at_s in times) for begin in times)
     assert busiest > 250  # a fifth of them in the burst, and a tenth of the others happens to fall there too
+
+
+def test_hoa_toc_come_one_by_one_and_then_together_behind_all_others() -> None:
+    found = plan(
+        TREE, Traffic(documents=30, span_s=600.0, one_road=True, p_burst=1.0, p_urgent=0.0, express=(3, 5)), 3, ADDRESSES
+    )
+    express = [each for each in found if each.priority is Priority.EXPRESS]
+    assert len(found) == 38
+    assert {each.size for each in express} == {200_000}
+    times = [each.at_s for each in express]
+    assert times[3:] == [300.0] * 5
+    assert times[:3] == [120.0, 180.0, 240.0]
+    assert max(each.at_s for each in found if each not in express) <= 60.0
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from node import config
+from node.adapters.http import link_server
 from node.adapters.http.link_client import HttpLink
-from node.adapters.http.link_server import PIECE_BYTES, link_app
+from node.adapters.http.link_server import PIECE_BYTES, TAKEN_BYTES, link_app
 from node.adapters.http.listener import Guards, Listener, listen
 from node.adapters.http.tls import (
     Registered,
@@ -276,7 +277,7 @@ async def test_a_long_chunk_is_handed_on_piece_by_piece_and_what_came_before_a_c
     assert await road.link().get_body(DIGEST, 0, len(chunk)) == chunk == bytes(road.downlink.held)
     calls = [(name, length) for name, _, (*_, length) in cast("list[tuple[str, OrgId, tuple[Any, ...]]]", road.downlink.calls)]
     assert {name for name, _ in calls} == {"put", "get"}
-    assert max(length for _, length in calls) < 2 * PIECE_BYTES
+    assert max(length for _, length in calls) < 2 * TAKEN_BYTES
 
     road.downlink.held.clear()
     _, writer = await asyncio.open_connection(HOST, road.listener.port, ssl=road.context(), server_hostname=PARENT_NAME)
@@ -288,9 +289,22 @@ async def test_a_long_chunk_is_handed_on_piece_by_piece_and_what_came_before_a_c
     writer.transport.abort()
     await road.listener.empty.wait()
     held = len(road.downlink.held)
-    assert PIECE_BYTES <= held <= len(chunk) // 2
+    assert 0 < held <= len(chunk) // 2
     assert await road.link().put_body(DIGEST, len(chunk), 0, b"") == held
     assert bytes(road.downlink.held) == chunk[:held]
+
+
+async def test_what_comes_slowly_is_handed_on_before_its_chunk_is_whole(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_server, "TAKEN_S", 0.0)
+    _, writer = await asyncio.open_connection(HOST, road.listener.port, ssl=road.context(), server_hostname=PARENT_NAME)
+    writer.write(head("PUT", f"bodies/{DIGEST}?offset=0&size=1000", "application/octet-stream", 1000))
+    for held in (10, 20, 30):
+        writer.write(b"x" * 10)
+        while len(road.downlink.held) < held:
+            await asyncio.sleep(0)
+    writer.transport.abort()
+    await road.listener.empty.wait()
+    assert len(road.downlink.held) == 30
 
 
 async def test_a_body_that_fails_in_the_middle_of_an_answer_breaks_it_off(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:

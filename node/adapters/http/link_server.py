@@ -48,7 +48,11 @@ RETRY_AFTER_MAX_S = 3600.0
 BYTES_PER_S_MIN = 256
 """A request that comes slower than this, after its first minute, does not come."""
 PIECE_BYTES = 1024 * 1024
-"""What is held of a body in one request, however long its chunk."""
+"""What is held of a body that goes down, however long its chunk."""
+TAKEN_BYTES = 2 * 1024 * 1024
+TAKEN_S = 0.2
+"""What is held of one that comes up: handed on after so many bytes, or after so long, if it comes slowly. So what all neighbours
+together have here is bounded by the line, and a cut costs no more than that."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WHOLE = re.compile(r"[0-9]{1,16}")
@@ -178,20 +182,22 @@ class _LinkFace:
         return b"".join([piece async for piece in self._pieces(request, media_type, most)])
 
     async def _pieces(self, request: web.Request, media_type: str, most: int) -> AsyncIterator[bytes]:
-        """The body in pieces of about `PIECE_BYTES`, at least one; at most so many bytes, within the request's time, which grows
+        """The body in pieces, at least one, as they come; at most so many bytes together, within the request's time, which grows
         with the bytes that come."""
         if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity" or request.content_type != media_type:
             raise web.HTTPUnsupportedMediaType
         if (request.content_length or 0) > most:
             raise Refused(Reason.WIRE_TOO_LARGE, "body", str(request.content_length), f"≤ {most}")
-        until = asyncio.get_running_loop().time() + self._timeout_s
+        now = asyncio.get_running_loop().time
+        until = now() + self._timeout_s
         total, whole = 0, False
         while not whole:
             held: list[bytes] = []
             size = 0
+            enough_s = now() + TAKEN_S
             try:
                 async with asyncio.timeout_at(until + total / BYTES_PER_S_MIN) as limit:
-                    while size < PIECE_BYTES and not whole:
+                    while not whole and size < TAKEN_BYTES and (now() < enough_s or not size):
                         held.append(await request.content.readany())
                         size += len(held[-1])
                         limit.reschedule(until + (total + size) / BYTES_PER_S_MIN)

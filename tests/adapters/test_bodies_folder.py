@@ -446,6 +446,27 @@ async def test_any_other_error_of_the_disk_is_not_made_up(bodies: FolderBodies, 
         await bodies.do(fails)
 
 
+async def test_bytes_just_proven_are_given_again_for_a_moment_and_no_longer(
+    tmp_path: Path, bodies: FolderBodies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, other = await spool(bodies, LARGE), await spool(bodies, LARGE[1:])
+    assert body.file is not None
+    assert other.file is not None
+    first = await bodies.whole(body.file, digest(LARGE))
+    assert first == LARGE
+    assert await bodies.whole(body.file, digest(LARGE)) is first
+    assert await bodies.whole(other.file, digest(LARGE[1:])) == LARGE[1:]
+    again = await bodies.whole(body.file, digest(LARGE))
+    assert again == LARGE
+    assert again is not first
+    await bodies.delete([body.file])
+    assert await bodies.whole(body.file, digest(LARGE)) is None
+    monkeypatch.setattr(folder, "PROVEN_S", 0.0)
+    assert await bodies.whole(other.file, digest(LARGE[1:])) == LARGE[1:]
+    (tmp_path / "bodies" / other.file).write_bytes(LARGE)
+    assert await bodies.whole(other.file, digest(LARGE[1:])) is None
+
+
 @pytest.mark.parametrize("harm", ["flipped", "shorter", "gone"])
 async def test_bit_rot_is_found(bodies: FolderBodies, tmp_path: Path, harm: str) -> None:
     """QĐ 28/2018 Điều 6.1: also while it is stored."""

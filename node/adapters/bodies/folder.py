@@ -25,6 +25,8 @@ CHUNK_BYTES = 1024 * 1024
 """What is read at once: a turn of the thread for less costs more than the bytes."""
 SPOOL_BYTES = 512 * 1024
 """What is held of a body that arrives at a door, of which there are many."""
+PROVEN_S = 1.0
+"""How long the bytes of a file that were read and proven are given again without another look."""
 HASHES_MAX = 4096
 """Parts whose digest is remembered while they grow; another is read once more when it is whole."""
 FULL_RETRY_S = 30.0
@@ -53,6 +55,7 @@ class FolderBodies:
         self._broken = asyncio.Event()
         self._error: OSError | None = None
         self._hashes: dict[str, _Hash] = {}
+        self._proven: tuple[str, float, bytes] | None = None
         self._left = {f"partial/{name}" for name in files.names("partial")}
         """Parts of an earlier process, which may have ended in a power cut: any byte of them may be wrong."""
 
@@ -131,9 +134,14 @@ class FolderBodies:
             yield piece
 
     async def whole(self, file: str, digest: str) -> bytes | None:
-        """All bytes of a file, read and compared with its digest in one go; None where they do not fit, or there is none."""
+        """All bytes of a file, read and compared with its digest in one go; None where they do not fit, or there is none. Many
+        receivers of one document ask for it at once: bytes just proven are given again for a moment."""
+        now_s = asyncio.get_running_loop().time()
 
         def work() -> bytes | None:
+            if self._proven is not None and self._proven[0] == file and now_s < self._proven[1]:
+                return self._proven[2]
+            self._proven = None
             try:
                 with closing(self.files.open(file)) as handle:
                     data = handle.read(0, self.files.size(file))
@@ -141,7 +149,10 @@ class FolderBodies:
                 if error.errno in SCARCE:
                     raise
                 return None
-            return data if hashlib.sha256(data).hexdigest() == digest else None
+            if hashlib.sha256(data).hexdigest() != digest:
+                return None
+            self._proven = (file, now_s + PROVEN_S, data)
+            return data
 
         return await self.do(work)
 
@@ -164,6 +175,8 @@ class FolderBodies:
 
         def work() -> None:
             for name in names:
+                if self._proven is not None and self._proven[0] == name:
+                    self._proven = None
                 self.files.unlink(name, missing_ok=True)
 
         if names:

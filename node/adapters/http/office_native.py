@@ -276,7 +276,8 @@ class NativeFace(OfficeFace):
             yield first
             begun = iter(heads)
             async for content in page.bodies:
-                yield next(begun) + content
+                yield next(begun)
+                yield content
             yield last
 
         async with closing(parts()) as pieces:

@@ -15,6 +15,8 @@ from topology.bench.letters import Contents, Letters, content_of, number_of
 def test_a_letter_holds_its_number_its_receivers_and_its_content() -> None:
     package = Letters("H41", ["H51.1", "H51.2"]).write(7, b"x" * 1000)
     assert content_of(package) == b"x" * 1000
+    assert content_of(package) == b"x" * 1000, "and again"
+    assert content_of(package.replace(b"eHh4", b"eHh5", 1)) == b"xxy" + b"x" * 997
     assert b"<edXML:DocumentId>H41-7</edXML:DocumentId>" in package
     assert package.count(b"<edXML:To>") == 2
     assert b"SO-THU-TU" not in package
@@ -30,6 +32,7 @@ def test_a_letter_is_read_by_a_node() -> None:
 
 def test_every_content_is_another_and_says_its_number() -> None:
     contents = Contents(10_000)
+    assert contents.of(3) is contents.of(3) != contents.of(4)
     found = {contents.of(number) for number in range(200)}
     assert len(found) == 200
     assert {len(content) for content in found} == {10_000}

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import wraps
-from importlib import metadata
+from importlib import import_module, metadata, util
 from pathlib import Path
 
 import structlog
@@ -481,6 +481,13 @@ def version() -> str:
         return "0"
 
 
+def take_faster_loop() -> None:
+    """uvloop where somebody has installed it beside truc: about a tenth less CPU. Nothing else depends on it."""
+    if util.find_spec("uvloop") is not None:
+        asyncio.set_event_loop_policy(import_module("uvloop").EventLoopPolicy())
+        log.info("uvloop runs this node")
+
+
 def main(path: Path) -> int:
     """Run one node until SIGTERM or SIGINT. Returns the exit code: 0 drained, 1 failed, 78 bad configuration."""
     try:
@@ -491,6 +498,7 @@ def main(path: Path) -> int:
     clock = HostClock(settings.clock.bound_ms)
     logs.configure(level=settings.node.log_level, utc_ms=clock.utc_ms, node=settings.node.code or "hub", tier=settings.node.tier)
     try:
+        take_faster_loop()
         asyncio.run(_run(settings))
     except (RegistryError, DirectoryFileError, tls.TlsFileError, WrongNode) as error:
         log.error("bad configuration", reason=str(error))

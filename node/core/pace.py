@@ -15,7 +15,7 @@ START_BYTES = 64 * 1024
 LEAST_BYTES = 8 * 1024
 """On the slowest link: shorter ones would be all heads and round trips."""
 GROWTH = 2.0
-"""A piece that went fast makes the next one so many times as long at most: short ones flatter a link."""
+"""A piece that went fast makes the next one so many times as long at most: what was buffered on the way flatters a link."""
 TELLING = 0.25
 """A piece that took less than this share of its time may have been buffered on the way: the link is no slower than that."""
 FORGET_S = 300.0
@@ -48,11 +48,13 @@ class Rate:
         """The rate, a piece of so many bytes later, that took so long.
 
         Careful: slower is believed at once, faster step by step. A piece that was much shorter than it might have been tells of
-        its round trip, not of the rate: it counts where it was fast, or took longer than any piece should.
+        its round trip or of a buffer on the way, not of the rate: it counts only where it took longer than any piece should.
         """
         believed = self.bytes_per_s if self.known(now_s) else START_BYTES / piece_s
         seen = size / max(seconds, 1e-6)
         full = 2 * size >= min(believed * piece_s, START_BYTES)
+        if seen >= believed and 2 * size < believed * piece_s:
+            return self
         if seen >= believed:
             grown = min(seen, believed * GROWTH)
             rate = grown if seconds < piece_s * TELLING else (believed + grown) / 2

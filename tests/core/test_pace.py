@@ -77,11 +77,19 @@ def test_one_that_took_longer_than_any_may_says_something_however_short_it_was()
     assert piece(rate.after(20_000, 5.0, piece_s=PIECE_S, now_s=rate.at_s), rate.at_s) < START_BYTES
 
 
-def test_a_short_piece_flatters_a_link_only_step_by_step() -> None:
-    """It may have been buffered somewhere on the way."""
+@pytest.mark.parametrize("rate", [Rate(), after(10, SLOW)])
+def test_empty_answers_that_come_in_no_time_flatter_no_link(rate: Rate) -> None:
+    """A day of quiet pulls must not end in a batch that fills the link for half a minute."""
+    before = piece(rate, rate.at_s)
+    for _ in range(100):
+        rate = rate.after(25, 0.0, piece_s=PIECE_S, now_s=rate.at_s)
+    assert piece(rate, rate.at_s) == before
+
+
+def test_a_piece_that_was_buffered_on_the_way_flatters_a_link_only_step_by_step() -> None:
     rate = after(10, SLOW)
     before = piece(rate, rate.at_s)
-    assert piece(rate.after(3_000, 0.0, piece_s=PIECE_S, now_s=rate.at_s), rate.at_s) <= 2 * before
+    assert piece(rate.after(before, 0.0, piece_s=PIECE_S, now_s=rate.at_s), rate.at_s) <= 2 * before
 
 
 def test_old_weather_is_forgotten() -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from topology import vxp
+from topology.native import BOUNDARY, basic, multipart, parts
 from topology.office import CALL_S, CallFailed, Office
 
 TAKERS = 8
@@ -28,7 +28,6 @@ MANY_BYTES = 4 << 20
 """Packages in one request, and their bytes beyond which no other joins."""
 POSTS = 2
 """Requests with many packages under way at the same time."""
-BOUNDARY = b"truc-bench-7f3c1e9a5d"
 
 Got = Callable[[bytes], None]
 
@@ -87,7 +86,7 @@ class Native:
     def __init__(self, session: aiohttp.ClientSession, url: str, system_id: str, secret: str, many: int = MANY) -> None:
         self._session = session
         self._url = f"{url}/api/v1"
-        self._basic = "Basic " + base64.b64encode(f"{system_id}:{secret}".encode()).decode()
+        self._basic = basic(system_id, secret)
         self._many = many
         self._queue: deque[tuple[bytes, asyncio.Future[None]]] = deque()
         self._posting = asyncio.Semaphore(POSTS)
@@ -171,23 +170,6 @@ class Native:
                 return body, response.headers.get("Content-Type", "")
         except (aiohttp.ClientError, TimeoutError) as error:
             raise CallFailed(f"{path}: {error or type(error).__name__}") from error
-
-
-def multipart(packages: Sequence[bytes]) -> bytes:
-    """A multipart/mixed body with one part for each package, in their order."""
-    pieces = []
-    for package in packages:
-        pieces += [b"--", BOUNDARY, b"\r\nContent-Type: ", vxp.FILE_TYPE.encode(), b"\r\n\r\n", package, b"\r\n"]
-    return b"".join((*pieces, b"--", BOUNDARY, b"--\r\n"))
-
-
-def parts(body: bytes, content_type: str) -> list[bytes]:
-    """The contents of a multipart body in order; a body of any other type is its own only part."""
-    if not content_type.startswith("multipart/"):
-        return [body]
-    boundary = content_type.partition("boundary=")[2].partition(";")[0].strip(' "').encode()
-    found = (b"\r\n" + body).split(b"\r\n--" + boundary)[1:-1]
-    return [part.partition(b"\r\n\r\n")[2] for part in found]
 
 
 def open_door(kind: str, session: aiohttp.ClientSession, node: Mapping[str, Any], system: Mapping[str, Any]) -> Door:

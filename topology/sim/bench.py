@@ -19,7 +19,7 @@ from topology.model import OfficeSystem, Tree
 from topology.sim import audit, checkers
 from topology.sim.clocks import EPOCH_MS
 from topology.sim.database import SimConnection
-from topology.sim.door import NoAnswer, NotReached, VxpCalls
+from topology.sim.door import NativeCalls, NoAnswer, NotReached, VxpCalls
 from topology.sim.ledger import Ledger, Violation
 from topology.sim.lines import Lost, Unreached
 from topology.sim.loop import Life, SimLoop
@@ -95,7 +95,10 @@ class Bench:
         for machine, system in self.world.systems():
             life = self.lives[system.id] = Life(self.loop, f"office:{system.id}")
             calls = VxpCalls(self._line(machine, system, life), system.id, secret(system.id), self._now)
-            office = SimOffice(system, calls, self.ledger, self.profile.habits, self.seed, self._utc_ms, began_s=self.loop.time())
+            modern = stream(self.seed, "office", system.id, "door").random() < self.profile.habits.p_native
+            native = NativeCalls(self._line(machine, system, life), system.id, secret(system.id)) if modern else None
+            began_s, habits = self.loop.time(), self.profile.habits
+            office = SimOffice(system, calls, self.ledger, habits, self.seed, self._utc_ms, began_s=began_s, native=native)
             self.offices[system.id] = office
             life.start(office.run(), name=system.id)
 

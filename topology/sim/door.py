@@ -1,25 +1,26 @@
 """An office's call in memory: HTTP/1.1 between a simulated office and a node's real office application, without sockets.
 
 `AppDoor` stands where the node's listener stands: aiohttp's own parser, handler and flow control, over a transport that is a list
-of bytes. `VxpCalls` is the office's end. Knows aiohttp's server protocol and the words of the VXP wire; nothing of what is sent,
-who sends it, or what the network does to it on the way.
+of bytes. `VxpCalls` and `NativeCalls` are the office's end. Knows aiohttp's server protocol and the words of both wires; nothing
+of what is sent, who sends it, or what the network does to it on the way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from node.adapters.http.listener import Answer, Guards, Listener, runner_for
 from node.adapters.http.office_vxp import malformed
-from topology import vxp
+from topology import native, vxp
 
 PIECE_BYTES = 64 * 1024
 """What arrives, or leaves, in one turn of the loop."""
@@ -42,6 +43,10 @@ class NotReached(Exception):
 
 class NoAnswer(Exception):
     """In doubt: the call may have been heard, but no answer came, or none that can be read."""
+
+
+class Declined(Exception):
+    """A clear answer, and it is no."""
 
 
 class Calls(Protocol):
@@ -334,10 +339,42 @@ class VxpCalls:
             raise NoAnswer(f"{operation}: HTTP {reply.status}, {len(reply.body)} bytes: {error}") from error
 
 
-def as_request(path: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    """A POST as bytes."""
+class NativeCalls:
+    """The mailbox of one registered system at the native door. exchange: as in `VxpCalls`."""
+
+    def __init__(self, exchange: Callable[[bytes], Awaitable[bytes]], system_id: str, secret: str, host: str = "node") -> None:
+        self._exchange = exchange
+        self._headers = {"Authorization": native.basic(system_id, secret), "Content-Type": "application/json"}
+        self._host = host
+
+    async def mailbox(self, kind: str, wait_s: int) -> list[tuple[Mapping[str, Any], bytes | None]]:
+        """What lies there, each item with its content where it came along. Raises `NotReached`, `NoAnswer` and `Declined`."""
+        path = f"/api/v1/mailbox?kind={kind}&limit=100&wait_s={wait_s}&content=inline"
+        reply = await self._call("GET", path, b"")
+        head, *contents = native.parts(reply.body, reply.headers.get("content-type", ""))
+        items = json.loads(head)["items"]
+        along = iter(contents)
+        return [(item, next(along) if item["content"] == "inline" else None) for item in items]
+
+    async def done(self, doc_ids: Sequence[str]) -> list[Mapping[str, Any]]:
+        """What became of each confirmation, in order. Raises as `mailbox` does."""
+        reply = await self._call("POST", "/api/v1/mailbox/done", json.dumps({"doc_ids": doc_ids}).encode())
+        results: list[Mapping[str, Any]] = json.loads(reply.body)["results"]
+        return results
+
+    async def _call(self, method: str, path: str, body: bytes) -> Reply:
+        reply = read_reply(await self._exchange(as_request(path, self._host, self._headers, body, method)))
+        if reply.status in (500, 503):
+            raise NoAnswer(f"{path}: HTTP {reply.status}")
+        if reply.status != 200:
+            raise Declined(f"{path}: HTTP {reply.status} {reply.body[:200].decode(errors='replace')}")
+        return reply
+
+
+def as_request(path: str, host: str, headers: Mapping[str, str], body: bytes, method: str = "POST") -> bytes:
+    """A request as bytes."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"POST {path} HTTP/1.1\r\nHost: {host}\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def package_in(answer: vxp.Answer) -> bytes:

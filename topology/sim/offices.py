@@ -10,18 +10,21 @@ import asyncio
 import hashlib
 import heapq
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from node.core.errors import Refused
 from node.documents.draft import ReadLimits
 from node.documents.edxml import Reader
 from topology import vxp
 from topology.model import OfficeSystem
-from topology.sim.door import Calls, NoAnswer, NotReached
+from topology.sim.door import Calls, Declined, NativeCalls, NoAnswer, NotReached
 from topology.sim.ledger import Answer, Item, Ledger, News, Sent, StatusSent, is_later, reason_of
 from topology.sim.record import stream
 from topology.sim.traffic import Package, status_content
+
+T = TypeVar("T")
 
 EDOC, STATUS = "edoc", "status"
 STATUS_BYTES_MAX = 1 << 20
@@ -41,6 +44,8 @@ class Habits:
     the client breaks a call off by itself. crash: the office forgets what it was doing, before and after it took the document in.
     fail: it cannot read the document, fewer times than makes it held (fails_max); held: so often. slow: it waits up to slow_s
     before it fetches or confirms. processing: it says so first. done_unfetched: it confirms before it fetches.
+    native: share of the office systems that collect documents at the native door, wait there up to wait_s, and confirm what they
+    have read in one call.
     answered: share of documents whose receiver answers with `statuses`, each up to status_gap_s after the one before.
     look_sent: share of looks that also read the sent list. senders: packages handed in at the same time.
     """
@@ -63,6 +68,8 @@ class Habits:
     statuses: tuple[str, ...] = ("01", "03")
     status_gap_s: float = 120.0
     p_look_sent: float = 0.05
+    p_native: float = 0.35
+    wait_s: int = 20
     senders: int = 2
 
 
@@ -88,10 +95,13 @@ class SimOffice:
         seed: int,
         utc_ms: Callable[[], int],
         began_s: float = 0.0,
+        native: NativeCalls | None = None,
     ) -> None:
+        """native: where it collects its documents, if not where it hands them in."""
         self.id = system.id
         self._codes = {str(code) for code in system.codes}
         self._calls = calls
+        self._native = native
         self._ledger = ledger
         self._habits = habits
         self._seed = seed
@@ -184,12 +194,16 @@ class SimOffice:
 
     async def _once(self, operation: str, fields: Mapping[str, str], body: bytes, kind: str, rng: random.Random) -> Answer | None:
         """One call; None: no answer came. Raises `NotReached`."""
+        return await self._heard(lambda: self._calls.call(operation, fields, body, kind), rng)
+
+    async def _heard(self, ask: Callable[[], Awaitable[T]], rng: random.Random) -> T | None:
+        """The answer, if one comes before the client gives up, or breaks off by itself."""
         low, high = HANG_UP_S
         hang_up = rng.random() < self._habits.p_hang_up
         limit_s = low * (high / low) ** rng.random() if hang_up else self._habits.reply_s
         try:
             async with asyncio.timeout(limit_s):
-                return await self._calls.call(operation, fields, body, kind)
+                return await ask()
         except NoAnswer:
             self._ledger.counts["office/no answer"] += 1
         except TimeoutError:
@@ -314,6 +328,8 @@ class SimOffice:
 
     async def _look(self, kind: str, rng: random.Random) -> int:
         """One look into the mailbox, and what follows from it. Returns how much there was to do."""
+        if self._native is not None and kind == EDOC:
+            return await self._look_native(self._native, rng)
         answer = await self._insist("getReceivedEdocList", vxp.list_fields(kind), rng)
         if answer["status"] != "OK":
             self._ledger.bad(f"{self.id}: the list of {kind} is refused: {answer['ErrorDesc']}")
@@ -332,6 +348,79 @@ class SimOffice:
             else:
                 del self._open[doc_id]  # held, ended, or confirmed by a call that was not answered
         return len(lines)
+
+    async def _look_native(self, native: NativeCalls, rng: random.Random) -> int:
+        """The same at the native door: contents come along, and what was read is confirmed together."""
+        wait_s = 0 if self._hurry or rng.random() < 0.5 else self._habits.wait_s
+        found = await self._insist_on(lambda: native.mailbox(EDOC, wait_s), rng)
+        listed: dict[str, tuple[Item, bytes | None]] = {}
+        for line, content in found or ():
+            shown = {"docId": line["doc_id"], "to": ";".join(line["to"])}
+            listed[str(line["doc_id"])] = self._ledger.offered(self.id, shown, self._now()), content
+        gone = [item for doc_id, item in self._open.items() if doc_id not in listed]
+        self._open = {doc_id: item for doc_id, (item, _) in listed.items()}
+        for item in gone:
+            if item.early and not item.processed:  # a fetch whose answer never came took it off the list
+                self._open[item.doc_id] = item
+                await self._take(item, rng)
+        ready = []
+        for item, content in listed.values():
+            if content is None or item.early:
+                await self._take(item, rng)
+            elif item.processed or await self._take_in(item, content, rng):
+                ready.append(item)
+        await self._now_and_then(self._habits.p_slow, "slow", rng)
+        if ready:
+            await self._confirm(native, ready, rng)
+        return len(listed)
+
+    async def _take_in(self, item: Item, content: bytes, rng: random.Random) -> bool:
+        """Whether it may be confirmed now."""
+        package = self._ledger.taken_in(item, hashlib.sha256(content).hexdigest())
+        if package is None or not await self._readable(item, rng):
+            return False
+        item.processed += 1
+        self._answer(item, package)
+        if rng.random() < self._habits.p_crash:
+            self._ledger.counts["office/crashed after processing"] += 1
+            return False
+        return True
+
+    async def _confirm(self, native: NativeCalls, items: Sequence[Item], rng: random.Random) -> None:
+        """All in one call; what the node puts off comes again with the next look."""
+
+        def tried(step: int) -> None:
+            for item in items:
+                item.done_tries += step
+
+        results = await self._insist_on(lambda: native.done([item.doc_id for item in items]), rng, tried)
+        for item, result in zip(items, results or (), strict=False):
+            if result["status"] == "ok":
+                self._ledger.confirmed(item)
+                self._ledger.counts["office/confirmed together"] += len(items) > 1
+                self._open.pop(item.doc_id, None)
+            elif result["status"] != "later":
+                self._ledger.bad(f"{self.id}: done for {item.doc_id} is refused: {result}")
+                self._open.pop(item.doc_id, None)
+
+    async def _insist_on(
+        self, ask: Callable[[], Awaitable[T]], rng: random.Random, tried: Callable[[int], None] = lambda step: None
+    ) -> T | None:
+        """The same question at the native door until there is an answer; None: a no, which the ledger keeps."""
+        pause_s = self._habits.retry_s
+        while True:
+            tried(1)
+            try:
+                if (answer := await self._heard(ask, rng)) is not None:
+                    return answer
+            except NotReached:
+                tried(-1)
+                self._ledger.counts["office/not reached"] += 1
+            except Declined as declined:
+                self._ledger.bad(f"{self.id}: {declined}")
+                return None
+            await self._pause(pause_s * rng.uniform(0.5, 1.0))
+            pause_s = min(pause_s * 2, HURRY_S if self._hurry else self._habits.retry_max_s)
 
     async def _take(self, item: Item, rng: random.Random) -> None:
         """Fetch, take in, confirm; what goes wrong on the way is tried again at the next look."""

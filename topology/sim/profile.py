@@ -127,7 +127,7 @@ MEDIUM = Profile(
 COUNTRY = Profile(
     "country",
     Traffic(documents=20_000, span_s=86_400.0, p_several=0.05, p_near=0.75, p_hot=0.01),
-    Habits(poll_s=600.0, status_every=6, p_answered=0.1),
+    Habits(poll_s=600.0, status_every=6, p_answered=0.1, p_native=0.0),
     crashes=200,
     faults=100,
     kinds={kind: weight for kind, weight in {**CRASHES, **OTHERS}.items() if kind not in OF_DISKS},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,8 +24,21 @@ from node.core.errors import Reason, Refused
 from node.core.instant import VIETNAM
 from node.core.office import Claim, Fetched, SentLine, Submitted, System, Waiting
 from topology import vxp
+from topology.native import BOUNDARY, multipart
 from topology.sim import door as module
-from topology.sim.door import AppDoor, Calls, NoAnswer, NotReached, Reply, VxpCalls, as_request, package_in, read_reply
+from topology.sim.door import (
+    AppDoor,
+    Calls,
+    Declined,
+    NativeCalls,
+    NoAnswer,
+    NotReached,
+    Reply,
+    VxpCalls,
+    as_request,
+    package_in,
+    read_reply,
+)
 from topology.sim.loop import LIFE, Ended, Life, SimLoop
 
 T = TypeVar("T")
@@ -617,3 +631,37 @@ def test_an_answer_is_whole_with_its_last_byte_however_it_is_cut(sizes: list[int
                 start += size
         assert incoming.complete and not incoming.broken
         assert incoming.body() == b"12345"
+
+
+def answered(status: int, body: bytes, kind: str = "application/json") -> bytes:
+    head = f"HTTP/1.1 {status} Said\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def at_the_native_door(raw: bytes, asked: list[bytes]) -> NativeCalls:
+    async def exchange(request: bytes) -> bytes:
+        asked.append(request)
+        return raw
+
+    return NativeCalls(exchange, SYSTEM, SECRET)
+
+
+def test_a_mailbox_is_read_with_the_contents_that_come_along() -> None:
+    asked: list[bytes] = []
+    items = [{"doc_id": name, "content": how} for name, how in (("a", "inline"), ("b", "separate"), ("c", "inline"))]
+    body = multipart([json.dumps({"items": items}).encode(), b"mot", b"ba"])
+    calls = at_the_native_door(answered(200, body, f"multipart/mixed; boundary={BOUNDARY.decode()}"), asked)
+    found = play(calls.mailbox("edoc", 20))
+    assert [(item["doc_id"], content) for item, content in found] == [("a", b"mot"), ("b", None), ("c", b"ba")]
+    assert asked[0].startswith(b"GET /api/v1/mailbox?kind=edoc&limit=100&wait_s=20&content=inline HTTP/1.1\r\n")
+    assert b"Authorization: Basic " in asked[0]
+
+
+def test_later_is_no_answer_and_a_no_is_one() -> None:
+    asked: list[bytes] = []
+    well = at_the_native_door(answered(200, b'{"results":[{"status":"ok"}]}'), asked)
+    assert play(well.done(["a"])) == [{"status": "ok"}]
+    assert asked[0].endswith(b'{"doc_ids": ["a"]}')
+    for status, error in ((503, NoAnswer), (401, Declined)):
+        with pytest.raises(error):
+            play(at_the_native_door(answered(status, b"{}"), asked).done(["a"]))

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.topology.sim.desk import ADDRESSES, TREE, Answer, Desk, DeskCalls, rehearse, until_idle
+from topology import vxp
 from topology.sim.checkers import judge
-from topology.sim.door import NoAnswer
+from topology.sim.door import NativeCalls, NoAnswer
 from topology.sim.ledger import Ledger
 from topology.sim.loop import Life, SimLoop
 from topology.sim.offices import HURRY_S, Habits, SimOffice
@@ -342,3 +343,62 @@ def test_the_same_seed_gives_the_same_run() -> None:
 
     assert trace(4) == trace(4)
     assert trace(4) != trace(5)
+
+
+@dataclass
+class Native:
+    """The native door of the same desk. lost: answers that do not come; later: confirmations that are put off; bare: no contents
+    come along."""
+
+    inner: Watched
+    lost: int = 0
+    later: int = 0
+    bare: bool = False
+    confirmed: list[list[str]] = field(default_factory=list)
+
+    async def mailbox(self, kind: str, wait_s: int) -> list[tuple[Mapping[str, Any], bytes | None]]:
+        listed = await self.inner.call("getReceivedEdocList", vxp.list_fields(kind))
+        found: list[tuple[Mapping[str, Any], bytes | None]] = []
+        for line in listed["data"]:
+            content = None
+            if not self.bare:
+                content = vxp.package_in(await self.inner.call("getEdoc", {"docId": line["docId"]}))
+            found.append(({"doc_id": line["docId"], "to": line["to"].split(";")}, content))
+        if self.lost:
+            self.lost -= 1
+            raise NoAnswer
+        return found
+
+    async def done(self, doc_ids: list[str]) -> list[Mapping[str, Any]]:
+        self.confirmed.append(doc_ids)
+        if self.later:
+            self.later -= 1
+            return [{"status": "later"} for _ in doc_ids]
+        for doc_id in doc_ids:
+            await self.inner.call("updateStatus", {"docId": doc_id, "status": "done"})
+        return [{"status": "ok"} for _ in doc_ids]
+
+
+def modern(two: Two, **how: Any) -> Native:
+    """The receiver collects at the native door."""
+    name = "vpcp"
+    systems = {system.id: system for system in ADDRESSES.systems}
+    native = Native(two.calls[name], **how)
+    two.receiver = two.offices[name] = SimOffice(
+        systems[name], two.calls[name], two.ledger, two.habits, 1, lambda: MADE_MS, native=cast(NativeCalls, native)
+    )
+    return native
+
+
+LETTERS = tuple(replace(LETTER, number=number, document_id=f"id-{number}") for number in (1, 2, 3))
+
+
+@pytest.mark.parametrize("how", [{}, {"lost": 3}, {"later": 2}, {"bare": True}], ids=["well", "lost", "later", "bare"])
+def test_a_modern_office_takes_each_in_once_and_confirms_them_together(how: dict[str, Any]) -> None:
+    two = Two(LETTERS)
+    native = modern(two, **how)
+    two.run()
+    assert [(item.processed, item.done) for item in two.ledger.items.values()] == [(1, True)] * 3
+    assert judge(two.ledger, ADDRESSES) == []
+    if not how.get("bare"):
+        assert max(len(each) for each in native.confirmed) > 1

@@ -174,7 +174,7 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
         surroundings.table,
         directory,
         ground.registry.all,
-        lambda: Reader(ReadLimits(settings.office.package_bytes_max, settings.office.unpacked_bytes_max)),
+        lambda: Reader(ReadLimits(settings.office.package_bytes_max, settings.office.unpacked_bytes_max, digests=False)),
     )
     office = settings.office
     mailbox = Mailbox(store, bodies, clock, origin, tally, list_max=office.list_max, fails_max=office.fails_max)

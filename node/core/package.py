@@ -59,7 +59,8 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """One attached file, measured while reading. size_bytes and sha256 (hex) are of the decoded base64 payload."""
+    """One attached file, measured while reading. size_bytes and sha256 (hex; "" where nobody asked for it) are of the decoded
+    base64 payload."""
 
     content_id: str
     name: str

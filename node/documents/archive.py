@@ -82,6 +82,11 @@ class Watch:
     def zipped(self) -> bool:
         return self._top.zipped
 
+    @property
+    def idle(self) -> bool:
+        """Whether it judges nothing any more: no archive, or one it cannot read on."""
+        return self._top.idle
+
     def feed(self, data: bytes) -> None:
         """Raises `Bomb` as soon as a limit is passed, with at most `STEP_BYTES` unpacked beyond it."""
         self._packed_bytes += len(data)
@@ -137,6 +142,10 @@ class _Layer:
         self._offset = 0
         self._reading: Reading | None = self._read()
         next(self._reading)
+
+    @property
+    def idle(self) -> bool:
+        return self._reading is None
 
     def feed(self, data: bytes) -> None:
         if self._reading is None:

@@ -80,7 +80,8 @@ _DAMAGE = "\N{REPLACEMENT CHARACTER}".encode() * 2
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
     """Bounds of one package. text_max: characters of one value, attachment content apart. header_chars_max: characters of all
-    values kept, which is what a package may cost in memory."""
+    values kept, which is what a package may cost in memory. digests: whether attachments are hashed; where not, one that is no
+    archive is only checked, not decoded."""
 
     package_bytes_max: int
     unpacked_bytes_max: int
@@ -90,6 +91,7 @@ class ReadLimits:
     attachments_max: int = 1000
     recipients_max: int = 4000
     header_chars_max: int = 8 << 20
+    digests: bool = True
 
 
 def shown(path: str) -> str:
@@ -100,9 +102,10 @@ def shown(path: str) -> str:
 class _Payload:
     """One attachment's base64 on its way through: decoded, hashed, watched, forgotten."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, digest: bool) -> None:
         self.watch = watch
         self.size_bytes = 0
+        self._digest = digest
         self.sha256 = hashlib.sha256()
         self._head = b""
         self._decoder = Base64Decoder()
@@ -117,7 +120,10 @@ class _Payload:
 
     def feed_bytes(self, data: bytes) -> None:
         """Raises `BrokenBase64` before anything of it was taken."""
-        self._take(self._decoder.feed_bytes(data))
+        if self._digest or self.size_bytes < HEAD_BYTES or not self.watch.idle:
+            self._take(self._decoder.feed_bytes(data))
+        else:  # nobody looks at the content any more, only whether it is one
+            self.size_bytes += self._decoder.count_bytes(data)
 
     def _take(self, data: bytes) -> None:
         if self.size_bytes < HEAD_BYTES:
@@ -243,7 +249,7 @@ class Draft:
     def begin_payload(self) -> None:
         if self._payload is not None:
             raise Refused(Reason.TOO_MANY_ELEMENTS, "ContentTransferEncoded", "2", "1")
-        self._payload = _Payload(Watch(ArchiveLimits(self._limits.unpacked_bytes_max), self._unpacked))
+        self._payload = _Payload(Watch(ArchiveLimits(self._limits.unpacked_bytes_max), self._unpacked), self._limits.digests)
 
     def payload(self, text: str) -> None:
         assert self._payload is not None
@@ -290,7 +296,7 @@ class Draft:
             name=self._attachment_name(record)[:ATTACHMENT_NAME_MAX],
             content_type=record.get("ContentType") or record.get("MimeType") or record.get("FileType", ""),
             size_bytes=payload.size_bytes,
-            sha256=payload.sha256.hexdigest(),
+            sha256=payload.sha256.hexdigest() if self._limits.digests else "",
             zipped=payload.watch.zipped,
         )
         if _contradicts(attachment):

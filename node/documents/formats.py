@@ -17,6 +17,8 @@ LABEL_EMPTY = "khong-ten"
 
 _WHITE = b" \t\r\n"
 _WHITES = (b" ", b"\t", b"\r", b"\n")
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+PADDING_MAX = 2
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
 _DATE = re.compile(r"([0-9]{4})/([0-9]{2})/([0-9]{2})")
 _SEPARATORS = re.compile(r"[/\\]")
@@ -51,23 +53,39 @@ class Base64Decoder:
 
     def feed_bytes(self, data: bytes) -> bytes:
         """The same for ASCII as it is. Where it raises, it has taken nothing."""
+        data, whole = self._groups(data)
+        try:
+            decoded = binascii.a2b_base64(data[:whole], strict_mode=True) if whole else b""
+        except binascii.Error as error:
+            raise BrokenBase64(_fault(data) or str(error)[:80]) from None
+        self._taken(data, whole)
+        return decoded
+
+    def count_bytes(self, data: bytes) -> int:
+        """As `feed_bytes`, with the same faults, but only counts what it would return: in a third of the time."""
+        data, whole = self._groups(data)
+        text = data[:whole].rstrip(b"=")
+        padding = whole - len(text)
+        if padding > PADDING_MAX or text.translate(None, _ALPHABET):
+            raise BrokenBase64(_fault(data) or "padding")
+        self._taken(data, whole)
+        return whole // 4 * 3 - padding
+
+    def _groups(self, data: bytes) -> tuple[bytes, int]:
+        """What waited and what came, without white space, and how much of it is whole groups of four."""
         if any(white in data for white in _WHITES):
             data = data.translate(None, _WHITE)
         data = self._rest + data
         if self._ended and data:
             raise BrokenBase64("text after padding")
         whole = len(data) & ~3
-        decoded = b""
         if wrong := _fault(data[whole:]):
             raise BrokenBase64(_fault(data) or wrong)
-        if whole:
-            try:
-                decoded = binascii.a2b_base64(data[:whole], strict_mode=True)
-            except binascii.Error as error:
-                raise BrokenBase64(_fault(data) or str(error)[:80]) from None
-            self._ended = data[whole - 1] == ord("=")
+        return data, whole
+
+    def _taken(self, data: bytes, whole: int) -> None:
+        self._ended = self._ended or data[:whole].endswith(b"=")
         self._rest = data[whole:]
-        return decoded
 
     def close(self) -> None:
         """The text is over. Raises `BrokenBase64` where it stops within a group of four."""

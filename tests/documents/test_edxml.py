@@ -12,6 +12,7 @@ import time
 import tracemalloc
 import zipfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,42 @@ def test_characters_of_two_bytes_are_no_base64_though_each_byte_looks_like_it(
         with pytest.raises(Refused) as caught:
             feed(cut(data, size))
         assert caught.value.reason is Reason.BASE64_BROKEN
+
+
+@pytest.mark.parametrize("fault", ["", "-", "=", "ữ"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_without_digests_a_package_reads_the_same_but_for_them(fault: str, zipped: bool) -> None:
+    content = random.Random(1).randbytes(100_000)
+    if zipped:
+        with zipfile.ZipFile(packed := io.BytesIO(), "w") as archive:
+            archive.writestr("a.bin", content)
+        content = packed.getvalue()
+    text = base64.b64encode(content).decode()
+    data = package(attachments=attachment(text[:70_000] + fault + text[70_000:])).encode()
+
+    def outcome_of(limits: ReadLimits) -> Any:
+        try:
+            return feed(cut(data, 10_000), limits)
+        except Refused as refused:
+            return refused.reason, refused.element, refused.value
+
+    whole, checked = outcome_of(LIMITS), outcome_of(replace(LIMITS, digests=False))
+    if fault:
+        assert whole == checked == (Reason.BASE64_BROKEN, "ContentTransferEncoded", "a.bin")
+    else:
+        (attached,) = whole.attachments
+        assert attached.zipped is zipped
+        assert checked == replace(whole, attachments=(replace(attached, sha256=""),))
+
+
+def test_a_bomb_is_found_without_digests_too() -> None:
+    with zipfile.ZipFile(packed := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("harmless.bin", random.Random(1).randbytes(300_000))
+        archive.writestr("a.bin", bytes(40 * MIB))
+    data = package(attachments=attachment(packed.getvalue())).encode()
+    with pytest.raises(Refused) as caught:
+        feed(cut(data, 4_000), ReadLimits(200 * MIB, 20 * MIB, digests=False))
+    assert caught.value.reason is Reason.ARCHIVE_BOMB
 
 
 def test_almost_nothing_of_an_attachment_goes_through_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:

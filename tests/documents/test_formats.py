@@ -60,6 +60,45 @@ def test_broken_base64_says_what_was_met(text: str, fault: str) -> None:
         decode(text)
 
 
+TOKENS = (
+    "QUJD",
+    "QUJDRQ",
+    "Q",
+    "QQ",
+    "QQ==",
+    "QUI=",
+    "Q===",
+    "====",
+    "=",
+    "==",
+    " ",
+    "\n",
+    "QU JD\n",
+    "+/9a",
+    "-",
+    "QUJD-QUJD",
+    "Q=JD",
+    "",
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(pieces=st.lists(st.tuples(st.booleans(), st.sampled_from(TOKENS)), max_size=6))
+def test_counting_takes_and_refuses_what_decoding_does(pieces: list[tuple[bool, str]]) -> None:
+    """Piece by piece, the two in any turn."""
+    decoder, other = Base64Decoder(), Base64Decoder()
+
+    def fed(of: Base64Decoder, data: bytes, counted: bool) -> int:
+        try:
+            return of.count_bytes(data) if counted else len(of.feed_bytes(data))
+        except BrokenBase64:
+            return -1
+
+    assert [fed(decoder, text.encode(), counted) for counted, text in pieces] == [
+        fed(other, text.encode(), False) for _, text in pieces
+    ]
+
+
 def test_text_after_the_padding_is_broken_in_a_later_piece_too() -> None:
     with pytest.raises(BrokenBase64, match="text after padding"):
         decode("QQ==", "\n", "QUJD")

@@ -29,6 +29,9 @@ from node.ports import Bodies, Link, Store
 log = structlog.get_logger()
 
 PROBE_MIN_S = 0.2
+PROBE_GROWTH = 1.5
+"""From one pause to the next. A parent that was killed is back in half a second: doubling, its children would find it as long
+again later."""
 ROOM_BYTES = 1 << 40
 BODY_TRIES_MAX = 5
 BODIES_AT_ONCE = 2
@@ -346,7 +349,7 @@ class Uplink:
             now_s = asyncio.get_running_loop().time()
             self._rates = {way: rate.doubted(piece_s=self._pace.piece_s, now_s=now_s) for way, rate in self._rates.items()}
         self._restored.clear()
-        cap_s = min(max(most_s, self._pace.probe_max_s), PROBE_MIN_S * (1 << min(failures, 10)))
+        cap_s = min(max(most_s, self._pace.probe_max_s), PROBE_MIN_S * PROBE_GROWTH ** min(failures, 30))
         wait_s = self._rng.uniform(PROBE_MIN_S / 2, max(cap_s, PROBE_MIN_S))
         log.debug("link pauses", neighbour=str(self._parent), reason=failure.reason.value, duration_ms=int(wait_s * 1000))
         try:

@@ -206,6 +206,19 @@ def test_the_quick_commands_import_nothing_heavy(args: list[str], loaded: tuple[
     assert done.stderr.splitlines()[-1].split() == list(loaded), done.stderr
 
 
+def test_a_node_is_loaded_without_what_it_never_prints_with() -> None:
+    """A tenth of the time in which a killed node is back. The commands have it."""
+    program = (
+        "import sys\nfrom node.cli.run import _without\n"
+        "with _without('rich'):\n    import node.app\n"
+        "assert not [name for name in sys.modules if name.partition('.')[0] in ('rich', 'pygments')]\n"
+        "import rich.table\n"
+        "with _without('rich'):\n    import rich.table"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=HOME, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_module_runs_as_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "node", "--version"], cwd=HOME, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 
 from node.cli.face import Command, config_option
@@ -17,6 +21,19 @@ from node.cli.talk import config_path
 )
 @config_option
 def command() -> int:
-    from node.app import main
+    with _without("rich"):
+        from node.app import main
 
     return main(config_path())
+
+
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """As if it were not installed. structlog loads rich where it finds it, for tracebacks in colour on a terminal: a tenth of the
+    time in which a killed node is back, for what a node never prints."""
+    absent = package not in sys.modules
+    if absent:
+        sys.modules[package] = None  # type: ignore[assignment]
+    yield
+    if absent:
+        del sys.modules[package]

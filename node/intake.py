@@ -49,6 +49,7 @@ from node.ports import Bodies, Clock, Spool, Store, Verifier
 
 log = structlog.get_logger()
 
+URGENT = (Lane.EXPRESS, Lane.VERY_URGENT, Lane.URGENT)
 LATER_S = 30.0
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
@@ -193,6 +194,7 @@ class Intake:
             self._tally.add("truc_refusals_total", door="office", reason=problem.refusal.reason.value)
         header = submission.local.envelope.header
         log.info("package taken", envelope=header.id, kind=header.kind, count=len(header.recipients), system=system.id)
+        self._hasten(header, sum(neighbour is None for neighbour in submission.local.routes.values()))
         return Submitted(stored.doc_id, False, addressed.problems)
 
     def _repeated(self, stored: Stored) -> Submitted:
@@ -415,6 +417,14 @@ class Intake:
                 self._tally.add("truc_statuses_total", result=admitted.flag.value or "matched")
             for end_of in arrival.ends:
                 self._tally.add("truc_notices_total", result=end_of.end.state.value)
+            here = [verdict for code, verdict in admitted.verdicts.items() if isinstance(arrival.judged.get(code), Deliver)]
+            self._hasten(header, sum(verdict.outcome is Outcome.TAKEN for verdict in here))
+
+    def _hasten(self, header: Header, laid: int) -> None:
+        """So many receivers have this document before them now; that it is urgent is said at once. # QĐ 28/2018 Điều 6.2"""
+        if laid and header.lane in URGENT:
+            self._tally.add("truc_urgent_laid_total", laid, lane=header.lane.name.lower())
+            log.info("urgent document waits for its office", envelope=header.id, lane=header.lane.name.lower(), count=laid)
 
     def _now(self) -> _Now:
         now_ms, bound_ms = self._clock.utc_ms(), self._clock.bound_ms()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from node import intake as module
 from node.core import envelope as envelopes
@@ -377,6 +378,34 @@ async def test_a_status_between_offices_of_one_node_joins_its_document_at_once(t
     assert (await tree[H41].sent("ubnd-41"))["H41.05"].receive_state == "03"
     (told,) = await tree[H41].inbox("ubnd-41", "status")
     assert told.kind == "status"
+
+
+@pytest.mark.parametrize("receiver", ["H54.02", "H41.05"])
+@pytest.mark.parametrize(
+    ("priority", "lane"),
+    [
+        (Priority.NORMAL, ""),
+        (Priority.URGENT, "urgent"),
+        (Priority.VERY_URGENT, "very_urgent"),
+        (Priority.EXPRESS, "express"),
+        (Priority.EXPRESS_TIMED, "express"),
+    ],
+)
+async def test_an_urgent_document_raises_an_event_as_soon_as_it_lies_before_its_office(
+    tree: Tree, receiver: str, priority: Priority, lane: str
+) -> None:
+    """QĐ 28/2018 Điều 6.2: also where it never leaves its node, and once, however often it is offered."""
+    target = tree[H54 if receiver == "H54.02" else H41]
+    tree[H41].line.fault("push", "twice")
+    with capture_logs() as logs:
+        tree.run()
+        await tree[H41].send("ubnd-41", document(receiver, priority=priority))
+        await tree.until(lambda: target.count("mailbox"), "it lies before its office")
+        await tree.until(lambda: not any(site.count("outbox") for site in tree.sites.values()))
+    events = [entry for entry in logs if entry["event"] == "urgent document waits for its office"]
+    assert [(entry["lane"], entry["count"]) for entry in events] == ([(lane, 1)] if lane else [])
+    for name in ("express", "very_urgent", "urgent"):
+        assert target.tally.value("truc_urgent_laid_total", lane=name) == int(name == lane)
 
 
 async def test_a_status_never_expires(tree: Tree) -> None:

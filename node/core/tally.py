@@ -51,6 +51,7 @@ METRICS: Mapping[str, Metric] = {
     "truc_held_total": Metric(Kind.COUNTER, "Items set aside for a person, by reason.", ("reason",)),
     "truc_notices_total": Metric(Kind.COUNTER, "Notices to the origin node, by what they tell.", ("result",)),
     "truc_statuses_total": Metric(Kind.COUNTER, "Office statuses that came home, by how they joined a document.", ("result",)),
+    "truc_urgent_laid_total": Metric(Kind.COUNTER, "Urgent deliveries laid before an office of this node, by lane.", ("lane",)),
     "truc_commits_total": Metric(Kind.COUNTER, "Commits of the store."),
     "truc_commit_members_total": Metric(Kind.COUNTER, "Requests carried by the commits of the store."),
     "truc_commit_retries_total": Metric(Kind.COUNTER, "Requests of a failed group commit that were tried alone."),

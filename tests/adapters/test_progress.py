@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,11 +13,11 @@ from node.adapters.http.progress import LOOKS, Progress
 LIMIT_S = 0.2
 
 
-class Connection(asyncio.WriteTransport):
-    """A connection of which the other side takes a byte whenever it is looked at, as long as it has any left to take."""
+class Connection:
+    """A connection of which the other side takes a byte whenever it is looked at, as long as it has any left to take. As those
+    of uvloop it is no child of asyncio's."""
 
     def __init__(self, takes: int) -> None:
-        super().__init__()
         self._left: Iterator[int] = iter(range(1000, 1000 - takes, -1))
         self._now = 1000
         self.looks = 0
@@ -31,11 +31,11 @@ class Connection(asyncio.WriteTransport):
         return default
 
 
-async def waited_for(connection: asyncio.BaseTransport | None) -> Progress:
+async def waited_for(connection: Connection | None) -> Progress:
     """Wait until the limit is over."""
     limit = asyncio.timeout(LIMIT_S)
     progress = Progress(limit, LIMIT_S)
-    progress.follow(connection)
+    progress.follow(cast("asyncio.BaseTransport | None", connection))
     with pytest.raises(TimeoutError):
         async with limit:
             await asyncio.Event().wait()

@@ -7,6 +7,7 @@ is said.
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from node.adapters.http.keepalive import unsent
 
@@ -40,8 +41,9 @@ class Progress:
 
     def follow(self, transport: asyncio.BaseTransport | None) -> None:
         """Look now and then whether what was written to a connection is getting less."""
-        if isinstance(transport, asyncio.WriteTransport) and not self._over:
-            self._look_later(transport, unsent(transport))
+        if transport is not None and not self._over:
+            written = cast(asyncio.WriteTransport, transport)  # not by its class: those of uvloop have none of asyncio's
+            self._look_later(written, unsent(written))
 
     def _look_later(self, transport: asyncio.WriteTransport, before: int) -> None:
         def look() -> None:

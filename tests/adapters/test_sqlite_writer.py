@@ -316,6 +316,21 @@ async def test_a_commit_is_synced_and_the_file_is_its_owners_alone(bench: Bench,
     assert (tmp_path / "t.db").stat().st_mode & 0o777 == 0o600
 
 
+async def test_one_large_transaction_does_not_leave_a_large_wal(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    wal = tmp_path / "t.db-wal"
+    connection = await open_writer(path, 100)
+    try:
+        await connection.run(lambda db: db.execute("CREATE TABLE t (value INTEGER PRIMARY KEY, ballast BLOB)"))
+        await connection.run(lambda db: db.execute("INSERT INTO t VALUES (1,?)", (bytes(8 * MEGABYTE),)))
+        assert wal.stat().st_size > 8 * MEGABYTE
+        for _ in range(3):  # the next one begins the WAL anew
+            await connection.run(lambda db: db.execute("INSERT INTO t (ballast) VALUES (NULL)"))
+        assert wal.stat().st_size < MEGABYTE
+    finally:
+        await connection.close()
+
+
 async def test_a_reader_can_change_nothing(bench: Bench) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         await bench.reader.run(lambda db: db.execute("INSERT INTO t VALUES (1,NULL)"))

@@ -16,6 +16,8 @@ import aiosqlite
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 10.0
+PAGE_BYTES = 4096
+"""SQLite's own, beside 24 of each page's head in the WAL."""
 
 
 class Connection(Protocol):
@@ -52,6 +54,8 @@ def settings(wal_pages_max: int) -> Callable[[sqlite3.Connection], None]:
         # An acknowledged document survives a power cut only with FULL: NORMAL loses commits (measured, see docs/adr/0003).
         db.execute("PRAGMA synchronous=FULL")
         db.execute(f"PRAGMA wal_autocheckpoint={wal_pages_max:d}")
+        # A single large transaction makes the WAL as long as it is; afterwards it shrinks to what is usual again.
+        db.execute(f"PRAGMA journal_size_limit={2 * wal_pages_max * PAGE_BYTES:d}")
         db.execute("PRAGMA foreign_keys=ON")
         db.execute("PRAGMA secure_delete=ON")
         db.execute("PRAGMA temp_store=MEMORY")

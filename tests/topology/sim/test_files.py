@@ -15,7 +15,7 @@ import pytest
 
 from node.adapters.bodies import folder
 from node.adapters.bodies.files import Files
-from node.adapters.bodies.folder import FolderBodies
+from node.adapters.bodies.folder import SPOOL_BYTES, FolderBodies
 from node.core.custody import StoredBody
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
@@ -419,7 +419,7 @@ def test_a_killed_process_removes_nothing_of_what_its_successor_finds() -> None:
     async def story() -> None:
         bodies = FolderBodies(machine.files(), INLINE_MAX, lambda: "token")
         spooled = bodies.spool()
-        await spooled.write(DATA[0])
+        await spooled.write(bytes(SPOOL_BYTES))
         try:
             await asyncio.sleep(1000)
         finally:

@@ -28,7 +28,7 @@ from node import config, ports
 from node.adapters import chance, logs, metrics
 from node.adapters.bodies.files import Files, HostFiles, renew
 from node.adapters.bodies.folder import FolderBodies
-from node.adapters.clock import HostClock
+from node.adapters.clock import MS_NS, HostClock
 from node.adapters.directory_file import DirectoryFile, DirectoryFileError
 from node.adapters.folders import make_folder
 from node.adapters.http import tls
@@ -52,6 +52,7 @@ from node.core.identifier import OrgId
 from node.core.office import System
 from node.core.package import Party, Reference
 from node.core.tally import Tally
+from node.core.timekeeping import Policy
 from node.core.wire import Batch, EnvelopeVerdicts
 from node.desk import Desk, Identity
 from node.documents.edxml import Reader, ReadLimits
@@ -63,13 +64,16 @@ from node.intake import Intake, Rules
 from node.mailbox import Mailbox
 from node.origin import Origin
 from node.parts import Parts
-from node.ports import Bodies, Clock, Link, Store
+from node.ports import Bodies, KeptClock, Link, Store
 from node.surroundings import Surroundings, Systems
+from node.timekeeper import Timekeeper
 from node.uplink import BODIES_AT_ONCE, Pace, Uplink
 
 log = structlog.get_logger()
 
 STOP_GRACE_S = 10.0
+FIRST_TIME_S = 2.0
+"""So long the doors stay shut for the parent's first word on the time."""
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 DATABASE = "node.db"
@@ -108,12 +112,13 @@ class OfficeDoor:
 class LinkDoor:
     """What the link listener is handed: the parent's side of every child's calls."""
 
-    def __init__(self, intake: Intake, parts: Parts, forwarder: Forwarder) -> None:
+    def __init__(self, intake: Intake, parts: Parts, forwarder: Forwarder, clock: KeptClock) -> None:
         self._intake = intake
         self._forwarder = forwarder
         self.pull = forwarder.pull
         self.get_body = forwarder.get_body
         self.put_body = parts.put
+        self.moment = clock.moment
 
     async def push(self, peer: OrgId, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
         self._forwarder.seen(self._forwarder.neighbours[peer], True)
@@ -124,7 +129,7 @@ class LinkDoor:
 class Ground:
     """What the duties stand on: the ports, and the files that may change under the node. A rehearsal lays its own."""
 
-    clock: Clock
+    clock: KeptClock
     store: Store
     bodies: Bodies
     signer: ports.Signer
@@ -210,6 +215,12 @@ def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link
         session,
     )
     return [up.run_push, up.run_pull, *[up.run_uploads] * BODIES_AT_ONCE, *[up.run_downloads] * BODIES_AT_ONCE]
+
+
+def time_policy(settings: config.NodeConfig) -> Policy:
+    section = settings.clock
+    limit_ns, bound_ns = section.limit_ms * MS_NS, section.bound_ms * MS_NS
+    return Policy(bound_ns, limit_ns, section.drift_ppm, section.poll_min_s, max(section.poll_min_s, section.poll_max_s))
 
 
 def office_app(settings: config.NodeConfig, ground: Ground, node: Duties) -> web.Application:
@@ -305,15 +316,22 @@ class Application:
             store, ground = await _lay_ground(settings, closing)
             node = duties(settings, ground)
             loops: list[Loop] = [node.housekeeper.run, ground.bodies.watch]
+            link = None
             if node.parent is not None:
                 link = HttpLink(settings.link, settings.node.zone, ground.clock)
                 closing.push_async_callback(link.close)
                 self._reloads.append(link.reload)
                 loops += uplink(settings, ground, node, link, chance.token())
+            keeper = Timekeeper(ground.clock, link, ground.tally, ground.rng)
+            loops.append(keeper.run)
             self._reloads += [ground.surroundings.refresh, self._renew_contexts, ground.verifier.reload]
             expiry_ms = {"link": _expiry(settings.link.certificate), "office": _expiry(settings.office.certificate)}
             operator = desk(settings, ground, node, store.size_bytes, expiry_ms)
             apps = self._apps(ground, node, operator)
+
+            async def open_doors() -> None:
+                await keeper.first(FIRST_TIME_S)
+                await self._open(apps)
 
             async def close_doors() -> None:
                 operator.stopping = True
@@ -322,7 +340,7 @@ class Application:
                 await self._close()
 
             writer, *others = (ending_with_the_disk(loop, self._leave) for loop in (store.run, *loops))
-            await Gateway(writer, others, lambda: self._open(apps), close_doors, store.drain).run(stop)
+            await Gateway(writer, others, open_doors, close_doors, store.drain).run(stop)
 
     def _apps(self, ground: Ground, node: Duties, operator: Desk) -> dict[str, web.Application]:
         settings, tally = self._settings, ground.tally
@@ -331,7 +349,7 @@ class Application:
         return {
             "link": link_app(
                 settings.link,
-                LinkDoor(node.intake, node.parts, node.forwarder),
+                LinkDoor(node.intake, node.parts, node.forwarder, ground.clock),
                 peers,
                 lambda reason: tally.add("truc_refusals_total", door="link", reason=reason.value),
             ),
@@ -384,7 +402,7 @@ async def _lay_ground(settings: config.NodeConfig, closing: AsyncExitStack) -> t
     """Open the files."""
     code = OrgId.canonical(settings.node.code)
     data = settings.node.data_dir
-    clock = HostClock(settings.clock.bound_ms)
+    clock = HostClock(settings.clock.bound_ms, kept=bool(settings.link.parent_url), policy=time_policy(settings))
     tally = Tally()
     registry = Registry(settings.node.systems, tally)
     surroundings = Surroundings(code, DirectoryFile(settings.node.directory), registry, clock)
@@ -398,6 +416,7 @@ async def _lay_ground(settings: config.NodeConfig, closing: AsyncExitStack) -> t
     closing.push_async_callback(reader.close)
     store = SqliteStore(writer, reader, clock, tally, settings.store.group_max, path)
     await prepare(code, store, bodies)
+    clock.resume(await store.vouched_ms())
     signer = Signer(settings.link.certificate, settings.link.key)
     verifier = Verifier(settings.link.trust, settings.node.zone)
     return store, Ground(clock, store, bodies, signer, verifier, chance.generator(), tally, registry, surroundings)

@@ -112,6 +112,10 @@ class Forwarding(Section):
 
 class Clock(Section):
     bound_ms: int = Field(default=1000, ge=1, le=3_600_000, description="stated uncertainty of the host clock")
+    limit_ms: int = Field(default=120_000, ge=100, le=7_200_000, description="beyond this bound the node is not synchronised")
+    drift_ppm: int = Field(default=250, ge=20, le=900, description="how wrong the host's crystal may run, millionths")
+    poll_min_s: float = Field(default=16.0, ge=1, le=3600, description="shortest wait between two questions to the parent")
+    poll_max_s: float = Field(default=256.0, ge=1, le=7200, description="longest wait between two questions to the parent")
 
 
 class Retention(Section):

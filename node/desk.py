@@ -20,9 +20,10 @@ from node.core.identifier import OrgId
 from node.core.instant import day, iso
 from node.core.lifecycle import Transport
 from node.core.tally import Labels, Tally
+from node.core.timekeeping import Alarm
 from node.forwarder import Forwarder
 from node.origin import Origin
-from node.ports import Bodies, Clock, Store
+from node.ports import Bodies, KeptClock, Store
 
 TRACE_MAX = 5000
 OLD_S = 3600.0
@@ -52,7 +53,7 @@ class Desk:
         identity: Identity,
         store: Store,
         bodies: Bodies,
-        clock: Clock,
+        clock: KeptClock,
         origin: Origin,
         forwarder: Forwarder,
         tally: Tally,
@@ -97,7 +98,22 @@ class Desk:
             },
             "mailbox": {"depth": depths["mailbox"]},
             "held": depths["held"],
+            "clock": self._clock_state(),
             "problems": problems,
+        }
+
+    def _clock_state(self) -> dict[str, Any]:
+        """Seconds; offset: the host's clock less the node's time."""
+        found = self._clock.reading()
+        return {
+            "state": found.state.value,
+            "since_ms": found.since_ms,
+            "synchronised": found.synchronised,
+            "offset_s": found.offset_ns / 1e9,
+            "bound_s": found.bound_ns / 1e9,
+            "delay_s": found.delay_ns / 1e9,
+            "stratum": found.stratum,
+            "alarms": [alarm.value for alarm, _ in found.alarms],
         }
 
     def _parent_state(self) -> dict[str, Any] | None:
@@ -153,7 +169,11 @@ class Desk:
             found.append(("certificate-expired", "truc config show"))
         elif any(end < now_ms + EXPIRY_WARN_MS for end in ends):
             found.append(("certificate-expiring", "truc config show"))
-        return [{"code": code, "text": words.label("problem", code), "command": command} for code, command in found]
+        told = [{"code": code, "text": words.label("problem", code), "command": command} for code, command in found]
+        return told + [
+            {"code": alarm.value, "text": _figured(alarm, value), "command": "truc status"}
+            for alarm, value in self._clock.reading().alarms
+        ]
 
     async def checks(self) -> Sequence[Check]:
         """What /readyz shows. A lost parent is a warning: we store and forward."""
@@ -167,13 +187,15 @@ class Desk:
         lines.append(Check("held", "!" if depths["held"] else "+", str(depths["held"]) if depths["held"] else ""))
         problem = self._systems_problem()
         lines.append(Check("systems", "!" if problem else "+", problem[:200]))
+        alarms = self._clock.reading().alarms  # documents never wait for the clock
+        lines.append(Check("clock", "!" if alarms else "+", "; ".join(_figured(*each) for each in alarms)))
         if self.stopping:
             lines.append(Check("stopping", "-", ""))
         return lines
 
     async def gauges(self) -> Mapping[str, Mapping[Labels, float]]:
         depths = await self._store.depths()
-        identity = self._identity
+        identity, time = self._identity, self._clock.reading()
         outbox: dict[Labels, float] = {}
         oldest: dict[Labels, float] = {}
         for row in depths["outbox"]:
@@ -186,8 +208,10 @@ class Desk:
             "truc_held_items": float(depths["held"]),
             "truc_store_bytes": float(self._store_bytes() + depths["file_bytes"]),
             "truc_disk_free_ratio": self._bodies.free_ratio(),
-            "truc_clock_bound_seconds": self._clock.bound_ms() / 1000,
-            "truc_clock_synchronised": float(self._clock.synchronised()),
+            "truc_clock_offset_seconds": time.offset_ns / 1e9,
+            "truc_clock_bound_seconds": time.bound_ns / 1e9,
+            "truc_clock_stratum": float(time.stratum),
+            "truc_clock_synchronised": float(time.synchronised),
             "truc_directory_version": float(self._directory().version),
         }
         if self._parent is not None:
@@ -264,6 +288,13 @@ class Desk:
         self._tally.add("truc_drops_total", reason=Reason.DROPPED_BY_OPERATOR.value)
         self._tally.add("truc_deliveries_total", result=Transport.REFUSED.value)
         return True
+
+
+def _figured(alarm: Alarm, value: int) -> str:
+    text = words.label("problem", alarm.value)
+    if not value:
+        return text
+    return f"{text} ({value:+d} ppm)" if alarm is Alarm.DRIFT else f"{text} ({value / 1e9:+.3f} s)"
 
 
 def _asked(fields: str) -> str:

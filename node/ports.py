@@ -9,6 +9,7 @@ from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from node.core.clock_filter import Exchange
 from node.core.custody import (
     Admitted,
     Arrival,
@@ -28,7 +29,8 @@ from node.core.forwarding import Ask, Offer
 from node.core.identifier import OrgId
 from node.core.office import LaidOut, SentLine, Waiting
 from node.core.pace import Way
-from node.core.wire import Batch, EnvelopeVerdicts, PullRequest
+from node.core.timekeeping import Moment, Reading
+from node.core.wire import Batch, ClockAnswer, EnvelopeVerdicts, PullRequest
 
 Describe = Callable[[str, str, str, str], str]
 """(transport state, reason or "", code as written, successor or "") -> a sentence for a clerk."""
@@ -42,6 +44,31 @@ class Clock(Protocol):
     def bound_ms(self) -> int: ...
 
     def synchronised(self) -> bool: ...
+
+
+class KeptClock(Clock, Protocol):
+    """The node's clock as those see it who keep it, show it, or tell it to a child."""
+
+    stepped: Callable[[], None]
+    """Called when the host's clock is seen to have been set."""
+
+    def mono_ns(self) -> int: ...
+
+    def moment(self) -> Moment: ...
+
+    def reading(self) -> Reading: ...
+
+    def resume(self, floor_ms: int) -> None: ...
+
+    def heard(self, exchange: Exchange) -> None: ...
+
+    def round_over(self) -> None: ...
+
+    def silent(self) -> None: ...
+
+    def alone(self) -> None: ...
+
+    def wait_s(self) -> float: ...
 
 
 class Link(Protocol):
@@ -60,13 +87,17 @@ class Link(Protocol):
 
     async def get_body(self, sha256: str, offset: int, length: int) -> bytes: ...
 
+    async def clock(self, t1_us: int) -> ClockAnswer:
+        """Behind nothing else that is asked. `Refused(OPERATION_UNKNOWN)`: the parent is of a version that cannot be asked."""
+        ...
+
     def when_moved(self, tell: Callable[[Way, int, float], None]) -> None:
         """tell: called with each batch or piece of a body that has crossed, its bytes, and the seconds it was on the way."""
         ...
 
 
 class Downlink(Protocol):
-    """What the link listener hands a child's calls to; the same four, with the child's code from its certificate."""
+    """What the link listener hands a child's calls to; the same, with the child's code from its certificate."""
 
     async def push(self, peer: OrgId, batch: Batch) -> tuple[EnvelopeVerdicts, ...]: ...
 
@@ -75,6 +106,10 @@ class Downlink(Protocol):
     async def put_body(self, peer: OrgId, sha256: str, size: int, offset: int, chunk: bytes) -> int: ...
 
     async def get_body(self, peer: OrgId, sha256: str, offset: int, length: int) -> bytes: ...
+
+    def moment(self) -> Moment:
+        """This node's time, for a child that asks."""
+        ...
 
 
 class Signer(Protocol):

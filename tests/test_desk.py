@@ -12,6 +12,7 @@ import pytest
 from node import app
 from node.core.errors import Reason, Refused
 from node.core.tally import METRICS, Kind
+from node.core.timekeeping import Alarm, Reading, State
 from node.core.wire import EnvelopeVerdicts, Outcome, PullRequest, Verdict
 from node.desk import EXPIRY_WARN_MS, SILENT_MS, Desk
 from tests.adapters.pki import NOW_MS
@@ -73,7 +74,7 @@ async def test_a_lost_parent_is_a_warning_and_documents_wait(tree: Tree) -> None
     assert found["outbox"] == {"depth": 1, "oldest_age_s": 3700.0}
     assert found["parent"]["up"] is False
     checks = {check.name: check.state for check in await desk(site).checks()}
-    assert checks == {"database": "+", "disk": "+", "parent": "!", "held": "+", "systems": "+"}
+    assert checks == {"database": "+", "disk": "+", "parent": "!", "held": "+", "systems": "+", "clock": "+"}
 
 
 async def test_a_parent_that_answers_and_a_child_that_calls_are_up(tree: Tree) -> None:
@@ -275,3 +276,26 @@ async def pull(tree: Tree, last: Any) -> Any:
     )
     sequence = 2 if last else 1
     return await tree[HUB].duties.forwarder.pull(H54, PullRequest("s", sequence, 1 if last else 0, said, 1 << 30, 0))
+
+
+# --- the clock ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_wrong_with_the_clock_is_a_warning_with_its_figure_and_never_stops_the_node(tree: Tree) -> None:
+    """Documents never wait for the clock. # architecture, decision 13"""
+    alarms = tuple((alarm, -3_600_000_000_000) for alarm in Alarm)
+    tree.clock.shown = Reading(State.UNSYNCHRONISED, NOW_MS, -3_600_000_000_000, 5_000_000, 16, 2_000_000, False, alarms)
+    operator = desk(tree[HUB])
+    (check,) = [check for check in await operator.checks() if check.name == "clock"]
+    assert check.state == "!"
+    assert "-3600.000 s" in check.detail
+    found = await operator.status()
+    assert found["health"] == "warning"
+    assert [problem["code"] for problem in found["problems"]] == [alarm.value for alarm in Alarm]
+    assert all(problem["text"] and problem["command"] for problem in found["problems"])
+    assert found["clock"]["alarms"] == [alarm.value for alarm in Alarm]
+    figures = ("state", "since_ms", "synchronised", "offset_s", "bound_s", "delay_s", "stratum")
+    assert [found["clock"][name] for name in figures] == ["unsynchronised", NOW_MS, False, -3600.0, 0.005, 0.002, 16]
+    gauges = await operator.gauges()
+    names = ("offset_seconds", "bound_seconds", "stratum", "synchronised")
+    assert [gauges[f"truc_clock_{name}"][()] for name in names] == [-3600.0, 0.005, 16.0, 0.0]

@@ -38,13 +38,14 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.desk": ("node.core", "node.ports", "node.origin", "node.forwarder"),
     "node.uplink": ("node.core", "node.ports", "node.forwarder"),
     "node.gateway": (),
+    "node.timekeeper": ("node.core", "node.ports"),
     "node.adapters": ("node.core", "node.ports", "node.config"),
     "node.adapters.bodies": ("node.core", "node.adapters.folders"),
     "node.adapters.http.admin": ("node.core", "node.adapters.metrics"),  # the gauges' type and the content type
     "node.adapters.signing": ("node.core", "node.adapters.http.tls"),  # reads the same certificate files
     "node.app": (
         *("node.core", "node.ports", "node.config", "node.documents", "node.adapters"),
-        *("node.origin", "node.desk", "node.uplink", "node.gateway", "node.surroundings", *DUTIES),
+        *("node.origin", "node.desk", "node.uplink", "node.gateway", "node.surroundings", "node.timekeeper", *DUTIES),
     ),
     "node.cli": (
         "node.cli",
@@ -60,7 +61,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "topology.sim": ("topology", "node.core", "node.config", "node.documents", "node.ports", "node.adapters"),
     "topology.sim.world": (
         *("topology", "node.core", "node.config", "node.ports", "node.adapters"),
-        *("node.app", "node.desk", "node.gateway", "node.surroundings"),
+        *("node.app", "node.desk", "node.gateway", "node.surroundings", "node.timekeeper"),
     ),
     "topology.sim.country": ("topology", "node.core", "node.uplink"),  # a day of it waits longer between two idle looks
     "topology.sim.mutants": (
@@ -96,7 +97,16 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "pydantic_core": ("node.config",),
     "pydantic": ("node.config", "node.adapters", "node.cli.init", "topology.load"),
     "rich": ("node.cli", "topology.chronicle"),
-    "structlog": ("node.adapters", "node.app", "node.gateway", "node.uplink", "node.surroundings", "topology.sim.run", *DUTIES),
+    "structlog": (
+        "node.adapters",
+        "node.app",
+        "node.gateway",
+        "node.uplink",
+        "node.surroundings",
+        "node.timekeeper",
+        "topology.sim.run",
+        *DUTIES,
+    ),
 }
 """Where each library may be imported: docs/dependencies.md says why it is there at all. Others have no home here."""
 

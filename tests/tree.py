@@ -26,6 +26,7 @@ from node.adapters.directory_file import DirectoryFile, dump
 from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import ThreadConnection, open_reader, open_writer
 from node.adapters.sqlite.store import SqliteStore
+from node.core.clock_filter import Exchange
 from node.core.custody import LocalEnvelope
 from node.core.directory import Connection, Directory, Entry, NodeEntry
 from node.core.envelope import Hop
@@ -35,8 +36,10 @@ from node.core.office import Claim, SentLine, Submitted, System, Waiting
 from node.core.pace import Way
 from node.core.package import Business, Party, Priority, Reference
 from node.core.tally import Tally
+from node.core.timekeeping import Moment, Reading, State
 from node.core.wire import (
     Batch,
+    ClockAnswer,
     EnvelopeVerdicts,
     PullRequest,
     decode_batch,
@@ -46,6 +49,7 @@ from node.core.wire import (
     encode_pull,
     encode_verdicts,
     limits_for,
+    told_time,
 )
 from node.documents.edxml_writer import DocumentMessage, File, StatusMessage, write_document, write_status
 from node.origin import Content
@@ -120,6 +124,11 @@ class Time(Clock):
     """The clock of a whole tree: it stands where it is put (`now_ms`) until `go`, and from then on keeps pace with the host's."""
 
     _since: float | None = None
+    shown = Reading(State.ROOT, NOW_MS, 0, 1_000_000_000, 1, 0, True)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stepped: Callable[[], None] = lambda: None
 
     def go(self) -> None:
         if self._since is None:
@@ -127,6 +136,30 @@ class Time(Clock):
 
     def utc_ms(self) -> int:
         return self.now_ms + (0 if self._since is None else int(1000 * (time.monotonic() - self._since)))
+
+    def mono_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def moment(self) -> Moment:
+        return Moment(self.utc_ms() * 1000, self.bound * 1000, 1, True)
+
+    def reading(self) -> Reading:
+        return self.shown
+
+    def resume(self, floor_ms: int) -> None:
+        """It stands where it is put."""
+
+    def heard(self, exchange: Exchange) -> None:
+        """Nobody tells it the time."""
+
+    def round_over(self) -> None: ...
+
+    def silent(self) -> None: ...
+
+    def alone(self) -> None: ...
+
+    def wait_s(self) -> float:
+        return 1.0
 
 
 @dataclass
@@ -175,6 +208,12 @@ class Line:
 
     async def get_body(self, sha256: str, offset: int, length: int) -> bytes:
         return await self._call("get", (offset, length), lambda: self.door.get_body(self.child, sha256, offset, length))
+
+    async def clock(self, t1_us: int) -> ClockAnswer:
+        async def call() -> ClockAnswer:
+            return told_time(t1_us, self.door.moment(), self.door.moment())
+
+        return await self._call("clock", t1_us, call)
 
     def when_moved(self, tell: Callable[[Way, int, float], None]) -> None:
         """This line takes no time: what it carries is told by the test, through `moved`."""
@@ -409,7 +448,7 @@ class Tree:
 
     def door(self, code: OrgId) -> app.LinkDoor:
         duties = self[code].duties
-        return app.LinkDoor(duties.intake, duties.parts, duties.forwarder)
+        return app.LinkDoor(duties.intake, duties.parts, duties.forwarder, self.clock)
 
     def run(self) -> None:
         for site in self.sites.values():

@@ -36,6 +36,15 @@ def _complaint(problem: Mapping[str, Any]) -> str:
     return f"{visible(text)} [{visible(problem['code'])}]"
 
 
+def _clock(clock: Mapping[str, Any]) -> str:
+    state, since = label("clock", clock["state"], lang()), when(clock.get("since_ms"))
+    figures = t(
+        f"máy lệch {clock['offset_s']:+.3f} s, sai số ±{clock['bound_s']:.3f} s, bậc {clock['stratum']}",
+        f"host off by {clock['offset_s']:+.3f} s, bound ±{clock['bound_s']:.3f} s, stratum {clock['stratum']}",
+    )
+    return f"{state} {t('từ', 'since')} {since}; {figures}"
+
+
 def _figures(facts: Mapping[str, Any]) -> list[tuple[str, object]]:
     up, down = t("đang thông", "up"), t("mất kết nối", "down")
     lines: list[tuple[str, object]] = []
@@ -51,6 +60,8 @@ def _figures(facts: Mapping[str, Any]) -> list[tuple[str, object]]:
         lines.append((t("nút cấp dưới", "child"), f"{child['code']} {child.get('name', '')} {state}"))
     oldest = facts["outbox"].get("oldest_age_s") or 0
     waiting = t(f" (lâu nhất {oldest:.0f} giây)", f" (oldest {oldest:.0f} s)") if facts["outbox"]["depth"] else ""
+    if clock := facts.get("clock"):
+        lines.append((t("đồng hồ", "clock"), _clock(clock)))
     lines += [
         (t("hàng chờ chuyển", "outbox"), f"{facts['outbox']['depth']}{waiting}"),
         (t("hộp văn bản chờ lấy", "mailbox"), facts["mailbox"]["depth"]),

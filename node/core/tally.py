@@ -60,6 +60,7 @@ METRICS: Mapping[str, Metric] = {
     "truc_registry_errors_total": Metric(
         Kind.COUNTER, "Readings of the systems file that failed; the last good one stays in use."
     ),
+    "truc_clock_exchanges_total": Metric(Kind.COUNTER, "Questions to the parent for the time, by result.", ("result",)),
     "truc_drops_total": Metric(Kind.COUNTER, "What was taken out of the flow, by reason.", ("reason",)),
     "truc_delivery_seconds": Metric(
         Kind.HISTOGRAM, "Time from custody at the first node to collection by the receiver.", (), DELIVERY_BOUNDS_MS
@@ -74,6 +75,8 @@ METRICS: Mapping[str, Metric] = {
     "truc_store_bytes": Metric(Kind.GAUGE, "Size of the store and its bodies."),
     "truc_disk_free_ratio": Metric(Kind.GAUGE, "Free part of the disk that holds the store, 0 to 1."),
     "truc_clock_bound_seconds": Metric(Kind.GAUGE, "Stated uncertainty of the node's clock."),
+    "truc_clock_offset_seconds": Metric(Kind.GAUGE, "The host's clock less the node's time; positive: the host is ahead."),
+    "truc_clock_stratum": Metric(Kind.GAUGE, "Nodes from the hub's reference: 1 is the hub, 16 is nobody's time."),
     "truc_clock_synchronised": Metric(Kind.GAUGE, "1 while the clock counts as synchronised."),
     "truc_certificate_expiry_timestamp_seconds": Metric(
         Kind.GAUGE, "When a certificate of this node ends (seconds since 1970), by listener.", ("listener",)

@@ -15,6 +15,9 @@ Flags are kept for compression by frame once two nodes can agree on it; until th
 Verdicts are JSON, {"verdicts": [{"origin", "id", "to": [code…], "outcome", …}…]}: one line for all recipients of an envelope
 that share a verdict, so an envelope on which all agree takes one. A pull is the same with its own fields beside. Unknown
 keys at the top level of the two are passed over (later versions add receipts there); everywhere else they are refused.
+
+A question for the time is JSON, {"t1"}, its answer {"t1", "t2", "t3", "stratum", "distance_us", "synchronised"}: instants in
+microseconds of UTC, t1 by the child's clock and only given back, t2 when the question came, t3 when the answer left.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ from node.core.envelope import (
 )
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
+from node.core.timekeeping import Moment
 
 MEDIA_TYPE = "application/vnd.truc.batch.v1"
 RECIPIENT_BYTES_MIN = 12
@@ -62,6 +66,10 @@ ATTEMPTS_MAX = 1_000_000
 NEED_MAX = BODIES_MAX + 1
 """All bodies of an envelope, and the certificate chain."""
 RETRY_MAX_S = 86_400.0
+CLOCK_BYTES_MAX = 1024
+INSTANT_MAX_US = 2**53
+"""Every reader of JSON can hold it; a date in the year 2255."""
+STRATUM_MAX = 255
 WAIT_MAX_MS = 60_000
 
 _FRAME = struct.Struct(">BBI")
@@ -139,6 +147,19 @@ class PullRequest:
     verdicts: tuple[EnvelopeVerdicts, ...]
     room_bytes: int
     wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClockAnswer:
+    """t1_us: the question's. t2_us, t3_us: UTC at the parent when it came and when this left. distance_us: how far they may be
+    from the truth. stratum: nodes from the hub's reference. synchronised: the parent vouches for them."""
+
+    t1_us: int
+    t2_us: int
+    t3_us: int
+    stratum: int
+    distance_us: int
+    synchronised: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +255,39 @@ def decode_pull(data: bytes, limits: WireLimits) -> PullRequest:
         )
     except RecursionError:
         raise _malformed("json", "", "depth") from None
+
+
+def told_time(t1_us: int, came: Moment, left: Moment) -> ClockAnswer:
+    """The answer to a question that came at one moment and is answered at another."""
+    distance_us = max(came.bound_us, left.bound_us)
+    sure = came.synchronised and left.synchronised
+    return ClockAnswer(t1_us, came.utc_us, max(came.utc_us, left.utc_us), left.stratum, distance_us, sure)
+
+
+def encode_clock_question(t1_us: int) -> bytes:
+    return _json_bytes({"t1": t1_us})
+
+
+def decode_clock_question(data: bytes) -> int:
+    """JSON as t1 (µs), or `Refused(WIRE_MALFORMED | WIRE_TOO_LARGE)`."""
+    return _open_clock(data, "question").whole("t1", 0, INSTANT_MAX_US)
+
+
+def encode_clock_answer(answer: ClockAnswer) -> bytes:
+    instants = {"t1": answer.t1_us, "t2": answer.t2_us, "t3": answer.t3_us}
+    return _json_bytes(
+        {**instants, "stratum": answer.stratum, "distance_us": answer.distance_us, "synchronised": answer.synchronised}
+    )
+
+
+def decode_clock_answer(data: bytes) -> ClockAnswer:
+    """JSON as an answer, or `Refused(WIRE_MALFORMED | WIRE_TOO_LARGE)`."""
+    fields = _open_clock(data, "answer")
+    synchronised = fields.get("synchronised")
+    if not isinstance(synchronised, bool):
+        raise _malformed("answer.synchronised", type(synchronised).__name__, "true | false")
+    t1_us, t2_us, t3_us, distance_us = (fields.whole(name, 0, INSTANT_MAX_US) for name in ("t1", "t2", "t3", "distance_us"))
+    return ClockAnswer(t1_us, t2_us, t3_us, fields.whole("stratum", 0, STRATUM_MAX), distance_us, synchronised)
 
 
 def leaf_digest(chain_pem: bytes) -> str:
@@ -400,6 +454,12 @@ def _encode_verdict(verdict: Verdict) -> dict[str, Any]:
     if verdict.retry_s:
         line["retry_s"] = min(verdict.retry_s, RETRY_MAX_S)
     return line
+
+
+def _open_clock(data: bytes, what: str) -> Fields:
+    if len(data) > CLOCK_BYTES_MAX:
+        raise _too_large(what, len(data), CLOCK_BYTES_MAX)
+    return Fields(strict_json(data), what)
 
 
 def _open_json(data: bytes, what: str, limits: WireLimits) -> Fields:

@@ -424,6 +424,13 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "clock": ("đồng hồ", "clock"),
         "stopping": ("nút đang dừng", "stopping"),
     },
+    "clock": {  # states of the node's clock
+        "root": ("giờ gốc, theo đồng hồ máy", "the reference: this host's clock"),
+        "host": ("theo đồng hồ máy", "by the host's clock"),
+        "synchronised": ("đồng bộ với nút cấp trên", "synchronised with the parent"),
+        "holdover": ("giữ giờ, tạm không hỏi được nút cấp trên", "holding over without the parent"),
+        "unsynchronised": ("chưa đồng bộ", "not synchronised"),
+    },
     "problem": {  # what `truc status` and the metrics may complain of
         "parent-down": ("mất kết nối lên nút cấp trên", "the parent cannot be reached"),
         "child-silent": ("nút cấp dưới im lặng", "a child is silent"),
@@ -433,6 +440,20 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "digest-conflict": ("có bì trùng mã nhưng khác nội dung", "an id was seen with two contents"),
         "disk-low": ("sắp hết dung lượng lưu trữ", "the disk is nearly full"),
         "clock-unsynchronised": ("đồng hồ chưa đồng bộ", "the clock is not synchronised"),
+        "clock-step": ("đồng hồ máy vừa bị chỉnh", "the host's clock was set"),
+        "clock-zone": ("đồng hồ máy lệch tròn giờ, có thể sai múi giờ", "the host's clock is whole hours off: a wrong zone?"),
+        "clock-skew": ("đồng hồ máy sai quá giới hạn đã khai", "the host's clock is off by more than stated"),
+        "clock-drift": ("đồng hồ máy chạy nhanh hoặc chậm quá mức", "the host's clock drifts"),
+        "clock-parent-silent": ("nút cấp trên không trả lời khi hỏi giờ", "the parent does not tell the time"),
+        "clock-parent-wrong": (
+            "giờ của nút cấp trên không đáng tin: chưa đồng bộ hoặc vừa nhảy",
+            "the parent's time cannot be trusted: unsynchronised, or it jumped",
+        ),
+        "clock-parent-old": ("nút cấp trên bản cũ, chưa cho hỏi giờ", "the parent's version cannot tell the time"),
+        "clock-ahead": (
+            "giờ đã ghi trước khi khởi động lại ở quá xa phía trước",
+            "an instant recorded before the restart lies far ahead",
+        ),
         "certificate-expiring": ("chứng thư số sắp hết hiệu lực", "a certificate expires soon"),
         "certificate-expired": ("chứng thư số đã hết hiệu lực", "a certificate has expired"),
         "systems-broken": (

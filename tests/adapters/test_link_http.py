@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from node import config
@@ -34,6 +35,7 @@ from node.core.envelope import encode_header, open_envelope
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.pace import Way
+from node.core.timekeeping import Moment
 from node.core.wire import (
     BODY_CHUNK_MAX,
     MEDIA_TYPE,
@@ -46,7 +48,7 @@ from node.core.wire import (
     encode_verdicts,
     limits_for,
 )
-from tests.adapters.pki import DAY, DAY_MS, NOW, ZONE, Clock, Files, Holder, authority, leaf, put
+from tests.adapters.pki import DAY, DAY_MS, NOW, NOW_MS, ZONE, Clock, Files, Holder, authority, leaf, put
 from tests.core.test_envelope import H54, HEADER
 
 HOST = "127.0.0.1"
@@ -77,6 +79,7 @@ class Downlink:
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     hold: asyncio.Event | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    time: Moment = field(default_factory=lambda: Moment(NOW_MS * 1000 + 7, 1_000_500, 1, True))
 
     async def _called(self, name: str, peer: OrgId, what: object) -> None:
         self.calls.append((name, peer, what))
@@ -107,6 +110,10 @@ class Downlink:
     async def get_body(self, peer: OrgId, sha256: str, offset: int, length: int) -> bytes:
         await self._called("get", peer, (sha256, offset, length))
         return bytes(self.held[offset : offset + length])
+
+    def moment(self) -> Moment:
+        self.calls.append(("moment", PARENT, None))
+        return self.time
 
 
 @dataclass
@@ -868,3 +875,48 @@ async def test_a_pull_waits_for_its_answer_as_long_as_it_said_and_no_longer(road
     failure = await deferred(road.link(request_timeout_s=0.1).pull(replace(PULL, wait_ms=300)))
     assert failure.in_doubt
     assert 0.4 <= loop.time() - began < 5
+
+
+# -- the time ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["expired", "not yet", "issuer expired"])
+async def test_a_known_child_whose_dates_alone_are_wrong_may_ask_for_the_time_and_nothing_else(road: Road, case: str) -> None:
+    """Its clock, or ours, may be wrong: this is how it is found out. # architecture section 4"""
+    holder, reason = UNWELCOME[case]
+    link = road.link(holder)
+    assert (await link.clock(5)).t1_us == 5
+    assert (await deferred(link.push(BATCH))).reason is reason
+    assert [name for name, *_ in road.downlink.calls] == ["moment", "moment"]
+
+
+@pytest.mark.parametrize("case", ["name in CN only", "two names", "not registered", "the parent itself"])
+async def test_a_stranger_is_not_told_the_time(road: Road, case: str) -> None:
+    holder, reason = UNWELCOME[case]
+    assert (await deferred(road.link(holder).clock(5))).reason is reason
+    assert road.downlink.calls == []
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+async def test_a_child_whose_clock_is_a_year_off_asks_for_the_time_and_trusts_no_batch(road: Road, days: int) -> None:
+    wrong = Clock(NOW_MS + days * DAY_MS)
+    link = HttpLink(section(road.files(), road.listener.port), ZONE, wrong)
+    road.made.append(link)
+    assert (await link.clock(5)).t2_us == road.downlink.time.utc_us
+    assert (await deferred(link.push(BATCH))).reason is Reason.PEER_DATES
+
+
+async def test_a_parent_of_an_older_version_is_known_by_its_answer(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_server._LinkFace, "_clock", _unknown)
+    heard = await refused(road.link().clock(5))
+    assert heard.reason is Reason.OPERATION_UNKNOWN
+
+
+async def _unknown(*_: object) -> None:
+    raise web.HTTPNotFound
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"t1":-1}', b"[1]", b'{"t1":1' + b" " * 2000 + b"}"])
+async def test_a_question_of_another_form_is_refused(road: Road, body: bytes) -> None:
+    answer = await road.raw(head("POST", "clock", "application/json", len(body)) + body)
+    assert status(answer) in (400, 413)

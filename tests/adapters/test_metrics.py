@@ -24,6 +24,8 @@ GAUGES: Gauges = {
     "truc_child_up": {(("neighbour", "H41.07"),): 0},
     "truc_store_bytes": {(): 123456},
     "truc_disk_free_ratio": {(): 0.25},
+    "truc_clock_offset_seconds": {(): -0.25},
+    "truc_clock_stratum": {(): 2},
     "truc_clock_bound_seconds": {(): 1.0},
     "truc_clock_synchronised": {(): 1},
     "truc_certificate_expiry_timestamp_seconds": {(("listener", "link"),): 1.8e9, (("listener", "office"),): 1.9e9},

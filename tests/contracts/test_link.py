@@ -18,7 +18,7 @@ from node.adapters.http.link_server import link_app
 from node.adapters.http.listener import listen
 from node.adapters.http.tls import judge, link_server_context, registered
 from node.core.errors import Deferred, Reason, Refused
-from node.core.wire import Batch
+from node.core.wire import Batch, ClockAnswer
 from node.ports import Link
 from tests.adapters.pki import ZONE, Clock, put
 from tests.adapters.test_link_http import (
@@ -204,5 +204,29 @@ def test_what_breaks_the_limits_is_refused_up_and_in_doubt_down(play: Play) -> N
         assert (heard.reason, heard.in_doubt) == (Reason.WIRE_MALFORMED, True)
         assert (await refused(link.put_body(DIGEST, 1, 0, b"more"))).element == "size"
         assert (await refused(link.get_body(DIGEST, 0, 0))).element == "length"
+
+    play(story)
+
+
+def test_the_time_is_told_with_its_bound(play: Play) -> None:
+    async def story(link: Link, downlink: Downlink) -> None:
+        told = downlink.time
+        assert await link.clock(77) == ClockAnswer(77, told.utc_us, told.utc_us, told.stratum, told.bound_us, True)
+
+    play(story)
+
+
+def test_the_time_is_told_while_everything_else_waits(play: Play) -> None:
+    """Behind no batch, no body and no writer."""
+
+    async def story(link: Link, downlink: Downlink) -> None:
+        downlink.hold = asyncio.Event()
+        calls = [link.pull(PULL), link.push(BATCH), link.put_body(DIGEST, 9, 0, b"x"), link.get_body(DIGEST, 0, 1)]
+        waiting = [asyncio.create_task(call) for call in calls]
+        while len(downlink.calls) < len(waiting):
+            await asyncio.sleep(0.01)
+        assert (await link.clock(77)).t1_us == 77
+        downlink.hold.set()
+        await asyncio.gather(*waiting)
 
     play(story)

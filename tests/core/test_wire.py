@@ -18,25 +18,35 @@ from hypothesis import strategies as st
 from node.core.envelope import RECIPIENTS_MAX, TIME_MAX_MS, Hop, Recipient, encode_header, open_envelope
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
+from node.core.timekeeping import Moment
 from node.core.wire import (
     CHAIN_BYTES_MAX,
+    CLOCK_BYTES_MAX,
     ENVELOPE_BYTES_MAX,
+    INSTANT_MAX_US,
     MAGIC,
     NEED_MAX,
+    STRATUM_MAX,
     Batch,
+    ClockAnswer,
     EnvelopeVerdicts,
     Outcome,
     PullRequest,
     Verdict,
     WireLimits,
     decode_batch,
+    decode_clock_answer,
+    decode_clock_question,
     decode_pull,
     decode_verdicts,
     encode_batch,
+    encode_clock_answer,
+    encode_clock_question,
     encode_pull,
     encode_verdicts,
     leaf_digest,
     limits_for,
+    told_time,
 )
 from tests.core.drawn import CODES, DIGESTS, NODES, UUIDS, envelopes
 from tests.core.test_envelope import H41, H54, HEADER
@@ -449,3 +459,56 @@ def test_verdicts_on_more_recipients_or_of_more_bytes_than_a_batch_holds_are_too
 def test_no_wait_longer_than_a_day_is_ever_written() -> None:
     patient = EnvelopeVerdicts(H41, HEADER.id, {H54: Verdict(Outcome.LATER, retry_s=1e9)})
     assert decode_verdicts(encode_verdicts([patient]), LIMITS)[0].verdicts[H54].retry_s == 86_400
+
+
+# -- the time --------------------------------------------------------------------------------------------------------------
+
+INSTANTS = st.integers(0, INSTANT_MAX_US)
+ANSWERS = st.builds(ClockAnswer, INSTANTS, INSTANTS, INSTANTS, st.integers(0, STRATUM_MAX), INSTANTS, st.booleans())
+
+
+@given(INSTANTS, ANSWERS)
+def test_a_question_for_the_time_and_its_answer_read_back_as_written(t1_us: int, answer: ClockAnswer) -> None:
+    assert decode_clock_question(encode_clock_question(t1_us)) == t1_us
+    assert decode_clock_answer(encode_clock_answer(answer)) == answer
+    assert max(len(encode_clock_answer(answer)), len(encode_clock_question(t1_us))) < CLOCK_BYTES_MAX / 4
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_question_or_an_answer_or_refused(data: bytes) -> None:
+    for decode in (decode_clock_question, decode_clock_answer):
+        try:
+            decode(data)
+        except Refused as refused:
+            assert refused.reason is Reason.WIRE_MALFORMED
+
+
+@given(ANSWERS, st.data())
+def test_a_changed_byte_of_an_answer_decodes_or_is_refused(answer: ClockAnswer, data: st.DataObject) -> None:
+    text = bytearray(encode_clock_answer(answer))
+    text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        decode_clock_answer(bytes(text))
+    except Refused as refused:
+        assert refused.reason is Reason.WIRE_MALFORMED
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"t2": -1}, {"t3": 1.5}, {"t1": None}, {"stratum": 256}, {"distance_us": True}, {"synchronised": 1}, {"t2": 2**60}],
+)
+def test_an_answer_of_another_form_is_refused(changes: dict[str, object]) -> None:
+    plain = json.loads(encode_clock_answer(ClockAnswer(1, 2, 3, 4, 5, True)))
+    assert decode_clock_answer(json.dumps({**plain, "leap": 1}).encode()).t3_us == 3, "a later version may say more"
+    with pytest.raises(Refused):
+        decode_clock_answer(json.dumps({**plain, **changes}).encode())
+    with pytest.raises(Refused) as caught:
+        decode_clock_question(b'{"t1":1' + b" " * CLOCK_BYTES_MAX + b"}")
+    assert caught.value.reason is Reason.WIRE_TOO_LARGE
+
+
+def test_the_time_is_told_with_the_wider_bound_of_its_two_moments() -> None:
+    """A parent may have learned better, or lost its own parent, while the question was read."""
+    told = told_time(7, Moment(100, 9, 3, True), Moment(120, 5, 2, True))
+    assert told == ClockAnswer(7, 100, 120, 2, 9, True)
+    assert not told_time(7, Moment(100, 9, 16, False), Moment(120, 5, 2, True)).synchronised

@@ -7,6 +7,7 @@ but never steps and never stands still. Knows the loop's time only; `HostClock` 
 from __future__ import annotations
 
 from node.adapters.clock import HostClock
+from node.core.timekeeping import Policy
 from topology.sim.loop import SimLoop
 
 EPOCH_MS = 1_795_392_000_000
@@ -53,5 +54,5 @@ class WrongClock:
 class SimClock(HostClock):
     """A node's clock on a machine of the simulation: production's class on clocks that may be wrong."""
 
-    def __init__(self, machine: WrongClock, bound_ms: int) -> None:
-        super().__init__(bound_ms, machine.wall_ns, machine.mono_ns)
+    def __init__(self, machine: WrongClock, bound_ms: int, *, kept: bool = False, policy: Policy | None = None) -> None:
+        super().__init__(bound_ms, machine.wall_ns, machine.mono_ns, kept=kept, policy=policy)

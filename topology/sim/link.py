@@ -14,23 +14,37 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from node import config
-from node.adapters.http.link_client import ABOUT_US, BODY_CONNECTIONS_MAX, BODY_IDLE_S, ERROR_BYTES_MAX, RETRY_AFTER_MAX_S
+from node.adapters.http.link_client import (
+    ABOUT_US,
+    BODY_CONNECTIONS_MAX,
+    BODY_IDLE_S,
+    CLOCK_ANSWER_S,
+    ERROR_BYTES_MAX,
+    RETRY_AFTER_MAX_S,
+)
 from node.core.envelope import Fields, strict_json
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.pace import Way
 from node.core.wire import (
     BODY_CHUNK_MAX,
+    CLOCK_BYTES_MAX,
     Batch,
+    ClockAnswer,
     EnvelopeVerdicts,
     PullRequest,
     decode_batch,
+    decode_clock_answer,
+    decode_clock_question,
     decode_pull,
     decode_verdicts,
     encode_batch,
+    encode_clock_answer,
+    encode_clock_question,
     encode_pull,
     encode_verdicts,
     limits_for,
+    told_time,
 )
 from node.ports import Downlink
 from topology.sim.lines import Closed, Lost, Unreached
@@ -123,6 +137,20 @@ class SimLink:
             return await self._door().get_body(self._code, sha256, offset, length)
 
         return await self._ask_of_bodies("get", b"", serve, length, Way.DOWN)
+
+    async def clock(self, t1_us: int) -> ClockAnswer:
+        data = encode_clock_question(t1_us)
+
+        async def serve() -> bytes:
+            door = self._door()
+            came = door.moment()
+            return encode_clock_answer(told_time(decode_clock_question(data), came, door.moment()))
+
+        answer = await self._ask("clock", data, serve, CLOCK_BYTES_MAX, CLOCK_ANSWER_S)
+        found = self._read(lambda: decode_clock_answer(answer))
+        if found.t1_us != t1_us:
+            raise self._rubbish()
+        return found
 
     # the parent's end
 

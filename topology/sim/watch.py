@@ -11,6 +11,7 @@ from dataclasses import replace
 from node.core.envelope import KIND_DOCUMENT, Envelope, encode_header, open_envelope
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
+from node.core.timekeeping import Moment
 from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Verdict
 from node.ports import Downlink
 from topology.sim.world import Machine, World
@@ -55,6 +56,9 @@ class Watched:
         if offset:
             self._world.record.counts["path/body in pieces"] += 1
         return await self._door.get_body(peer, sha256, offset, length)
+
+    def moment(self) -> Moment:
+        return self._door.moment()
 
     def _admit(self, peer: OrgId) -> None:
         """As production's listener, which asks at every request who bears the certificate."""

@@ -32,6 +32,7 @@ from node.desk import Desk
 from node.gateway import Gateway, Loop
 from node.ports import Downlink
 from node.surroundings import Surroundings
+from node.timekeeper import Timekeeper
 from topology.model import OfficeSystem, Options, Site, Tree
 from topology.sim import keys
 from topology.sim.clocks import SimClock, WrongClock
@@ -163,7 +164,7 @@ class Machine:
     async def _process(self, life: Life) -> None:
         settings = self._settings()
         rng = stream(self.world.seed, self.name, "node", self.starts)
-        clock = SimClock(self.clock, settings.clock.bound_ms)
+        clock = SimClock(self.clock, settings.clock.bound_ms, kept=self.parent is not None, policy=app.time_policy(settings))
         systems = _Systems(self.site)
         surroundings = Surroundings(self.code, self.given, systems, clock)
         bodies = FolderBodies(SimFiles(self.disk, BODIES, self._wall_ms), settings.store.inline_bytes_max, lambda: _token(rng))
@@ -172,24 +173,29 @@ class Machine:
         path = Path(app.DATABASE)
         store = SqliteStore(connection, connection, clock, self.tally, settings.store.group_max, path)
         await app.prepare(self.code, store, bodies)
+        clock.resume(await store.vouched_ms())
         self.world.on_recovered(self, connection)
         own = keys.pair(self.code.dns_name(settings.node.zone))
         signer, verifier = Signer(own.certificate, own.key), keys.SharedVerifier(own.trust, settings.node.zone)
         ground = app.Ground(clock, store, bodies, signer, verifier, rng, self.tally, systems, surroundings)
         node = app.duties(settings, ground)
         loops: list[Loop] = [node.housekeeper.run, bodies.watch]
+        link = None
         if node.parent is not None:
             above = self.world.machines[node.parent].name
             link = self.world.network.link(self.name, self.code, above, life, settings.link)
             loops += app.uplink(settings, ground, node, link, _token(rng))
+        keeper = Timekeeper(clock, link, self.tally, stream(self.world.seed, self.name, "time", self.starts))
+        loops.append(keeper.run)
         door = AppDoor(app.office_app(settings, ground, node))
         operator = app.desk(settings, ground, node, lambda: 0, {})
 
         async def open_doors() -> None:
+            await keeper.first(app.FIRST_TIME_S)
             await door.setup()
             self.run = Run(connection, store, ground, node, operator, door)
             self.failed_starts = 0
-            down = self.world.wrap(self, app.LinkDoor(node.intake, node.parts, node.forwarder))
+            down = self.world.wrap(self, app.LinkDoor(node.intake, node.parts, node.forwarder, clock))
             self.world.network.serve(self.name, life, down, settings.link)
             self.world.record.note(self.name, "ready")
 

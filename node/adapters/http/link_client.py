@@ -24,6 +24,7 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import aiohttp
@@ -40,13 +41,17 @@ from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.pace import Way
 from node.core.wire import (
+    CLOCK_BYTES_MAX,
     MEDIA_TYPE,
     Batch,
+    ClockAnswer,
     EnvelopeVerdicts,
     PullRequest,
     decode_batch,
+    decode_clock_answer,
     decode_verdicts,
     encode_batch,
+    encode_clock_question,
     encode_pull,
     limits_for,
 )
@@ -64,6 +69,9 @@ BODY_IDLE_S = 2.0
 BODY_BUFFER_BYTES = 256 * 1024
 """As much as one read of a TLS connection brings."""
 WRITE_BYTES = 256 * 1024
+CLOCK_IDLE_S = 2.0
+"""The connection for the time serves the exchanges of one round."""
+CLOCK_ANSWER_S = 5.0
 ERROR_BYTES_MAX = 4096
 RETRY_AFTER_MAX_S = 3600.0
 
@@ -78,7 +86,7 @@ Value = TypeVar("Value")
 @dataclass(frozen=True, slots=True)
 class _Call:
     """One request: what goes, and what may come back: its media type, its bytes at most. timeout_s: no byte moves for so long.
-    way: the direction in which it carries a batch or a piece of a body."""
+    way: the direction in which it carries a batch or a piece of a body, if it does."""
 
     method: str
     path: str
@@ -87,10 +95,12 @@ class _Call:
     answer_type: str
     answer_bytes_max: int
     timeout_s: float
-    way: Way
+    way: Way | None
     query: Mapping[str, int] | None = None
     came: list[bytes] | None = None
     """Where a part of the answer is worth having: what has come of it."""
+    may_lack: bool = False
+    """A parent of an older version may not know the question."""
 
 
 class HttpLink:
@@ -109,6 +119,7 @@ class HttpLink:
         self._tell: Callable[[Way, int, float], None] = lambda way, size, seconds: None
         self._calls: aiohttp.ClientSession | None = None
         self._bodies: aiohttp.ClientSession | None = None
+        self._clock: aiohttp.ClientSession | None = None
         self.reload()
 
     def reload(self) -> None:
@@ -116,10 +127,10 @@ class HttpLink:
         self._context = link_client_context(self._section.certificate, self._section.key, self._section.trust)
 
     async def close(self) -> None:
-        for session in (self._calls, self._bodies):
+        for session in (self._calls, self._bodies, self._clock):
             if session is not None:
                 await session.close()
-        self._calls = self._bodies = None
+        self._calls = self._bodies = self._clock = None
 
     async def push(self, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
         most, timeout_s = self._limits.verdict_bytes_max, self._section.request_timeout_s
@@ -153,6 +164,15 @@ class HttpLink:
 
     def when_moved(self, tell: Callable[[Way, int, float], None]) -> None:
         self._tell = tell
+
+    async def clock(self, t1_us: int) -> ClockAnswer:
+        question = encode_clock_question(t1_us)
+        call = _Call("POST", "clock", question, JSON_TYPE, JSON_TYPE, CLOCK_BYTES_MAX, CLOCK_ANSWER_S, None, may_lack=True)
+        data = await self._ask(self._for_clock(), call)
+        answer = self._read(call, lambda: decode_clock_answer(data))
+        if answer.t1_us != t1_us:
+            raise self._rubbish(call, "the answer to another question")
+        return answer
 
     # one request
 
@@ -250,6 +270,8 @@ class HttpLink:
     def _refusal(self, call: _Call, status: int, body: bytes) -> Exception:
         fields = _object(body)
         reason = _reason(fields)
+        if reason is None and status == 404 and call.may_lack:
+            return Refused(Reason.OPERATION_UNKNOWN, call.path)
         if reason is None:
             return self._rubbish(call, f"status {status} without a reason")
         if reason in ABOUT_US:
@@ -273,10 +295,15 @@ class HttpLink:
             self._bodies = self._session(BODY_CONNECTIONS_MAX, BODY_IDLE_S, self._section.request_timeout_s)
         return self._bodies
 
-    def _session(self, connections: int, idle_s: float, turn_s: float) -> aiohttp.ClientSession:
+    def _for_clock(self) -> aiohttp.ClientSession:
+        if self._clock is None:
+            self._clock = self._session(1, CLOCK_IDLE_S, self._section.handshake_timeout_s, dates=False)
+        return self._clock
+
+    def _session(self, connections: int, idle_s: float, turn_s: float, *, dates: bool = True) -> aiohttp.ClientSession:
         connect_s = self._section.handshake_timeout_s
         return aiohttp.ClientSession(
-            connector=_Connector(self._check, limit=connections, keepalive_timeout=idle_s),
+            connector=_Connector(partial(self._check, dates=dates), limit=connections, keepalive_timeout=idle_s),
             timeout=aiohttp.ClientTimeout(total=None, connect=turn_s, sock_connect=connect_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -284,11 +311,11 @@ class HttpLink:
             read_bufsize=BODY_BUFFER_BYTES,
         )
 
-    def _check(self, transport: asyncio.BaseTransport | None) -> None:
+    def _check(self, transport: asyncio.BaseTransport | None, *, dates: bool) -> None:
         secured = None if transport is None else transport.get_extra_info("ssl_object")
         if not isinstance(secured, ssl.SSLObject):
             raise Refused(Reason.PEER_UNKNOWN, "TLS")
-        self._judge(peer_chain(secured))
+        self._judge(peer_chain(secured), dates=dates)
 
 
 class _NotOurParent(aiohttp.ClientConnectionError):

@@ -1,4 +1,4 @@
-"""The parent's side of the link: push, pull and bodies over HTTP, each call handed to a `Downlink` with the child's code.
+"""The parent's side of the link: push, pull, bodies and the time over HTTP, each call handed to a `Downlink` with its caller.
 
 Who calls is read from the certificate alone, never from what is sent. Knows `core`, `ports` and the link's section of the
 configuration; nothing of what becomes of an envelope.
@@ -31,18 +31,23 @@ from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.wire import (
     BODY_CHUNK_MAX,
+    CLOCK_BYTES_MAX,
     MEDIA_TYPE,
     decode_batch,
+    decode_clock_question,
     decode_pull,
     encode_batch,
+    encode_clock_answer,
     encode_verdicts,
     limits_for,
+    told_time,
 )
 from node.ports import Downlink
 
 log = structlog.get_logger()
 
 JSON_TYPE = "application/json"
+CLOCK_PATH = "/link/v1/clock"
 BYTES_TYPE = "application/octet-stream"
 RETRY_AFTER_MAX_S = 3600.0
 BYTES_PER_S_MIN = 256
@@ -116,6 +121,8 @@ class _LinkFace:
                 return await self._push(peer, request)
             case "POST", ["link", "v1", "pull"]:
                 return await self._pull(peer, request)
+            case "POST", ["link", "v1", "clock"]:
+                return await self._clock(request)
             case "PUT", ["link", "v1", "bodies", sha256] if _DIGEST.fullmatch(sha256):
                 return await self._put_body(peer, request, sha256)
             case "GET", ["link", "v1", "bodies", sha256] if _DIGEST.fullmatch(sha256):
@@ -132,6 +139,13 @@ class _LinkFace:
         asked = decode_pull(await self._body(request, JSON_TYPE, self._limits.verdict_bytes_max), self._limits)
         batch = await self._downlink.pull(peer, asked)
         return web.Response(body=encode_batch(batch), content_type=MEDIA_TYPE)
+
+    async def _clock(self, request: web.Request) -> web.Response:
+        """Asked of nobody but the clock: no writer, no disk and no other child is waited for."""
+        came = self._downlink.moment()
+        t1_us = decode_clock_question(await self._body(request, JSON_TYPE, CLOCK_BYTES_MAX))
+        answer = told_time(t1_us, came, self._downlink.moment())
+        return web.Response(body=encode_clock_answer(answer), content_type=JSON_TYPE)
 
     async def _put_body(self, peer: OrgId, request: web.Request, sha256: str) -> web.Response:
         offset, size = _whole(request, "offset"), _whole(request, "size")
@@ -165,7 +179,8 @@ class _LinkFace:
         if not chain:
             raise Refused(Reason.PEER_UNKNOWN, "certificate")
         try:
-            return self._peers(chain)
+            # who has a wrong clock may still ask for the time (architecture section 4)
+            return self._peers(chain, dates=request.path != CLOCK_PATH)
         except Refused as refused:
             value = "" if refused.reason is Reason.PEER_NAME else refused.value
             log.warning(

@@ -11,11 +11,11 @@ import hashlib
 import re
 import ssl
 import stat
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -37,8 +37,12 @@ _OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
 Registered = Mapping[str, tuple[OrgId, Collection[str]]]
 """Who may be at the other end: DNS name -> (code, SPKI pins); no pins: any key the tree's authorities vouch for."""
 
-Judge = Callable[[Sequence[bytes]], OrgId]
-"""A verified chain (DER, leaf first) -> the code of the node that bears it, or `Refused(PEER_*)`."""
+
+class Judge(Protocol):
+    """A verified chain (DER, leaf first) -> the code of the node that bears it, or `Refused(PEER_*)`. dates: False where it does
+    not matter when the chain is valid."""
+
+    def __call__(self, chain: Sequence[bytes], *, dates: bool = True) -> OrgId: ...
 
 
 class TlsFileError(Exception):
@@ -168,10 +172,11 @@ def spki_pin(der: bytes) -> str:
     return facts(der).pin
 
 
-def judge_peer(der: bytes, *, expected: Registered, now_ms: int, bound_ms: int, issuers: Sequence[bytes] = ()) -> OrgId:
+def judge_peer(der: bytes, *, expected: Registered, now_ms: int | None, bound_ms: int, issuers: Sequence[bytes] = ()) -> OrgId:
     """Who bears a leaf that the handshake has proven: the code registered for its name.
 
     issuers: the rest of the verified chain; their dates count like the leaf's, with the clock's bound in favour of the peer.
+    now_ms: None where no date counts.
     Raises `Refused(PEER_NAME | PEER_UNKNOWN | PEER_KEY | PEER_DATES)`.
     """
     name = peer_name(der)
@@ -182,7 +187,7 @@ def judge_peer(der: bytes, *, expected: Registered, now_ms: int, bound_ms: int, 
         raise Refused(Reason.PEER_KEY, "SubjectPublicKeyInfo", spki_pin(der), f"pinned for {name}")
     for each in (der, *issuers):
         dates = facts(each)
-        if not dates.not_before_ms - bound_ms <= now_ms <= dates.not_after_ms + bound_ms:
+        if now_ms is not None and not dates.not_before_ms - bound_ms <= now_ms <= dates.not_after_ms + bound_ms:
             raise Refused(Reason.PEER_DATES, "validity", name, f"{dates.not_before_ms}..{dates.not_after_ms} ms")
     return code
 
@@ -195,8 +200,9 @@ def registered(nodes: Iterable[tuple[OrgId, Collection[str]]], zone: str) -> Reg
 def judge(expected: Registered, clock: Clock) -> Judge:
     """`judge_peer` bound to a table and the clock: asked anew at every request, so what the table says now counts."""
 
-    def judged(chain: Sequence[bytes]) -> OrgId:
-        return judge_peer(chain[0], expected=expected, now_ms=clock.utc_ms(), bound_ms=clock.bound_ms(), issuers=chain[1:])
+    def judged(chain: Sequence[bytes], *, dates: bool = True) -> OrgId:
+        now_ms = clock.utc_ms() if dates else None
+        return judge_peer(chain[0], expected=expected, now_ms=now_ms, bound_ms=clock.bound_ms(), issuers=chain[1:])
 
     return judged
 

@@ -9,6 +9,7 @@ import sqlite3
 
 from node.adapters.sqlite.writer import Stamp, Transaction, chained
 
+VOUCHED_ROWS = 1_000
 LOOSE_MS = 86_400_000
 """How long a body that came by itself may wait for the envelope that names it."""
 
@@ -81,3 +82,10 @@ def verify_chain(db: sqlite3.Connection) -> int | None:
             return int(row[0])
         previous = bytes(row[9])
     return None
+
+
+def vouched_ms(db: sqlite3.Connection) -> int:
+    """The latest instant (UTC ms) that was stamped as synchronised, as far back as it is worth looking; 0: none."""
+    latest = "SELECT at_ms,synchronised FROM ledger ORDER BY seq DESC LIMIT ?"
+    found = db.execute(f"SELECT max(at_ms) FROM ({latest}) WHERE synchronised=1", (VOUCHED_ROWS,)).fetchone()
+    return int(found[0] or 0)

@@ -356,5 +356,9 @@ class SqliteStore:
     async def known_files(self) -> set[str]:
         return await self._ask(care.known_files)
 
+    async def vouched_ms(self) -> int:
+        """The last instant this node stamped as synchronised; 0: none."""
+        return await self._ask(care.vouched_ms)
+
     async def verify_chain(self) -> int | None:
         return await self._ask(care.verify_chain)

@@ -11,6 +11,7 @@ import pytest
 from node.core.envelope import KIND_STATUS
 from node.core.errors import Reason, Refused
 from node.core.identifier import HUB, OrgId
+from node.core.timekeeping import Moment
 from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Verdict
 from tests.making import envelope, header
 from tests.topology.sim.tiny import bench_of
@@ -46,6 +47,9 @@ class Door:
 
     async def get_body(self, peer: OrgId, sha256: str, offset: int, length: int) -> bytes:
         return b"x" * length
+
+    def moment(self) -> Moment:
+        return Moment(7, 1, 1, True)
 
 
 class Stage:

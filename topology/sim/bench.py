@@ -61,6 +61,7 @@ class Bench:
         for machine in self.world.machines.values():
             machine.disk.in_memory = profile.in_memory
         self.world.on_recovered = self._recovered
+        self.world.true_hub = profile.true_hub
         self.world.wrap = partial(Watched, self.world)
         self.addresses = Addresses(tree)
         self.ledger = Ledger(plan(tree, profile.traffic, seed, self.addresses), tree.axis_code)

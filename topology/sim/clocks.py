@@ -6,8 +6,10 @@ but never steps and never stands still. Knows the loop's time only; `HostClock` 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from node.adapters.clock import HostClock
-from node.core.timekeeping import Policy
+from node.core.timekeeping import Moment, Policy
 from topology.sim.loop import SimLoop
 
 EPOCH_MS = 1_795_392_000_000
@@ -56,3 +58,15 @@ class SimClock(HostClock):
 
     def __init__(self, machine: WrongClock, bound_ms: int, *, kept: bool = False, policy: Policy | None = None) -> None:
         super().__init__(bound_ms, machine.wall_ns, machine.mono_ns, kept=kept, policy=policy)
+        self.look: Callable[[int, int, bool], None] = lambda now_ms, bound_ms, synchronised: None
+        """Called with each instant that is given out."""
+
+    def utc_ms(self) -> int:
+        now_ms = super().utc_ms()
+        self.look(now_ms, self.bound_ms(), self.synchronised())
+        return now_ms
+
+    def moment(self) -> Moment:
+        found = super().moment()
+        self.look(found.utc_us // 1000, -(-found.bound_us // 1000), found.synchronised)
+        return found

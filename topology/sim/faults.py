@@ -181,9 +181,14 @@ async def _bit_flip(world: World, rng: random.Random) -> None:
             disk.flip(DATABASE, rng, rng.choice(rows) + rng.randrange(250))
 
 
+def _with_a_clock(world: World, rng: random.Random) -> Machine:
+    machine = _machine(world, rng)
+    return rng.choice(world.children(machine.code)) if world.true_hub and machine.parent is None else machine
+
+
 async def _clock_step(world: World, rng: random.Random) -> None:
     """The host's clock jumps, and later back."""
-    machine = _machine(world, rng)
+    machine = _with_a_clock(world, rng)
     by_s = rng.choice((-1.0, 1.0)) * rng.choice((2.0, 60.0, 3600.0, 6 * 3600.0))
     machine.clock.step(by_s)
     try:
@@ -194,7 +199,7 @@ async def _clock_step(world: World, rng: random.Random) -> None:
 
 async def _clock_wrong(world: World, rng: random.Random) -> None:
     """From now on this machine's clock is off and drifts (until the end of the storm)."""
-    machine = _machine(world, rng)
+    machine = _with_a_clock(world, rng)
     by_s = rng.uniform(-12 * 3600.0, 12 * 3600.0)
     machine.clock.step(by_s)
     machine.clock.drift(rng.uniform(-200.0, 200.0))

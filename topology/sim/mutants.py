@@ -17,7 +17,7 @@ from node import forwarder, intake, origin, uplink
 from node.adapters.sqlite import admission, boxes, store, writer
 from node.adapters.sqlite import road as road_sql
 from node.adapters.sqlite.connection import settings
-from node.core import custody, envelope, pace
+from node.core import clock_filter, custody, envelope, pace, timekeeping
 from node.core import forwarding as road
 from node.core.wire import EnvelopeVerdicts, Outcome, Verdict
 from topology.sim import database, files
@@ -263,7 +263,46 @@ def _taken_but_not_kept(stack: ExitStack) -> None:
     _put(stack, intake.Intake, "accept", polite)
 
 
+# --- the time ---------------------------------------------------------------------------------------------------------------
+
+
+def _slow_exchange_trusted(stack: ExitStack) -> None:
+    """The middle of an exchange counts as exact, however long it took."""
+    measure = clock_filter.measure
+
+    def exact(exchange: clock_filter.Exchange, drift_ppm: int) -> clock_filter.Sample | None:
+        found = measure(exchange, drift_ppm)
+        return replace(found, radius_ns=0) if found is not None else None
+
+    _put(stack, timekeeping, "measure", exact)
+
+
+def _drift_forgotten(stack: ExitStack) -> None:
+    """A sample says as much after an hour as when it was taken."""
+    _put(stack, clock_filter, "allowance_ns", lambda passed_ns, drift_ppm: 1)
+
+
+def _host_clock_trusted(stack: ExitStack) -> None:
+    """The host's clock is used without correction."""
+    _put(stack, timekeeping.Timekeeping, "_own", property(lambda self: True))
+
+
+def _time_set_back(stack: ExitStack) -> None:
+    """Time that turns out to be ahead is set back at once."""
+    utc_ns = timekeeping.Timekeeping.utc_ns
+
+    def sudden(self: timekeeping.Timekeeping, wall_ns: int, mono_ns: int) -> int:
+        self._given_ns = 0
+        return utc_ns(self, wall_ns, mono_ns)
+
+    _put(stack, timekeeping.Timekeeping, "utc_ns", sudden)
+
+
 MUTANTS: Mapping[str, Mutant] = {
+    "slow-exchange-trusted": Mutant("tin một lần hỏi giờ đi quá lâu", _slow_exchange_trusted, "clocks"),
+    "drift-forgotten": Mutant("quên rằng đồng hồ máy chạy lệch dần", _drift_forgotten, "clocks"),
+    "host-clock-trusted": Mutant("dùng đồng hồ máy mà không hiệu chỉnh", _host_clock_trusted, "clocks"),
+    "time-set-back": Mutant("giờ của nút chạy lùi", _time_set_back, "clocks"),
     "synchronous-normal": Mutant("SQLite không ghi chắc xuống đĩa ở mỗi lần commit", _synchronous_normal),
     "reply-before-commit": Mutant("trả lời trước khi commit", _reply_before_commit),
     "body-before-sync": Mutant("báo đã nhận nội dung trước khi fsync tệp", _body_before_its_sync),

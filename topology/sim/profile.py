@@ -31,7 +31,8 @@ class Profile:
     other one follows or precedes so closely must be laid there within so many; share: what the others get beside many, of all
     that the line carries. absent_every: at one restart of so many the tables of all nodes are read for what was acknowledged and
     is on no disk. in_memory: databases lie in memory (`database.py`), so power cuts and faults of disks are not for such a
-    profile.
+    profile. true_hub: no fault
+    touches the hub's clock, so that bounds can be judged to the end.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Profile:
     share: float = 0.0
     absent_every: int = 1
     in_memory: bool = False
+    true_hub: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,23 @@ CHANGE = Profile(
     options=NODE_OPTIONS,
 )
 """Documents to several receivers at once, while some of those are closed or put off: one envelope goes more than one way."""
-PROFILES: Mapping[str, Profile] = {each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD, SLOW, CHANGE)}
+CLOCKS = Profile(
+    "clocks",
+    Traffic(documents=25, span_s=1_800.0),
+    Habits(poll_s=60.0, p_answered=0.2),
+    crashes=4,
+    faults=16,
+    kinds={
+        **dict.fromkeys(("kill", "power cut", "pause", "cut", "one way", "clog", "slow line"), 1.0),
+        **{"lossy": 2.0, "clock step": 3.0, "clock wrong": 4.0},
+    },
+    options={**NODE_OPTIONS, "clock": {"bound_ms": 10}},
+    true_hub=True,
+)
+"""Hosts whose clocks are off, drift and are set, below a hub whose clock is right to 10 ms. # QĐ 28/2018 Điều 14.4"""
+PROFILES: Mapping[str, Profile] = {
+    each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD, SLOW, CHANGE, CLOCKS)
+}
 """By name. `small` is what a campaign runs unless told otherwise."""
 
 

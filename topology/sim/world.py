@@ -43,9 +43,11 @@ from topology.sim.files import SimFiles
 from topology.sim.loop import Life, SimLoop
 from topology.sim.network import Network
 from topology.sim.record import Record, stream
+from topology.sim.times import Reference, TimeJudge
 
 STOP_GRACE_S = 10.0
 DATABASE = app.DATABASE
+VOUCHED = "SELECT max(at_ms) FROM ledger WHERE synchronised=1"
 BODIES = "bodies"
 RESTART_S = (0.5, 5.0)
 """After a process ended by itself its supervisor starts it again, within this."""
@@ -162,7 +164,7 @@ class Machine:
         task.add_done_callback(lambda done: self._ended(life, done), context=self.world.context)
 
     async def _process(self, life: Life) -> None:
-        settings = self._settings()
+        settings = self.settings()
         rng = stream(self.world.seed, self.name, "node", self.starts)
         clock = SimClock(self.clock, settings.clock.bound_ms, kept=self.parent is not None, policy=app.time_policy(settings))
         systems = _Systems(self.site)
@@ -173,6 +175,8 @@ class Machine:
         path = Path(app.DATABASE)
         store = SqliteStore(connection, connection, clock, self.tally, settings.store.group_max, path)
         await app.prepare(self.code, store, bodies)
+        (floor,) = connection.look(VOUCHED, ())
+        clock.look = TimeJudge(self.name, self.world.reference, floor[0] or 0, self.world.wrong).look
         clock.resume(await store.vouched_ms())
         self.world.on_recovered(self, connection)
         own = keys.pair(self.code.dns_name(settings.node.zone))
@@ -266,7 +270,8 @@ class Machine:
         """What this machine's clock shows now of a moment at a virtual second: a step moves the past with it."""
         return self.clock.wall_ns() // 1_000_000 - int((self.world.loop.time() - second) * 1000)
 
-    def _settings(self) -> config.NodeConfig:
+    def settings(self) -> config.NodeConfig:
+        """What its next process is started with."""
         world = self.world
         tables: dict[str, dict[str, Any]] = {
             "node": {"name": self.site.name, "code": str(self.code), "tier": self.site.tier, "zone": world.tree.zone},
@@ -314,6 +319,10 @@ class World:
         self.machines: dict[OrgId, Machine] = {}
         for site in tree.parents_first():
             self.machines[site.code] = Machine(self, site)
+        root = next(machine for machine in self.machines.values() if machine.parent is None)
+        self.reference = Reference(loop, root.clock, root.settings().clock.bound_ms)
+        self.true_hub = False
+        """No fault touches the hub's clock."""
         self.by_name = {machine.name: machine for machine in self.machines.values()}
         self.on_recovered: Callable[[Machine, SimConnection], None] = lambda machine, connection: None
         """Called when a node has opened its store and serves nobody yet."""

@@ -12,11 +12,11 @@ import pytest
 
 from node import forwarder, intake, mailbox, origin, uplink
 from node.adapters.sqlite import admission, boxes, road, store, writer
-from node.core import forwarding, pace
+from node.core import clock_filter, forwarding, pace, timekeeping
 from tests.topology.sim.tiny import STORMY, TREE
 from topology.sim import database, files, mutants
 from topology.sim.mutants import MUTANTS, Mutant, planted
-from topology.sim.profile import CHANGE, EXPIRY, FLOOD, PROFILES, SLOW, Profile
+from topology.sim.profile import CHANGE, CLOCKS, EXPIRY, FLOOD, PROFILES, SLOW, Profile
 from topology.sim.run import Outcome, simulate
 
 SMALLER: Mapping[str, Profile] = {
@@ -24,6 +24,7 @@ SMALLER: Mapping[str, Profile] = {
     "expiry": replace(EXPIRY, traffic=replace(EXPIRY.traffic, documents=20, span_s=240.0), settle_s=1_200.0),
     "flood": replace(FLOOD, traffic=replace(FLOOD.traffic, documents=55, span_s=900.0), patience_s=450.0),
     "change": replace(CHANGE, traffic=replace(CHANGE.traffic, documents=20, span_s=240.0)),
+    "clocks": replace(CLOCKS, traffic=replace(CLOCKS.traffic, documents=8, span_s=900.0)),
     "slow": replace(SLOW, traffic=replace(SLOW.traffic, documents=150, span_s=280.0, express=(2, 6), p_large=0.0)),
 }
 """What finds a bug in a second, of the profiles that find it in a few."""
@@ -39,6 +40,7 @@ ASKED = (
     *("synchronous-normal", "dedup-off", "reply-before-commit", "confirmed-before-commit", "new-id-on-retry"),
     *("one-verdict-for-all", "come-back-taken", "expiry-in-doubt", "body-before-sync", "lane-starves", "notice-answers-notice"),
     *("long-pieces", "bodies-cost-nothing", "urgent-behind-bulk"),
+    *("slow-exchange-trusted", "drift-forgotten", "host-clock-trusted", "time-set-back"),
 )
 """Those that must be among them, whatever else is."""
 FOUND_BY: Mapping[str, int] = {
@@ -60,12 +62,17 @@ FOUND_BY: Mapping[str, int] = {
     "bodies-cost-nothing": 1,
     "urgent-behind-bulk": 1,
     "taken-but-not-kept": 1,
+    "slow-exchange-trusted": 1,
+    "drift-forgotten": 4,
+    "host-clock-trusted": 1,
+    "time-set-back": 2,
 }
 """A seed that is known to find each one, among the quickest. When the course of events changes others are tried, so that it only
 costs time; then look for a better one."""
 TRIES = 20
 SPOILT = (database, files._SimFile, files.SimFiles, admission, boxes, road, writer.Writer, forwarder, origin)
 SPOILT_TOO = (mailbox.Mailbox, intake.Intake, store.SqliteStore, forwarding, pace.Rate, uplink, uplink.Crossings)
+SPOILT_TIME = (clock_filter, timekeeping, timekeeping.Timekeeping)
 
 
 def profile_of(name: str) -> Profile:
@@ -87,7 +94,7 @@ def test_a_planted_bug_is_found(name: str) -> None:
     raise AssertionError(f"{name} was not found in {TRIES} seeds")
 
 
-@pytest.mark.parametrize("name", ["synchronous-normal", "one-verdict-for-all", "lane-starves", *NARROWER])
+@pytest.mark.parametrize("name", ["synchronous-normal", "one-verdict-for-all", "lane-starves", "drift-forgotten", *NARROWER])
 def test_the_code_as_it_is_raises_no_alarm_where_a_bug_is_found(name: str) -> None:
     assert clean(name, FOUND_BY[name]).violations == []
 
@@ -104,7 +111,7 @@ def named(owner: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_planting_changes_something_and_leaves_nothing_behind(name: str) -> None:
-    owners = (*SPOILT, *SPOILT_TOO)
+    owners = (*SPOILT, *SPOILT_TOO, *SPOILT_TIME)
     before = [named(owner) for owner in owners]
     with planted(name):
         assert [named(owner) for owner in owners] != before

@@ -155,14 +155,14 @@ def test_what_a_node_calls_taken_is_remembered_outside_of_it(stage: Stage) -> No
 
 def test_options_of_a_run_may_lie_beyond_what_a_node_in_service_may_have(stage: Stage) -> None:
     stage.world.options = {"forwarding": {"lifetime_d": 0.001}}
-    assert stage.h41._settings().forwarding.lifetime_d == 0.001
-    assert stage.h41._settings().forwarding.hops_max == 24
+    assert stage.h41.settings().forwarding.lifetime_d == 0.001
+    assert stage.h41.settings().forwarding.hops_max == 24
 
 
 def test_an_option_that_is_none_is_found(stage: Stage) -> None:
     stage.world.options = {"forwarding": {"lifetime": 1}}
     with pytest.raises(ValueError, match="forwarding has no option lifetime"):
-        stage.h41._settings()
+        stage.h41.settings()
 
 
 def test_the_place_of_an_error_is_its_innermost_line() -> None:

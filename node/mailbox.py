@@ -69,9 +69,9 @@ class Mailbox:
     async def page(
         self, system: System, kind: str, *, after: int | None, limit: int, wait_s: float, room_bytes: int | None
     ) -> Page:
-        """Open items, many at once with their contents. after: those laid after this item, in order of arrival; None: all, the
-        urgent first. wait_s: held back so long while there is nothing. room_bytes: contents up to so much are given inline, and
-        count as fetched; None: none are."""
+        """Open items, many at once with their contents, the urgent first. after: of those laid next after this item; None: of
+        all. wait_s: held back so long while there is nothing. room_bytes: contents up to so much are given inline, and count as
+        fetched; None: none are."""
         limit = min(limit, self._list_max)
         stands = wait_s > 0 and not self._stopping
         asking = self._store.lay_out(system.codes, kind, after=after, limit=limit, room_bytes=room_bytes, stands=stands)

@@ -216,9 +216,9 @@ class Store(Protocol):
     def lay_out(
         self, organs: Sequence[OrgId], kind: str, *, after: int | None, limit: int, room_bytes: int | None, stands: bool
     ) -> Future[LaidOut | None]:
-        """What lies before these organs, at once or, where the question stands, as soon as something does. after: those laid
-        after this item, in order of arrival; None: all, the urgent first. room_bytes: contents up to so much come along, which
-        marks them as fetched, or are named where they lie in files; None: none. None: nothing is there."""
+        """What lies before these organs, the urgent first, at once or, where the question stands, as soon as something does.
+        after: of those laid next after this item; None: of all. room_bytes: contents up to so much come along, which marks them
+        as fetched, or are named where they lie in files; None: none. None: nothing is there."""
         ...
 
     async def waiting(self, organs: Sequence[OrgId], kind: str, limit: int) -> list[Waiting]: ...

@@ -399,7 +399,8 @@ async def test_pages_by_number_miss_nothing(tree: Tree) -> None:
     seen = {line.doc_id for line, _ in found.items}
     while found.items:
         found, _ = await page(tree[H41], after=found.after, limit=3)
-        assert [line.item for line, _ in found.items] == sorted(line.item for line, _ in found.items)
+        urgent_first = sorted((-line.priority, line.item) for line, _ in found.items)
+        assert [(-line.priority, line.item) for line, _ in found.items] == urgent_first
         seen |= {line.doc_id for line, _ in found.items}
     assert seen == set(sent)
     newest = await deliver(tree, content="mới".encode())

@@ -432,18 +432,19 @@ async def test_a_request_of_an_office_waits_for_a_person(at: Opened) -> None:
 # --- many at once ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_list_of_many_is_urgent_first_or_in_order_of_arrival_behind_a_number(at: Opened) -> None:
-    priorities = [Priority.NORMAL, Priority.URGENT, Priority.NORMAL]
+async def test_a_list_of_many_is_urgent_first_also_a_page_of_what_arrived_behind_a_number(at: Opened) -> None:
+    """QĐ 28/2018 Điều 6.2."""
+    priorities = [Priority.NORMAL, Priority.URGENT, Priority.NORMAL, Priority.URGENT]
     heads = [await lay(at, priority=priority) for priority in priorities]
     await lay(at, kind="status", expires_ms=0)
     await lay(at, FOCAL)
     first = (await at.laid_out([UNIT])).lines
-    assert [line.doc_id for line in first] == [heads[number].doc_id for number in (1, 0, 2)]
+    assert [line.doc_id for line in first] == [heads[number].doc_id for number in (1, 3, 0, 2)]
     numbers = sorted(line.item for line in first)
-    behind = (await at.laid_out([UNIT], after=numbers[0])).lines
-    assert [line.doc_id for line in behind] == [heads[1].doc_id, heads[2].doc_id]
-    assert [line.item for line in (await at.laid_out([UNIT], after=numbers[0], limit=1)).lines] == [numbers[1]]
-    assert (await at.laid_out([UNIT], after=numbers[2])).lines == ()
+    behind = (await at.laid_out([UNIT], after=numbers[1])).lines
+    assert [line.doc_id for line in behind] == [heads[3].doc_id, heads[2].doc_id]
+    assert [line.item for line in (await at.laid_out([UNIT], after=numbers[1], limit=1)).lines] == [numbers[2]]
+    assert (await at.laid_out([UNIT], after=numbers[3])).lines == ()
     assert (await at.laid_out([])).lines == ()
     (line,) = (await at.laid_out([UNIT], "status")).lines
     assert (line.kind, line.sender, line.recipients) == ("status", "H41.07", ("H41.07",))

@@ -34,16 +34,21 @@ def _marks(values: Sequence[object]) -> str:
 
 
 def _next(db: sqlite3.Connection, organs: Sequence[str], kind: str, limit: int, after: int | None = None) -> dict[int, int]:
-    """Open items of these organs in their order, item -> place: the urgent first (# QĐ 28/2018 Điều 6.2), or, behind an item, as
-    they arrived. A look into the index for each organ, whatever waits."""
-    place, order = ("m.lane", "m.lane,m.item") if after is None else ("0", "m.item")
+    """Open items of these organs, item -> place: the urgent first (# QĐ 28/2018 Điều 6.2), of all, or of those that arrived next
+    behind an item. A look into the index for each organ, whatever waits."""
+    order = "m.lane,m.item" if after is None else "m.item"
     statement = (
-        f"SELECT {place},m.item FROM mailbox m WHERE m.organ=? AND m.kind=? AND {_OPEN}"
+        f"SELECT m.lane,m.item FROM mailbox m WHERE m.organ=? AND m.kind=? AND {_OPEN}"
         f"{'' if after is None else ' AND m.item>?'} ORDER BY {order} LIMIT ?"
     )
     behind = () if after is None else (after,)
     found = [row for organ in organs for row in db.execute(statement, (organ, kind, *behind, limit))]
-    return {item: place for place, (_, item) in enumerate(sorted(found)[:limit])}
+    chosen = sorted(found, key=None if after is None else _by_item)[:limit]
+    return {item: place for place, (_, item) in enumerate(sorted(chosen))}
+
+
+def _by_item(row: tuple[int, int]) -> int:
+    return row[1]
 
 
 def waiting(db: sqlite3.Connection, organs: Sequence[str], kind: str, limit: int) -> list[Waiting]:
@@ -68,8 +73,8 @@ def waiting(db: sqlite3.Connection, organs: Sequence[str], kind: str, limit: int
 
 
 def listed(db: sqlite3.Connection, organs: Sequence[str], kind: str, after: int | None, limit: int) -> list[Listed]:
-    """Open items of these organs with their content's size and digest. after: those laid after this item, in order of arrival;
-    None: all, the urgent first."""
+    """Open items of these organs with their content's size and digest, the urgent first. after: those that were laid next behind
+    this item; None: of all."""
     places = _next(db, organs, kind, limit, after)
     if not places:
         return []

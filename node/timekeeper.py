@@ -19,8 +19,8 @@ from node.ports import KeptClock, Link
 
 log = structlog.get_logger()
 
-EXCHANGES = 2
-"""In one round: the first opens the connection, the second measures."""
+EXCHANGES = 3
+"""In one round: the first opens the connection, the others measure."""
 JITTER = 0.1
 
 

@@ -123,6 +123,11 @@ class ClockFilter:
         assert self.best is not None
         return self._aged(self.best, mono_ns)
 
+    def within_until_ns(self, limit_ns: int) -> int:
+        """Until then (mono) the best sample is within such a bound."""
+        assert self.best is not None
+        return self.best.at_ns + (limit_ns - self.best.bound_ns - 1) * 999_000 // self._drift_ppm
+
     def drift_ppm(self) -> float:
         """How much too fast mono runs against the parent, at least: 0 until the last two spans both say so."""
         if len(self._points) < 3:

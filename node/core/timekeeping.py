@@ -31,6 +31,9 @@ FLOOR_AHEAD_MAX_NS = 2 * 86_400 * SECOND_NS
 BURST_ROUNDS = 4
 BURST_S = 2.0
 
+FOR_EVER_NS = 2**100
+NEVER_NS = -FOR_EVER_NS
+
 _HOUR_NS = 3600 * SECOND_NS
 
 
@@ -107,7 +110,9 @@ class Timekeeping:
         self._failures = 0
         self._rounds = 0
         self._wait_s = policy.poll_min_s
-        self._seen: tuple[int, int] | None = None
+        self._seen_ns: int | None = None
+        self._ahead_ns = 0
+        """How far the wall clock was ahead of mono at the last look."""
         self._given_ns = self._given_at_ns = 0
         self._sure_ns = 0
         self._floor_ahead_ns = 0
@@ -115,20 +120,24 @@ class Timekeeping:
         self._settled_ns = 0
         self._state: State | None = None
         self._since_ns = 0
+        self._steer_ns: int | None = None
+        self._good_from_ns, self._good_until_ns = 0, NEVER_NS
         self.steps = 0
         """How often the wall clock was seen to be set."""
+        self._set()
 
     # the time
 
     def utc_ns(self, wall_ns: int, mono_ns: int) -> int:
         """The time to give out now."""
         self._look(wall_ns, mono_ns)
+        target = wall_ns if self._steer_ns is None else mono_ns + self._steer_ns
         slowly = self._given_ns + (mono_ns - self._given_at_ns) // 2 if self._given_ns else 0
-        self._given_ns = max(slowly, self._target(wall_ns, mono_ns))
+        given = self._given_ns = target if target >= slowly else slowly
         self._given_at_ns = mono_ns
-        if self._vouched(wall_ns, mono_ns):
-            self._sure_ns = self._given_ns
-        return self._given_ns
+        if self._good_from_ns <= mono_ns <= self._good_until_ns and given - target <= self._policy.limit_ns:
+            self._sure_ns = given
+        return given
 
     def bound_ns(self, wall_ns: int, mono_ns: int) -> int:
         """How far the time given last may be from the truth; where nobody vouches for it, a figure and no promise."""
@@ -161,6 +170,7 @@ class Timekeeping:
         """An exchange with the parent has just ended."""
         self._look(wall_ns, mono_ns)
         self._failures, self._old_parent = 0, False
+        self._set()
         sample = measure(exchange, self._policy.drift_ppm) if exchange.synchronised else None
         self._parent_wrong = sample is None
         if sample is None or exchange.distance_ns > self._policy.limit_ns:
@@ -189,6 +199,7 @@ class Timekeeping:
         self._failures = 0
         if self._filter.best is None:
             self._old_parent = True
+            self._set()
         self._wait_s = self._policy.poll_max_s
 
     def wait_s(self) -> float:
@@ -220,15 +231,21 @@ class Timekeeping:
         """The host's clock is the reference."""
         return not self._kept or self._old_parent
 
+    def _set(self) -> None:
+        """What is known has changed: where the time is to be taken from, and while its bound holds."""
+        if self._own:
+            self._steer_ns, self._good_from_ns, self._good_until_ns = None, self._settled_ns, FOR_EVER_NS
+            return
+        certain = self._filter.best is not None and not self._filter.doubted
+        self._steer_ns, self._good_from_ns = self._offset_ns, 0
+        self._good_until_ns = self._filter.within_until_ns(self._policy.limit_ns) if certain else NEVER_NS
+
     def _target(self, wall_ns: int, mono_ns: int) -> int:
-        return wall_ns if self._own or self._offset_ns is None else mono_ns + self._offset_ns
+        return wall_ns if self._steer_ns is None else mono_ns + self._steer_ns
 
     def _good(self, mono_ns: int) -> bool:
         """Whether the bound of the target holds."""
-        if self._own:
-            return mono_ns >= self._settled_ns
-        best, limit = self._filter.best, self._policy.limit_ns
-        return best is not None and not self._filter.doubted and self._filter.bound_ns(mono_ns) <= limit
+        return self._good_from_ns <= mono_ns <= self._good_until_ns
 
     def _vouched(self, wall_ns: int, mono_ns: int) -> bool:
         gap_ns = self._given_ns - self._target(wall_ns, mono_ns)
@@ -242,12 +259,11 @@ class Timekeeping:
 
     def _look(self, wall_ns: int, mono_ns: int) -> None:
         """Notice that the wall clock was set. Mono may have stood still, too (a machine that slept): no sample counts."""
-        seen, self._seen = self._seen, (wall_ns, mono_ns)
-        if seen is None:
-            return
-        passed = mono_ns - seen[1]
-        moved = wall_ns - seen[0] - passed
-        if abs(moved) <= STEP_NS + passed * STEP_PPM // 1_000_000:
+        ahead_ns = wall_ns - mono_ns
+        moved = ahead_ns - self._ahead_ns if self._seen_ns is not None else 0
+        passed = mono_ns - self._seen_ns if self._seen_ns is not None else 0
+        self._ahead_ns, self._seen_ns = ahead_ns, mono_ns
+        if -STEP_NS <= moved <= STEP_NS or abs(moved) <= STEP_NS + passed * STEP_PPM // 1_000_000:
             return
         if self._own and abs(moved) <= 2 * self._policy.host_bound_ns:
             return  # both may be true within the stated bound
@@ -255,6 +271,7 @@ class Timekeeping:
         self._step = (mono_ns, moved)
         self._settled_ns = mono_ns + SETTLE_NS
         self._filter.void()
+        self._set()
         self._hurry()
 
     def _learn(self, sample: Sample, wall_ns: int, mono_ns: int) -> None:
@@ -265,6 +282,7 @@ class Timekeeping:
             self._hurry()
         assert self._filter.best is not None
         self._offset_ns = self._filter.best.offset_ns
+        self._set()
 
     def _hurry(self) -> None:
         self._wait_s = self._policy.poll_min_s

@@ -126,6 +126,8 @@ MEDIUM = Profile(
     kinds={**CRASHES, **OTHERS},
     options=NODE_OPTIONS,
 )
+RARELY = {"poll_min_s": 3_600.0, "poll_max_s": 7_200.0}
+"""A whole country asks for the time half a million times a day otherwise."""
 COUNTRY = Profile(
     "country",
     Traffic(documents=20_000, span_s=86_400.0, p_several=0.05, p_near=0.75, p_hot=0.01),
@@ -133,7 +135,7 @@ COUNTRY = Profile(
     crashes=200,
     faults=100,
     kinds={kind: weight for kind, weight in {**CRASHES, **OTHERS}.items() if kind not in OF_DISKS},
-    options={"link": {"pull_wait_s": 60.0, "probe_max_s": 15.0}, "retention": {"sweep_s": 6 * 3600.0}},
+    options={"link": {"pull_wait_s": 60.0, "probe_max_s": 15.0}, "retention": {"sweep_s": 6 * 3600.0}, "clock": RARELY},
     look_s=60.0,
     absent_every=20,
     in_memory=True,

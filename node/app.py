@@ -289,10 +289,12 @@ def ending_with_the_disk(loop: Loop, leave: Callable[[Exception], None]) -> Loop
 
 
 class Application:
-    """One node in production: real files, real listeners. `serve` runs it until stop is set."""
+    """One node in production: real files, real listeners. `serve` runs it until stop is set. clock: where its log has the time
+    from already; else its own."""
 
-    def __init__(self, settings: config.NodeConfig) -> None:
+    def __init__(self, settings: config.NodeConfig, clock: HostClock | None = None) -> None:
         self._settings = settings
+        self._clock = clock or node_clock(settings)
         self._leave: Callable[[Exception], None] = leave
         self._listeners: dict[str, Listener] = {}
         self._reloads: list[Callable[[], None]] = []
@@ -313,7 +315,7 @@ class Application:
         make_folder(data, 0o700)
         async with AsyncExitStack() as closing:
             closing.callback(FolderLock(data).release)
-            store, ground = await _lay_ground(settings, closing)
+            store, ground = await _lay_ground(settings, self._clock, closing)
             node = duties(settings, ground)
             loops: list[Loop] = [node.housekeeper.run, ground.bodies.watch]
             link = None
@@ -398,11 +400,14 @@ class Application:
         await asyncio.gather(*(listener.close(STOP_GRACE_S) for listener in self._listeners.values()))
 
 
-async def _lay_ground(settings: config.NodeConfig, closing: AsyncExitStack) -> tuple[SqliteStore, Ground]:
+def node_clock(settings: config.NodeConfig) -> HostClock:
+    return HostClock(settings.clock.bound_ms, kept=bool(settings.link.parent_url), policy=time_policy(settings))
+
+
+async def _lay_ground(settings: config.NodeConfig, clock: HostClock, closing: AsyncExitStack) -> tuple[SqliteStore, Ground]:
     """Open the files."""
     code = OrgId.canonical(settings.node.code)
     data = settings.node.data_dir
-    clock = HostClock(settings.clock.bound_ms, kept=bool(settings.link.parent_url), policy=time_policy(settings))
     tally = Tally()
     registry = Registry(settings.node.systems, tally)
     surroundings = Surroundings(code, DirectoryFile(settings.node.directory), registry, clock)
@@ -514,11 +519,11 @@ def main(path: Path) -> int:
     except config.ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
-    clock = HostClock(settings.clock.bound_ms)
+    clock = node_clock(settings)
     logs.configure(level=settings.node.log_level, utc_ms=clock.utc_ms, node=settings.node.code or "hub", tier=settings.node.tier)
     try:
         take_faster_loop()
-        asyncio.run(_run(settings))
+        asyncio.run(_run(settings, clock))
     except (RegistryError, DirectoryFileError, tls.TlsFileError, WrongNode) as error:
         log.error("bad configuration", reason=str(error))
         return EXIT_CONFIG
@@ -563,12 +568,12 @@ def _allow_files(settings: config.NodeConfig) -> None:
         log.warning("fewer open files allowed than the listeners may need", allowed=allowed, wanted=wanted)
 
 
-async def _run(settings: config.NodeConfig) -> None:
+async def _run(settings: config.NodeConfig, clock: HostClock) -> None:
     _allow_files(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    application = Application(settings)
+    application = Application(settings, clock)
     loop.add_signal_handler(signal.SIGHUP, application.reload)
     await application.serve(stop)

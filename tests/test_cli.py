@@ -243,6 +243,20 @@ def test_status_opens_with_one_sentence_of_health(running: Site) -> None:
     assert "hộp văn bản chờ lấy: 3" in lines
 
 
+def test_status_tells_how_the_clock_is(running: Site) -> None:
+    running.desk.facts["clock"] = {
+        "state": "holdover",
+        "since_ms": 1_795_316_400_123,
+        "offset_s": -3600.25,
+        "bound_s": 1.0044,
+        "stratum": 3,
+    }
+    told = running.truc("status").stdout
+    since = re.escape("giữ giờ, tạm không hỏi được nút cấp trên từ ") + ISO.pattern
+    assert re.search(f"đồng hồ: {since}; {re.escape('máy lệch -3600.250 s, sai số ±1.004 s, bậc 3')}", told)
+    assert "clock: holding over without the parent since" in running.truc("status", "--lang", "en").stdout
+
+
 def test_status_names_each_problem_with_the_command_that_helps(running: Site) -> None:
     running.desk.facts |= {
         "health": "warning",

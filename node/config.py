@@ -52,6 +52,7 @@ class Link(Section):
     certificate: Path = Field(description="PEM: this node's certificate and the issuing certificates below the root")
     key: Path = Field(description="PEM private key, mode 0600; signs envelope headers too")
     trust: Path = Field(description="PEM: the root certificate(s) of the tree")
+    authority: Path | None = Field(default=None, description="folder of this node's own certificate authority, kept by `truc ca`")
     parent_url: str = Field(default="", description="https://host:port of the parent's link listener; empty at the hub")
     parent_code: str = Field(default="", max_length=35, description="code of the parent (empty = hub); its name is checked")
     parent_pins: tuple[str, ...] = ()
@@ -301,7 +302,7 @@ def _resolve_paths(merged: Mapping[str, Any], folder: Path) -> None:
             continue
         for key, field in keys.items():
             value = table.get(key)
-            if field.annotation is not Path or not isinstance(value, str):
+            if field.annotation not in (Path, Path | None) or not isinstance(value, str):
                 continue
             if value.strip():
                 table[key] = str(folder / value.strip())

@@ -555,7 +555,7 @@ def test_init_makes_a_folder_that_survives_a_power_cut(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(os.readlink(f"/proc/self/fd/{handle}"))))
     folder = tmp_path / "above" / "node"
     assert run("init", "--dir", str(folder), "--name", "Nút").exit_code == 0
-    assert {tmp_path, tmp_path / "above", folder / "link.key", folder / "node.toml"} <= set(synced)
+    assert {tmp_path, tmp_path / "above", folder / ".link.key.new", folder / ".node.toml.new"} <= set(synced)
     assert synced[-1] == folder, "after all that stands in it"
 
 

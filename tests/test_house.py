@@ -40,6 +40,8 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.gateway": (),
     "node.timekeeper": ("node.core", "node.ports"),
     "node.adapters": ("node.core", "node.ports", "node.config"),
+    "node.adapters.authority": ("node.adapters.folders",),
+    "node.adapters.issuing": ("node.core", "node.adapters.authority", "node.adapters.folders"),
     "node.adapters.bodies": ("node.core", "node.adapters.folders"),
     "node.adapters.http.admin": ("node.core", "node.adapters.metrics"),  # the gauges' type and the content type
     "node.adapters.signing": ("node.core", "node.adapters.http.tls"),  # reads the same certificate files
@@ -54,9 +56,11 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         "node.adapters.registry",
         "node.adapters.directory_file",
         "node.adapters.folders",
+        *("node.adapters.authority", "node.adapters.issuing", "node.adapters.clock"),
     ),
     "node.__main__": ("node.cli",),
-    "topology": ("topology", "node.core", "node.config", "node.documents"),
+    "topology": ("topology", "node.core", "node.config", "node.documents", "node.adapters.folders"),
+    "topology.certificates": ("topology", "node.core", "node.adapters.authority", "node.adapters.folders"),
     "topology.bench.seed": ("topology", "node.core", "node.adapters.sqlite"),  # a node's past is written by its own store
     "topology.sim": ("topology", "node.core", "node.config", "node.documents", "node.ports", "node.adapters"),
     "topology.sim.world": (
@@ -92,7 +96,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
         "topology.sim.world",
     ),
     "click": ("node.cli",),
-    "cryptography": ("node.adapters", "node.app", "node.cli.init", "topology.certificates", "topology.sim.keys"),
+    "cryptography": ("node.adapters", "node.app", "node.cli.ca", "topology.sim.keys"),
     "prometheus_client": ("node.adapters.metrics",),
     "pydantic_core": ("node.config",),
     "pydantic": ("node.config", "node.adapters", "node.cli.init", "topology.load"),

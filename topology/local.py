@@ -26,8 +26,8 @@ from types import FrameType
 from typing import Any
 
 import node
+from node.adapters.folders import BadFile
 from node.config import ENVIRONMENT_PREFIX
-from topology.files import BadFile
 from topology.load import default_topology, load_lawful
 from topology.ports import Guards, NoPorts, is_free
 from topology.processes import running, tell

@@ -15,11 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from node.adapters.folders import PUBLIC, SECRET, write
 from node.config import ConfigError, NodeConfig, load
 from node.core.directory import Directory, Entry
 from node.core.identifier import OrgId
-from topology import certificates
-from topology.files import PUBLIC, SECRET, write
+from topology.certificates import certify
 from topology.model import OfficeSystem, Options, Site, Tree
 from topology.ports import HOST, Guards
 
@@ -60,7 +60,7 @@ def render(tree: Tree, root: Path, guards: Guards, now: datetime, *, keep: bool 
     """
     sites = tree.parents_first()
     keep = keep and all((root / site.folder / CONFIG_FILE).is_file() for site in sites)
-    pins = _certificates(tree, root, now)
+    pins = certify(tree, root, now)
     ports = _ports(sites, root, guards)
     directory = directory_text(tree.directory())
     given = frozenset(str(code) for site in sites for system in site.systems for code in system.codes)
@@ -104,30 +104,6 @@ def directory_text(directory: Directory) -> str:
 def _place(site: Site, config: Path) -> Place:
     settings, _ = load(config, {})
     return Place(site, config, settings)
-
-
-def _certificates(tree: Tree, root: Path, now: datetime) -> Mapping[OrgId, str]:
-    """All authorities and leaves; the pin of each site's link key."""
-    pki = root / "pki"
-    top = certificates.root(pki / "root", "truc root", now)
-    offices = certificates.root(pki / "office-root", "truc office root", now)
-    parents = {site.parent for site in tree.sites if site.parent is not None}
-    issuers: dict[OrgId, certificates.Authority] = {}
-    pins: dict[OrgId, str] = {}
-    trust = (pki / "root.pem").read_text()
-    for site in tree.parents_first():
-        folder = root / site.folder
-        above = top if site.parent is None else issuers[site.parent]
-        if site.code in parents or site.parent is None:
-            name = f"truc issuing {site.folder}"
-            permitted = certificates.permitted_names(tree, site)
-            issuers[site.code] = certificates.issuing(above, folder / "issuing", name, permitted, now)
-        signer = issuers[site.code] if site.parent is None else above
-        pins[site.code] = certificates.node_certificate(signer, folder / "link", site.code.dns_name(tree.zone), now)
-        certificates.office_certificate(offices, folder / "office", now)
-        write(folder / "trust.pem", trust)
-    write(root / "ca.pem", trust + (pki / "office-root.pem").read_text())
-    return pins
 
 
 def _ports(sites: Sequence[Site], root: Path, guards: Guards) -> Mapping[OrgId, Sequence[int]]:

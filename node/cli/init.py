@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import click
 from pydantic import ValidationError
 
 from node.adapters import registry
-from node.adapters.folders import make_folder
+from node.adapters.folders import make_folder, write
 from node.cli.face import Command, json_option, option
 from node.cli.talk import Code, Stop, bad_configuration, json_line, pairs, say, t
 from node.config import NodeConfig, explain
@@ -21,8 +20,7 @@ from node.core.errors import Refused
 from node.core.identifier import OrgId
 from node.core.words import sentence
 
-PRIVATE = 0o600
-PUBLIC = 0o644
+MADE = ("node.toml", "link.key", "link.csr", "office.key", "office.csr", "systems.json")
 
 TEMPLATE = """\
 # Cấu hình của nút, do truc init tạo. Mọi tùy chọn khác: xem configs/node.toml trong mã nguồn của truc.
@@ -39,21 +37,22 @@ systems = "systems.json"
 
 # Giữa các nút. listen_host: địa chỉ trong mạng nối các nút; 127.0.0.1 chỉ phục vụ máy này.
 [link]
-listen_host = "127.0.0.1"
+listen_host = {listen}
 listen_port = 7443
 certificate = "link.pem"
 key = "link.key"
 trust = "trust.pem"
 parent_url = {parent_url}
 parent_code = {parent_code}
-# Mỗi nút cấp dưới một bảng:
+authority = "ca"
+# Nút cấp dưới đăng ký bằng tay, mỗi nút một bảng:
 # [[link.children]]
 # code = "…"
 # pins = ["…"]
 
 # Cho hệ thống quản lý văn bản và điều hành của cơ quan.
 [office]
-listen_host = "127.0.0.1"
+listen_host = {listen}
 listen_port = 7444
 certificate = "office.pem"
 key = "office.key"
@@ -106,6 +105,12 @@ class Identity:
     multiple=True,
     texts=("tên máy của cổng cho cơ quan (localhost); lặp lại được", "host name of the office listener (localhost); repeatable"),
 )
+@option(
+    "--listen",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    texts=("địa chỉ chờ kết nối của nút và của cơ quan (127.0.0.1)", "address of the listeners (127.0.0.1)"),
+)
 @json_option
 def command(
     folder: str,
@@ -116,13 +121,14 @@ def command(
     parent_url: str,
     parent_code: str,
     hosts: Sequence[str],
+    listen: str,
     as_json: bool,
 ) -> None:
     place = Path(folder).absolute()
     organ, above = _organ(code), _organ(parent_code)
     values = {"name": name, "code": str(organ), "tier": tier, "zone": zone, "parent_url": parent_url, "parent_code": str(above)}
-    text = TEMPLATE.format(config=place / "node.toml", **{key: _toml(value) for key, value in values.items()})
-    _refuse_bad(place / "node.toml", text)
+    text = config_text(place / "node.toml", {**values, "listen": listen})
+    _check_hosts(hosts)
     identity = _make(place, text, organ.dns_name(zone), hosts or ("localhost",))
     if as_json:
         json_line({"dns": identity.dns, "pin": identity.pin, "config": str(place / "node.toml"), "csr": str(place / "link.csr")})
@@ -136,6 +142,13 @@ def command(
             ]
         )
     _next_step(place, hub=not organ.path)
+
+
+def config_text(path: Path, values: Mapping[str, str]) -> str:
+    """The configuration of a new node. `Stop` where a value is none that a node could use."""
+    text = TEMPLATE.format(config=path, **{key: _toml(value) for key, value in values.items()})
+    _refuse_bad(path, text)
+    return text
 
 
 def _organ(text: str) -> OrgId:
@@ -159,24 +172,16 @@ def _refuse_bad(path: Path, text: str) -> None:
 
 def _make(place: Path, text: str, dns: str, hosts: Sequence[str]) -> Identity:
     """Everything or nothing: a file that is there already stops before the first is written."""
-    link_key, link_csr, pin = _key_and_request([dns])
-    office_key, office_csr, _ = _key_and_request(hosts)
-    files: Mapping[str, tuple[bytes, int]] = {
-        "node.toml": (text.encode(), PUBLIC),
-        "link.key": (link_key, PRIVATE),
-        "link.csr": (link_csr, PUBLIC),
-        "office.key": (office_key, PRIVATE),
-        "office.csr": (office_csr, PUBLIC),
-    }
     try:
         make_folder(place, 0o755)
-        present = [name for name in (*files, "systems.json") if (place / name).exists()]
+        present = [name for name in MADE if (place / name).exists()]
         if present:
             what = (f"trong {place} đã có {', '.join(present)}", f"{place} holds {', '.join(present)} already")
             raise Stop(Code.FAILED, what, ("chọn thư mục khác bằng --dir", "choose another folder with --dir"))
+        link, office, pin = _requests(place, dns, hosts)
         (place / "data").mkdir(mode=0o700, exist_ok=True)
-        for name, (data, mode) in files.items():
-            _write_new(place / name, data, mode)
+        for name, content in (("link.csr", link), ("office.csr", office), ("node.toml", text)):
+            write(place / name, content)
         registry.save(place / "systems.json", ())  # syncs the folder, with all that was made in it
     except OSError as error:
         what = (f"không ghi được {error.filename}: {error.strerror}", f"{error.filename} cannot be written: {error.strerror}")
@@ -184,56 +189,44 @@ def _make(place: Path, text: str, dns: str, hosts: Sequence[str]) -> Identity:
     return Identity(dns, pin)
 
 
-def _key_and_request(names: Sequence[str]) -> tuple[bytes, bytes, str]:
-    """A fresh P-256 key (PEM), a request for a certificate under these names alone (PEM, empty subject), the key's pin."""
-    import hashlib
-    import ipaddress
+def _requests(place: Path, dns: str, hosts: Sequence[str]) -> tuple[str, str, str]:
+    """Requests (CSR) for the link and for the office listener, each with a key that is made where it will be used; the pin of
+    the link's key."""
+    from node.adapters import authority
 
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    link, office = authority.kept_key(place / "link"), authority.kept_key(place / "office")
+    return authority.request(link, [dns]), authority.request(office, hosts), authority.pin(link.public_key())
 
-    def general(name: str) -> x509.GeneralName:
-        try:
-            return x509.IPAddress(ipaddress.ip_address(name))
-        except ValueError:
-            return x509.DNSName(name)
 
-    key = ec.generate_private_key(ec.SECP256R1())
+def _check_hosts(hosts: Sequence[str]) -> None:
+    from node.adapters import authority
+
     try:
-        wanted = x509.SubjectAlternativeName([general(name) for name in names])
+        for host in hosts:
+            authority.general_name(host)
     except ValueError:
-        what = (f"tên máy không hợp lệ: {', '.join(names)}", f"not a host name: {', '.join(names)}")
+        what = (f"tên máy không hợp lệ: {', '.join(hosts)}", f"not a host name: {', '.join(hosts)}")
         raise Stop(Code.USAGE, what, ("dùng tên miền ASCII hoặc địa chỉ IP", "use an ASCII name or an IP address")) from None
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(wanted, critical=True)
-    spki = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    signed = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    return private, signed, hashlib.sha256(spki).hexdigest()
-
-
-def _write_new(path: Path, data: bytes, mode: int) -> None:
-    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _next_step(place: Path, hub: bool) -> None:
+    if hub:
+        say(
+            f"Việc tiếp theo:\n  1. truc ca init --config {place}/node.toml: tạo gốc của cây, chứng thư, danh mục của nút.\n"
+            f"     (Có nơi cấp chứng thư riêng: cất link.pem, office.pem, trust.pem, directory.json vào {place}.)\n"
+            f"  2. truc run --config {place}/node.toml.",
+            f"Next:\n  1. truc ca init --config {place}/node.toml: the tree's root, this node's certificates and directory.\n"
+            f"     (With another authority: put link.pem, office.pem, trust.pem, directory.json into {place}.)\n"
+            f"  2. truc run --config {place}/node.toml.",
+        )
+        return
     say(
         f"Việc tiếp theo:\n"
-        f"  1. Gửi link.csr và office.csr cho nơi cấp chứng thư; cất kết quả vào {place} thành link.pem, office.pem, trust.pem.",
-        f"Next:\n  1. Have link.csr and office.csr certified; put the results into {place} as link.pem, office.pem, trust.pem.",
-    )
-    if hub:
-        say("  2. Đặt tệp danh mục mã định danh vào directory.json.", "  2. Put the directory of codes into directory.json.")
-    else:
-        say(
-            "  2. Báo dns và pin cho người vận hành nút cấp trên để đăng ký nút này; nhận directory.json từ đó.",
-            "  2. Give dns and pin to the parent's operator, who registers this node; get directory.json from there.",
-        )
-    say(
+        f"  1. Gửi link.csr và office.csr cho nơi cấp chứng thư; cất kết quả vào {place} thành link.pem, office.pem, trust.pem.\n"
+        f"  2. Báo dns và pin cho người vận hành nút cấp trên để đăng ký nút này; nhận directory.json từ đó.\n"
         f"  3. truc config check --config {place}/node.toml, rồi truc run --config {place}/node.toml.",
+        f"Next:\n"
+        f"  1. Have link.csr and office.csr certified; put the results into {place} as link.pem, office.pem, trust.pem.\n"
+        f"  2. Give dns and pin to the parent's operator, who registers this node; get directory.json from there.\n"
         f"  3. truc config check --config {place}/node.toml, then truc run --config {place}/node.toml.",
     )

@@ -13,6 +13,7 @@ COMMANDS = {
         "node.cli.init:command",
         ("tạo khóa, cấu hình và in danh tính của một nút mới", "make keys and configuration of a new node"),
     ),
+    "ca": Late("node.cli.ca:command", ("nơi cấp chứng thư của nút", "the node's certificate authority")),
     "status": Late("node.cli.status:command", ("tình trạng của nút đang chạy", "how the running node is")),
     "queue": Late("node.cli.queue:command", ("hàng chờ chuyển", "the outbox")),
     "held": Late("node.cli.held:command", ("các mục tạm dừng, chờ người vận hành", "items held for an operator")),

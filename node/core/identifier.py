@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -123,6 +123,14 @@ class OrgId:
 
 
 HUB = OrgId(())
+
+
+def tops(codes: Iterable[OrgId]) -> tuple[OrgId, ...]:
+    """The fewest codes that cover all of these, in order: those that no other one covers."""
+    every = set(codes)
+    if HUB in every:
+        return (HUB,)
+    return tuple(code for code in sorted(every) if every.isdisjoint([*code.upwards()][1:]))
 
 
 def normalise(text: str) -> str:

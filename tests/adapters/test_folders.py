@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from node.adapters.folders import make_folder, sync_folder
+from node.adapters.folders import PUBLIC, SECRET, locked, make_folder, sync_folder, write
 
 
 @pytest.fixture
@@ -78,3 +78,57 @@ def test_a_sync_that_fails_is_heard_and_leaves_nothing_open(tmp_path: Path, monk
     with pytest.raises(OSError, match="Input/output"):
         make_folder(tmp_path / "folder", 0o700)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+# --- small files -------------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write(tmp_path / "key", "x", SECRET)
+        write(tmp_path / "page", "x", PUBLIC)
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("key", "page")] == [0o600, 0o644]
+
+
+def test_a_file_is_replaced_not_written_into(tmp_path: Path) -> None:
+    path = tmp_path / "page"
+    write(path, "old")
+    with path.open(encoding="utf-8") as reader:
+        write(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["page"]
+
+
+def test_the_same_text_leaves_the_file_as_it_is_but_closes_it_to_others(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    write(path, "Khóa", PUBLIC)
+    first = path.stat()
+    write(path, "Khóa", SECRET)
+    assert path.stat().st_ino == first.st_ino
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_crash_left_behind_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / ".page.new").write_text("half")
+    write(tmp_path / "page", "whole")
+    assert (tmp_path / "page").read_text() == "whole"
+
+
+def test_a_file_stays_its_owners_when_root_writes_it(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    os.chown(tmp_path, 4321, 4321)
+    write(tmp_path / "key", "x", SECRET)
+    assert (tmp_path / "key").stat().st_uid == 4321
+
+
+def test_a_lock_is_one_at_a_time_and_no_file_of_the_readers(tmp_path: Path) -> None:
+    import fcntl
+
+    with locked(tmp_path / "rows"), (tmp_path / ".rows.lock").open("rb") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert not (tmp_path / "rows").exists()

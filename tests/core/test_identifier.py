@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.core.errors import Reason, Refused
-from node.core.identifier import CODE_CHARS_MAX, HUB, PLACEHOLDERS, OrgId, normalise
+from node.core.identifier import CODE_CHARS_MAX, HUB, PLACEHOLDERS, OrgId, normalise, tops
 
 NUMBERS = {
     "H": (14, 17, 19, 20, 22, 29, 30, 37, 38, 41, 48, 49, 50, 51, 54, 55, 56, 57, 59),
@@ -297,3 +297,10 @@ def test_normalising_keeps_text_that_is_no_code_apart_from_codes() -> None:
 
 def test_every_placeholder_is_written_as_normalising_leaves_it() -> None:
     assert {normalise(text) for text in PLACEHOLDERS} == PLACEHOLDERS
+
+
+def test_the_fewest_codes_that_cover_all() -> None:
+    codes = [OrgId.parse(text) for text in ("H54.01", "H54", "K54.02", "K54.02.03", "H5")]
+    assert list(map(str, tops(codes))) == ["H5", "H54", "K54.02"]
+    assert tops([*codes, HUB]) == (HUB,)
+    assert tops([]) == ()

@@ -13,9 +13,9 @@ import pytest
 from cryptography import x509
 
 from node.adapters import directory_file, registry
+from node.adapters.authority import pin
 from node.config import ConfigError
 from node.core.identifier import OrgId
-from topology.certificates import pin
 from topology.load import default_topology, load, load_lawful
 from topology.model import Tree
 from topology.ports import Guards

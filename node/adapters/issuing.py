@@ -1,0 +1,219 @@
+"""The authority of one node as a folder: what `truc ca` keeps there, and what it signs for the nodes right below.
+
+    root.key root.pem root.crl       the hub only; the key may be kept elsewhere once the issuing certificate is made
+    issuing.key issuing.pem          what signs; issuing.pem holds the chain up to, not with, the root
+    issuing.crl                      the revocation list of what issuing.key signed
+    issued.json                      all that was signed, with serial number, key and end, and what was revoked since
+    office-root.key office-root.pem  signs the certificate of this node's own office listener and nothing else
+
+A certificate is written down before it is handed out: what nobody remembers nobody can revoke. Knows `core`, certificates and
+small files; nothing of invitations or of who calls.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from node.adapters import authority
+from node.adapters.folders import SECRET, BadFile, locked, make_folder, write
+from node.core.identifier import OrgId, tops
+
+FORMAT = "truc-issued-1"
+ISSUED_MAX = 100_000
+LIST_RENEWED_BEFORE = authority.LIST_LIFE / 2
+"""A list is signed anew when less than this is left of it."""
+NODE, AUTHORITY = "node", "authority"
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    serial: str = Field(pattern=r"^[0-9a-f]{1,40}$")
+    code: str = Field(max_length=35)
+    kind: str = Field(pattern="^(node|authority)$")
+    pin: str = Field(pattern=r"^[0-9a-f]{64}$")
+    issued: datetime
+    ends: datetime
+    revoked: datetime | None = None
+    why: str = Field(default="", max_length=200)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: str = Field(pattern=f"^{FORMAT}$")
+    list_number: int = Field(ge=0)
+    issued: tuple[_Row, ...] = Field(max_length=ISSUED_MAX)
+
+
+Issued = _Row
+"""One certificate of this authority. serial: hex. code: of the node it names. kind: node or authority. Instants in UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What a node gets for its two requests: PEM chains, the leaf first, the root not among them. authority: "" if not asked."""
+
+    certificate: str
+    authority: str
+    pin: str
+
+
+class Issuing:
+    """The folder of an authority. zone: of the tree. own: the code of the node it belongs to.
+
+    All raise `BadFile` (texts in both languages) where a kept file is missing or is not what it should be, and OSError.
+    """
+
+    def __init__(self, folder: Path, zone: str, own: OrgId) -> None:
+        self.folder = folder
+        self._zone = zone
+        self._own = own
+
+    def found(self, now: datetime) -> str:
+        """Make the root and the hub's issuing certificate, or what is missing of them; the root (PEM)."""
+        make_folder(self.folder, 0o700)
+        with locked(self._record):
+            top = authority.root(self.folder / "root", f"truc root {self._zone}", now)
+            authority.issuing(top, self.folder / "issuing", f"truc issuing {self._zone}", (self._zone,), now)
+            self._sign_list(self._load(), now)
+            write(self.folder / "root.crl", authority.revocation_list(top, (), int(now.timestamp()), now))
+        return authority.pem(top.certificate)
+
+    def ask(self) -> str:
+        """Below the hub: the request (CSR, PEM) for this node's issuing certificate; its key is made here and stays."""
+        make_folder(self.folder, 0o700)
+        return authority.request(authority.kept_key(self.folder / "issuing"), [self._own.dns_name(self._zone)])
+
+    def answered(self, chain: str, now: datetime) -> None:
+        """Keep the issuing certificate that was asked for, with the chain above it."""
+        with locked(self._record):
+            write(self.folder / "issuing.pem", chain)
+            self._sign_list(self._load(), now)
+
+    def ready(self) -> bool:
+        """Whether it can sign."""
+        return all((self.folder / name).is_file() for name in ("issuing.key", "issuing.pem"))
+
+    def own_office(self, files: Path, names: Sequence[str], now: datetime) -> None:
+        """A certificate for this node's office listener, from a root of its own that connectors are given."""
+        make_folder(self.folder, 0o700)
+        top = authority.root(self.folder / "office-root", f"truc office root {self._own.dns_name(self._zone)}", now)
+        authority.office_certificate(top, files, names, now)
+
+    def permits(self, code: OrgId) -> bool:
+        """Whether this authority may sign for the node of that code."""
+        return self._kept().permits(code.dns_name(self._zone))
+
+    def issue(self, code: OrgId, prefixes: Sequence[OrgId], asked: str, authority_asked: str, now: datetime) -> Granted:
+        """Sign for the node `code`: its link certificate for the key in `asked` and, where `authority_asked` is no "", an issuing
+        certificate for the names of its prefixes. The name comes from `code` alone. ValueError where a request is no good one.
+        """
+        with locked(self._record):
+            signer = self._kept()
+            dns = code.dns_name(self._zone)
+            permitted = [each.dns_name(self._zone) for each in tops((code, *prefixes))]
+            outside = [name for name in (dns, *permitted) if not signer.permits(name)]
+            if outside:
+                vi = f"{self.folder}: chứng thư cấp phát của nút này không được ký cho {outside[0]}"
+                raise BadFile(vi, f"{self.folder}: this node's issuing certificate may not sign for {outside[0]}")
+            leaf = authority.signed_node(signer, authority.requested_key(asked), dns, now)
+            rows = [_row(leaf, code, NODE, now)]
+            chain = ""
+            if authority_asked:
+                key = authority.requested_key(authority_asked)
+                below = authority.signed_authority(signer, key, f"truc issuing {dns}", permitted, now)
+                rows.append(_row(below, code, AUTHORITY, now))
+                chain = authority.chain_text(below, signer)
+            found = self._load()
+            self._save(replace_rows(found, (*found.issued, *rows)))
+        return Granted(authority.chain_text(leaf, signer), chain, rows[0].pin)
+
+    def issued(self) -> tuple[Issued, ...]:
+        """All that was signed, oldest first."""
+        return self._load().issued
+
+    def revoke(self, code: OrgId, why: str, now: datetime, keep_pin: str = "") -> tuple[Issued, ...]:
+        """Revoke what the node `code` has of this authority, but for the key keep_pin; returns what was revoked now. The list is
+        signed anew in the same act."""
+        with locked(self._record):
+            found = self._load()
+            ended = [_revoked(row, why, now) if _stands(row, code, keep_pin) else row for row in found.issued]
+            fresh = tuple(row for row, before in zip(ended, found.issued, strict=True) if row is not before)
+            self._sign_list(replace_rows(found, ended), now)
+        return fresh
+
+    def revocations(self, now: datetime) -> str:
+        """The revocation list (PEM), signed anew where it is missing or past its half."""
+        path = self.folder / "issuing.crl"
+        with locked(self._record):
+            try:
+                current = path.read_text(encoding="ascii")
+                if authority.list_ends(current) - now > LIST_RENEWED_BEFORE:
+                    return current
+            except (OSError, ValueError):
+                pass  # none yet, or none that could be read: signed anew from the record
+            self._sign_list(self._load(), now)
+            return path.read_text(encoding="ascii")
+
+    def chain(self) -> str:
+        """The issuing certificate with those above it but the root, PEM."""
+        return self._kept().chain
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / "issued.json"
+
+    def _kept(self) -> authority.Authority:
+        return authority.kept(self.folder / "issuing")
+
+    def _sign_list(self, found: _File, now: datetime) -> None:
+        rows = [(int(row.serial, 16), row.revoked) for row in found.issued if row.revoked is not None]
+        numbered = found.model_copy(update={"list_number": found.list_number + 1})
+        self._save(numbered)
+        write(self.folder / "issuing.crl", authority.revocation_list(self._kept(), rows, numbered.list_number, now))
+
+    def _load(self) -> _File:
+        try:
+            return _File.model_validate_json(self._record.read_bytes())
+        except FileNotFoundError:
+            return _File(format=FORMAT, list_number=0, issued=())
+        except ValidationError as error:
+            vi = f"{self._record}: không đọc được sổ chứng thư đã cấp; lấy lại từ bản sao lưu"
+            raise BadFile(vi, f"{self._record}: not a record of issued certificates; restore it from a backup") from error
+
+    def _save(self, file: _File) -> None:
+        rows = ",\n".join(f"  {json.dumps(row.model_dump(mode='json'), ensure_ascii=False)}" for row in file.issued)
+        head = f'"format": "{FORMAT}", "list_number": {file.list_number}'
+        write(self._record, f'{{{head}, "issued": [\n{rows}\n]}}\n', SECRET)
+
+
+def replace_rows(file: _File, rows: Sequence[Issued]) -> _File:
+    """The record with other rows."""
+    return file.model_copy(update={"issued": tuple(rows)})
+
+
+def _row(certificate: x509.Certificate, code: OrgId, kind: str, now: datetime) -> Issued:
+    key = certificate.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    ends = certificate.not_valid_after_utc
+    issued = now.astimezone(UTC)
+    return Issued(
+        serial=f"{certificate.serial_number:x}", code=str(code), kind=kind, pin=authority.pin(key), issued=issued, ends=ends
+    )
+
+
+def _stands(row: Issued, code: OrgId, keep_pin: str) -> bool:
+    return row.code == str(code) and row.revoked is None and row.pin != keep_pin
+
+
+def _revoked(row: Issued, why: str, now: datetime) -> Issued:
+    return row.model_copy(update={"revoked": now, "why": why[:200]})

@@ -24,13 +24,13 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from node import config, ports
+from node import children, config, ports
 from node.adapters import chance, logs, metrics
 from node.adapters.bodies.files import Files, HostFiles, renew
 from node.adapters.bodies.folder import FolderBodies
 from node.adapters.clock import MS_NS, HostClock
 from node.adapters.directory_file import DirectoryFile, DirectoryFileError
-from node.adapters.folders import make_folder
+from node.adapters.folders import BadFile, make_folder
 from node.adapters.http import tls
 from node.adapters.http.admin import admin_app
 from node.adapters.http.link_client import HttpLink
@@ -39,6 +39,7 @@ from node.adapters.http.listener import Guards, Listener, listen
 from node.adapters.http.office_native import NativeFace
 from node.adapters.http.office_vxp import VxpFace, malformed, no_pages
 from node.adapters.lock import FolderInUse, FolderLock
+from node.adapters.peers import Peers
 from node.adapters.registry import Registry, RegistryError
 from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import open_reader, open_writer
@@ -158,8 +159,8 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     """Constructors in reading order; nothing is started."""
     code = OrgId.canonical(settings.node.code)
     parent = OrgId.canonical(settings.link.parent_code) if settings.link.parent_url else None
-    children = [OrgId.canonical(child.code) for child in settings.link.children]
-    neighbours = [*([parent] if parent is not None else []), *children]
+    below = [OrgId.canonical(child.code) for child in settings.link.children]
+    neighbours = [*([parent] if parent is not None else []), *below]
     store, bodies, clock, tally, surroundings = ground.store, ground.bodies, ground.clock, ground.tally, ground.surroundings
 
     def directory() -> Directory:
@@ -317,6 +318,7 @@ class Application:
             closing.callback(FolderLock(data).release)
             store, ground = await _lay_ground(settings, self._clock, closing)
             node = duties(settings, ground)
+            peers = children.registered(settings, node.forwarder.meet)
             loops: list[Loop] = [node.housekeeper.run, ground.bodies.watch]
             link = None
             if node.parent is not None:
@@ -329,7 +331,7 @@ class Application:
             self._reloads += [ground.surroundings.refresh, self._renew_contexts, ground.verifier.reload]
             expiry_ms = {"link": _expiry(settings.link.certificate), "office": _expiry(settings.office.certificate)}
             operator = desk(settings, ground, node, store.size_bytes, expiry_ms)
-            apps = self._apps(ground, node, operator)
+            apps = self._apps(ground, node, operator, peers)
 
             async def open_doors() -> None:
                 await keeper.first(FIRST_TIME_S)
@@ -344,16 +346,15 @@ class Application:
             writer, *others = (ending_with_the_disk(loop, self._leave) for loop in (store.run, *loops))
             await Gateway(writer, others, open_doors, close_doors, store.drain).run(stop)
 
-    def _apps(self, ground: Ground, node: Duties, operator: Desk) -> dict[str, web.Application]:
+    def _apps(self, ground: Ground, node: Duties, operator: Desk, peers: Peers) -> dict[str, web.Application]:
         settings, tally = self._settings, ground.tally
-        children = ((OrgId.canonical(child.code), child.pins) for child in settings.link.children)
-        peers = tls.judge(tls.registered(children, settings.node.zone), ground.clock)
         return {
             "link": link_app(
                 settings.link,
                 LinkDoor(node.intake, node.parts, node.forwarder, ground.clock),
-                peers,
+                tls.judge(peers, ground.clock),
                 lambda reason: tally.add("truc_refusals_total", door="link", reason=reason.value),
+                children.newcomers(settings, ground.clock, peers, ground.surroundings.refresh),
             ),
             "office": office_app(settings, ground, node),
             "admin": admin_app(
@@ -385,7 +386,7 @@ class Application:
     def _contexts(self) -> dict[str, ssl.SSLContext]:
         link, office = self._settings.link, self._settings.office
         return {
-            "link": tls.link_server_context(link.certificate, link.key, link.trust),
+            "link": tls.link_server_context(link.certificate, link.key, link.trust, newcomers=link.peers is not None),
             "office": tls.office_server_context(office.certificate, office.key),
         }
 
@@ -524,7 +525,7 @@ def main(path: Path) -> int:
     try:
         take_faster_loop()
         asyncio.run(_run(settings, clock))
-    except (RegistryError, DirectoryFileError, tls.TlsFileError, WrongNode) as error:
+    except (RegistryError, DirectoryFileError, tls.TlsFileError, WrongNode, BadFile) as error:
         log.error("bad configuration", reason=str(error))
         return EXIT_CONFIG
     except FolderInUse as error:

@@ -53,6 +53,7 @@ class Link(Section):
     key: Path = Field(description="PEM private key, mode 0600; signs envelope headers too")
     trust: Path = Field(description="PEM: the root certificate(s) of the tree")
     authority: Path | None = Field(default=None, description="folder of this node's own certificate authority, kept by `truc ca`")
+    peers: Path | None = Field(default=None, description="nodes below registered by enrolment (JSON, 0600), kept by `truc peer`")
     parent_url: str = Field(default="", description="https://host:port of the parent's link listener; empty at the hub")
     parent_code: str = Field(default="", max_length=35, description="code of the parent (empty = hub); its name is checked")
     parent_pins: tuple[str, ...] = ()
@@ -152,6 +153,8 @@ class NodeConfig(Section):
             raise ValueError("link.parent_url: còn thiếu — mọi nút trừ nút gốc (node.code rỗng) phải có địa chỉ nút cấp trên")
         if not self.node.code and self.link.parent_url:
             raise ValueError("link.parent_url: nút gốc (node.code rỗng) không có nút cấp trên — xóa dòng này hoặc đặt node.code")
+        if self.link.peers is not None and self.link.authority is None:
+            raise ValueError('link.authority: còn thiếu — kết nạp nút (link.peers) cần nơi cấp chứng thư, ví dụ authority = "ca"')
         if self.admin.listen_host not in ("127.0.0.1", "::1", "localhost"):
             raise ValueError("admin.listen_host: chỉ được là 127.0.0.1, ::1 hoặc localhost — cổng quản trị không mở ra mạng")
         return self

@@ -135,6 +135,10 @@ class Forwarder:
     def weights(self) -> Mapping[Lane, int]:
         return self._bounds.weights
 
+    def meet(self, code: OrgId) -> None:
+        """A node below that was registered while this one runs; one that is known already stays as it is."""
+        self.neighbours.setdefault(code, Neighbour(code))
+
     def release(self) -> None:
         """The node is stopping: waiting pulls are answered now, new ones are sent away."""
         self._stopping = True

@@ -38,16 +38,31 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.desk": ("node.core", "node.ports", "node.origin", "node.forwarder"),
     "node.uplink": ("node.core", "node.ports", "node.forwarder"),
     "node.gateway": (),
+    "node.children": ("node.core", "node.ports", "node.config", "node.adapters"),
     "node.timekeeper": ("node.core", "node.ports"),
     "node.adapters": ("node.core", "node.ports", "node.config"),
     "node.adapters.authority": ("node.adapters.folders",),
     "node.adapters.issuing": ("node.core", "node.adapters.authority", "node.adapters.folders"),
+    "node.adapters.peers": ("node.core", "node.adapters.folders"),
+    "node.adapters.enrolment": (
+        *("node.core", "node.adapters.folders", "node.adapters.authority", "node.adapters.issuing"),
+        *("node.adapters.peers", "node.adapters.directory_file"),
+    ),
     "node.adapters.bodies": ("node.core", "node.adapters.folders"),
     "node.adapters.http.admin": ("node.core", "node.adapters.metrics"),  # the gauges' type and the content type
     "node.adapters.signing": ("node.core", "node.adapters.http.tls"),  # reads the same certificate files
     "node.app": (
         *("node.core", "node.ports", "node.config", "node.documents", "node.adapters"),
-        *("node.origin", "node.desk", "node.uplink", "node.gateway", "node.surroundings", "node.timekeeper", *DUTIES),
+        *(
+            "node.children",
+            "node.origin",
+            "node.desk",
+            "node.uplink",
+            "node.gateway",
+            "node.surroundings",
+            "node.timekeeper",
+            *DUTIES,
+        ),
     ),
     "node.cli": (
         "node.cli",
@@ -57,6 +72,8 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         "node.adapters.directory_file",
         "node.adapters.folders",
         *("node.adapters.authority", "node.adapters.issuing", "node.adapters.clock"),
+        *("node.adapters.peers", "node.adapters.enrolment", "node.adapters.chance"),
+        *("node.adapters.http.enrol_client", "node.adapters.http.tls"),
     ),
     "node.__main__": ("node.cli",),
     "topology": ("topology", "node.core", "node.config", "node.documents", "node.adapters.folders"),
@@ -192,6 +209,7 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "node.core.package": "tests/documents/test_edxml.py",
     "node.ports": "",  # protocols
     "node.surroundings": "tests/test_app.py",  # tried where it is put together
+    "node.children": "tests/processes/test_enrolment.py",
     "node.__main__": "tests/test_cli.py",
     "node.cli": "tests/test_cli.py",  # one command, tried as its users do
     **dict.fromkeys(("node.adapters.chance", "node.adapters.clock"), "tests/adapters/test_chance_and_clock.py"),
@@ -200,6 +218,7 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "node.adapters.http.office_face": "tests/adapters/test_office_vxp.py",  # what the faces share, tried in the first of them
     "node.adapters.http.link_client": "tests/adapters/test_link_http.py",  # two ends of one wire
     "node.adapters.http.link_server": "tests/adapters/test_link_http.py",
+    "node.adapters.http.enrol_client": "tests/adapters/test_link_enrol.py",
 }
 """Files without a test file of their own name: the test that covers them, or "" where there is nothing to try."""
 

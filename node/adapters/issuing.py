@@ -65,6 +65,7 @@ class Granted:
     certificate: str
     authority: str
     pin: str
+    authority_pin: str
 
 
 class Issuing:
@@ -135,18 +136,18 @@ class Issuing:
                 chain = authority.chain_text(below, signer)
             found = self._load()
             self._save(replace_rows(found, (*found.issued, *rows)))
-        return Granted(authority.chain_text(leaf, signer), chain, rows[0].pin)
+        return Granted(authority.chain_text(leaf, signer), chain, rows[0].pin, rows[-1].pin)
 
     def issued(self) -> tuple[Issued, ...]:
         """All that was signed, oldest first."""
         return self._load().issued
 
-    def revoke(self, code: OrgId, why: str, now: datetime, keep_pin: str = "") -> tuple[Issued, ...]:
-        """Revoke what the node `code` has of this authority, but for the key keep_pin; returns what was revoked now. The list is
-        signed anew in the same act."""
+    def revoke(self, code: OrgId, why: str, now: datetime, keep_pins: Sequence[str] = ()) -> tuple[Issued, ...]:
+        """Revoke what the node `code` has of this authority, but for the keys keep_pins; returns what was revoked now. The
+        list is signed anew in the same act."""
         with locked(self._record):
             found = self._load()
-            ended = [_revoked(row, why, now) if _stands(row, code, keep_pin) else row for row in found.issued]
+            ended = [_revoked(row, why, now) if _stands(row, code, keep_pins) else row for row in found.issued]
             fresh = tuple(row for row, before in zip(ended, found.issued, strict=True) if row is not before)
             self._sign_list(replace_rows(found, ended), now)
         return fresh
@@ -211,8 +212,8 @@ def _row(certificate: x509.Certificate, code: OrgId, kind: str, now: datetime) -
     )
 
 
-def _stands(row: Issued, code: OrgId, keep_pin: str) -> bool:
-    return row.code == str(code) and row.revoked is None and row.pin != keep_pin
+def _stands(row: Issued, code: OrgId, keep_pins: Sequence[str]) -> bool:
+    return row.code == str(code) and row.revoked is None and row.pin not in keep_pins
 
 
 def _revoked(row: Issued, why: str, now: datetime) -> Issued:

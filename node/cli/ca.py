@@ -13,6 +13,7 @@ from node.cli.face import Group, config_option, json_option, option
 from node.cli.talk import Code, Stop, config_path, json_line, pairs, say, t, table
 from node.cli.trust import authority_of, files_said, now, organ, ready_authority
 from node.config import NodeConfig
+from node.core.identifier import OrgId
 
 if TYPE_CHECKING:
     from node.adapters.issuing import Issued, Issuing
@@ -48,16 +49,26 @@ def command() -> None:
     multiple=True,
     texts=("tên máy của cổng cho cơ quan (localhost); lặp lại được", "host name of the office listener (localhost); repeatable"),
 )
+@option(
+    "--organ",
+    "organs",
+    metavar="CODE=NAME",
+    multiple=True,
+    texts=(
+        "cơ quan mà chính nút gốc phục vụ, ghi vào danh mục đầu tiên; lặp lại được",
+        "an organ that the hub itself serves; repeatable",
+    ),
+)
 @config_option
 @json_option
-def init(hosts: tuple[str, ...], as_json: bool) -> None:
+def init(hosts: tuple[str, ...], organs: tuple[str, ...], as_json: bool) -> None:
     config, _ = load_config()
     issuing = authority_of(config)
     with files_said():
         if config.node.code:
             _ask_above(config, issuing, as_json)
             return
-        fingerprint = _found(config, issuing, hosts or ("localhost", "127.0.0.1"))
+        fingerprint = _found(config, issuing, hosts or ("localhost", "127.0.0.1"), _organs(organs))
     if as_json:
         json_line({"folder": str(issuing.folder), "fingerprint": fingerprint, "config": str(config_path())})
     else:
@@ -70,12 +81,20 @@ def init(hosts: tuple[str, ...], as_json: bool) -> None:
     )
 
 
-def _found(config: NodeConfig, issuing: Issuing, hosts: tuple[str, ...]) -> str:
+def _organs(texts: tuple[str, ...]) -> dict[OrgId, str]:
+    pairs = [text.partition("=") for text in texts]
+    if not all(name.strip() for _, _, name in pairs):
+        what = ("--organ thiếu tên", "--organ lacks a name")
+        raise Stop(Code.USAGE, what, ("viết như G22=Văn phòng Chính phủ", "write it as G22=Office of the Government"))
+    return {organ(code): name.strip() for code, _, name in pairs}
+
+
+def _found(config: NodeConfig, issuing: Issuing, hosts: tuple[str, ...], organs: dict[OrgId, str]) -> str:
     from cryptography import x509
 
     from node.adapters import authority, directory_file
     from node.adapters.folders import write
-    from node.core.directory import Directory, NodeEntry
+    from node.core.directory import Connection, Directory, Entry, NodeEntry
     from node.core.identifier import HUB
 
     at = now()
@@ -87,8 +106,9 @@ def _found(config: NodeConfig, issuing: Issuing, hosts: tuple[str, ...]) -> str:
     if not config.office.certificate.is_file():
         issuing.own_office(_stem(config.office.certificate, config.office.key), hosts, at)
     if not config.node.directory.is_file():
-        hub = NodeEntry(HUB, config.node.name, config.node.tier, None, ())
-        write(config.node.directory, directory_file.dump(Directory((), (hub,), config.node.name, "TRUC", 1)))
+        hub = NodeEntry(HUB, config.node.name, config.node.tier, None, tuple(organs))
+        entries = tuple(Entry(code, name, connection=Connection.OFFICIAL) for code, name in organs.items())
+        write(config.node.directory, directory_file.dump(Directory(entries, (hub,), config.node.name, "TRUC", 1)))
     if not link.trust.is_file():
         write(link.trust, trust)
     return authority.fingerprint(x509.load_pem_x509_certificate(trust.encode())).hex()

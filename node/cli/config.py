@@ -71,6 +71,14 @@ def _unusable(config: NodeConfig) -> Iterator[str]:
         directory_file.load(config.node.directory)
     except directory_file.DirectoryFileError as error:
         yield f"node.directory: {error}"
+    if config.link.peers is not None:
+        from node.adapters import peers
+        from node.adapters.folders import BadFile
+
+        try:
+            peers.load(config.link.peers)
+        except BadFile as error:
+            yield f"link.peers: {t(*error.texts)}"
     try:
         registry.load(config.node.systems)
     except registry.RegistryError as error:

@@ -44,7 +44,9 @@ key = "link.key"
 trust = "trust.pem"
 parent_url = {parent_url}
 parent_code = {parent_code}
+parent_pins = {parent_pins}
 authority = "ca"
+peers = "peers.json"
 # Nút cấp dưới đăng ký bằng tay, mỗi nút một bảng:
 # [[link.children]]
 # code = "…"
@@ -128,7 +130,7 @@ def command(
     organ, above = _organ(code), _organ(parent_code)
     values = {"name": name, "code": str(organ), "tier": tier, "zone": zone, "parent_url": parent_url, "parent_code": str(above)}
     text = config_text(place / "node.toml", {**values, "listen": listen})
-    _check_hosts(hosts)
+    check_hosts(hosts)
     identity = _make(place, text, organ.dns_name(zone), hosts or ("localhost",))
     if as_json:
         json_line({"dns": identity.dns, "pin": identity.pin, "config": str(place / "node.toml"), "csr": str(place / "link.csr")})
@@ -144,9 +146,9 @@ def command(
     _next_step(place, hub=not organ.path)
 
 
-def config_text(path: Path, values: Mapping[str, str]) -> str:
+def config_text(path: Path, values: Mapping[str, str | list[str]]) -> str:
     """The configuration of a new node. `Stop` where a value is none that a node could use."""
-    text = TEMPLATE.format(config=path, **{key: _toml(value) for key, value in values.items()})
+    text = TEMPLATE.format(config=path, **{key: _toml(value) for key, value in {"parent_pins": [], **values}.items()})
     _refuse_bad(path, text)
     return text
 
@@ -158,8 +160,8 @@ def _organ(text: str) -> OrgId:
         raise Stop(Code.USAGE, (sentence(refused), sentence(refused, "en"))) from None
 
 
-def _toml(value: str) -> str:
-    """A TOML basic string; JSON's escapes are TOML's, but for DEL."""
+def _toml(value: str | list[str]) -> str:
+    """A TOML basic string, or a list of them; JSON's escapes are TOML's, but for DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -198,7 +200,8 @@ def _requests(place: Path, dns: str, hosts: Sequence[str]) -> tuple[str, str, st
     return authority.request(link, [dns]), authority.request(office, hosts), authority.pin(link.public_key())
 
 
-def _check_hosts(hosts: Sequence[str]) -> None:
+def check_hosts(hosts: Sequence[str]) -> None:
+    """`Stop` where one is neither a host name nor an address."""
     from node.adapters import authority
 
     try:

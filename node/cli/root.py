@@ -13,6 +13,12 @@ COMMANDS = {
         "node.cli.init:command",
         ("tạo khóa, cấu hình và in danh tính của một nút mới", "make keys and configuration of a new node"),
     ),
+    "join": Late(
+        "node.cli.join:command", ("đưa máy này vào cây theo lời mời của nút cấp trên", "join the tree by the parent's invitation")
+    ),
+    "peer": Late(
+        "node.cli.peer:command", ("nút cấp dưới: mời, duyệt, đổi máy, bỏ", "nodes below: invite, approve, transfer, remove")
+    ),
     "ca": Late("node.cli.ca:command", ("nơi cấp chứng thư của nút", "the node's certificate authority")),
     "status": Late("node.cli.status:command", ("tình trạng của nút đang chạy", "how the running node is")),
     "queue": Late("node.cli.queue:command", ("hàng chờ chuyển", "the outbox")),

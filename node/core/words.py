@@ -221,6 +221,26 @@ SENTENCES: Mapping[Reason, Pair] = {
         "Chứng thư số của nút[ “{value}”] chưa có hiệu lực hoặc đã hết hiệu lực[ ({rule})].",
         "The certificate of node[ “{value}”] is not yet or no longer valid[ ({rule})].",
     ),
+    Reason.INVITE_MALFORMED: (
+        "Mã mời bị cắt cụt hoặc gõ sai[ (bắt đầu bằng {rule})].",
+        "The invitation token is cut short or mistyped[ (it begins with {rule})].",
+    ),
+    Reason.INVITE_UNKNOWN: (
+        "Nút cấp trên không có lời mời nào ứng với mã mời này.",
+        "The parent has no invitation for this token.",
+    ),
+    Reason.INVITE_EXPIRED: (
+        "Mã mời[ của {value}] đã hết hạn.",
+        "The invitation token[ of {value}] has expired.",
+    ),
+    Reason.INVITE_USED: (
+        "Mã mời[ của {value}] đã được một khóa khác dùng.",
+        "The invitation token[ of {value}] was used by another key.",
+    ),
+    Reason.PEER_REGISTERED: (
+        "Mã[ {value}] đã có nút đăng ký.",
+        "A node is registered under[ {value}] already.",
+    ),
     Reason.SENDER_OUTSIDE: (
         "Mã Bên gửi[ “{value}”] không thuộc phạm vi của nút đã chuyển đến[ ({rule})].",
         "The sender's code[ “{value}”] lies outside the node that presented it[ ({rule})].",
@@ -510,6 +530,11 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "peer-name": ("tên trong chứng thư số không đúng", "wrong name in the certificate"),
         "peer-key": ("khóa của nút chưa đăng ký", "unregistered key"),
         "peer-dates": ("chứng thư số không trong thời gian hiệu lực", "certificate outside its dates"),
+        "invite-malformed": ("mã mời gõ sai", "token mistyped"),
+        "invite-unknown": ("không có lời mời này", "no such invitation"),
+        "invite-expired": ("mã mời hết hạn", "token expired"),
+        "invite-used": ("mã mời đã dùng", "token used"),
+        "peer-registered": ("mã đã có nút đăng ký", "a node is registered already"),
         "sender-outside": ("Bên gửi ngoài phạm vi của nút", "sender outside the node"),
         "origin-signature": ("chữ ký của nút gốc không xác thực được", "origin's signature not verified"),
         "digest-conflict": ("trùng mã, khác nội dung", "same id, other content"),
@@ -548,6 +573,7 @@ _NUMBERS: Mapping[int, str] = {
     ERROR_SENDER: "sender-unknown sender-not-allowed sender-outside",
     ERROR_SYSTEM: "service-unknown operation-unknown request-malformed doc-unknown doc-ambiguous status-word-unknown"
     " wire-malformed wire-too-large peer-unknown peer-name peer-key peer-dates origin-signature digest-conflict too-many-hops"
+    " invite-malformed invite-unknown invite-expired invite-used peer-registered"
     " loop lifetime expired dropped-by-operator not-now disk-full internal",
     ERROR_PROCESSING: "base64-broken archive-bomb body-unknown body-damaged",
     ERROR_FORMAT: "xml-malformed xml-doctype xml-too-deep not-edxml value-too-long too-many-elements element-missing"

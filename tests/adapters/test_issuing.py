@@ -151,7 +151,7 @@ def test_a_list_past_its_half_is_signed_anew_with_a_higher_number(hub: Issuing) 
 def test_both_certificates_of_a_node_are_revoked_but_not_its_new_key(hub: Issuing) -> None:
     hub.issue(H41, (), asked("x"), asked("y"), NOW)
     fresh = hub.issue(H41, (), asked("x"), "", NOW)
-    assert {row.kind for row in hub.revoke(H41, "", NOW, keep_pin=fresh.pin)} == {"node", "authority"}
+    assert {row.kind for row in hub.revoke(H41, "", NOW, keep_pins=[fresh.pin])} == {"node", "authority"}
     assert [row.pin for row in hub.issued() if row.revoked is None] == [fresh.pin]
 
 

@@ -24,6 +24,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from node import config
+from node.adapters.http.link_enrol import ENROL, REQUEST_BYTES_MAX, NewcomersDoor
 from node.adapters.http.progress import Progress
 from node.adapters.http.tls import Judge, peer_chain
 from node.core.envelope import TIME_MAX_MS
@@ -67,6 +68,10 @@ _STATUS = {
     Reason.PEER_NAME: HTTPStatus.FORBIDDEN,
     Reason.PEER_KEY: HTTPStatus.FORBIDDEN,
     Reason.PEER_DATES: HTTPStatus.FORBIDDEN,
+    Reason.INVITE_UNKNOWN: HTTPStatus.FORBIDDEN,
+    Reason.INVITE_EXPIRED: HTTPStatus.FORBIDDEN,
+    Reason.INVITE_USED: HTTPStatus.FORBIDDEN,
+    Reason.PEER_REGISTERED: HTTPStatus.FORBIDDEN,
     Reason.SENDER_OUTSIDE: HTTPStatus.FORBIDDEN,
     Reason.BODY_UNKNOWN: HTTPStatus.NOT_FOUND,
 }
@@ -74,18 +79,30 @@ _STATUS = {
 
 
 def link_app(
-    section: config.Link, downlink: Downlink, peers: Judge, count: Callable[[Reason], None] | None = None
+    section: config.Link,
+    downlink: Downlink,
+    peers: Judge,
+    count: Callable[[Reason], None] | None = None,
+    newcomers: NewcomersDoor | None = None,
 ) -> web.Application:
     """The application behind the link listener. peers: who bears a certificate, asked at every request. count: hears of each
-    request refused, with the reason."""
-    face = _LinkFace(section, downlink, peers, count)
+    request refused, with the reason. newcomers: the one call that needs no certificate, where the node enrols others."""
+    face = _LinkFace(section, downlink, peers, count, newcomers)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", face.answer)  # who calls is judged before what is called
     return app
 
 
 class _LinkFace:
-    def __init__(self, section: config.Link, downlink: Downlink, peers: Judge, count: Callable[[Reason], None] | None) -> None:
+    def __init__(
+        self,
+        section: config.Link,
+        downlink: Downlink,
+        peers: Judge,
+        count: Callable[[Reason], None] | None,
+        newcomers: NewcomersDoor | None,
+    ) -> None:
+        self._newcomers = newcomers
         self._timeout_s = section.request_timeout_s
         self._limits = limits_for(section.batch_bytes_max, section.batch_envelopes_max)
         self._downlink = downlink
@@ -101,6 +118,8 @@ class _LinkFace:
     async def _outcome(self, request: web.Request) -> web.StreamResponse:
         peer = None
         try:
+            if self._newcomers is not None and (request.method, request.path) == ENROL:
+                return await self._enrol(self._newcomers, request)
             peer = self._judge(request)
             return await self._call(peer, request)
         except Refused as refused:
@@ -129,6 +148,20 @@ class _LinkFace:
                 return await self._get_body(peer, request, sha256)
             case _:
                 raise web.HTTPNotFound
+
+    async def _enrol(self, newcomers: NewcomersDoor, request: web.Request) -> web.Response:
+        try:
+            newcomers.admit(request.remote or "")
+        except Deferred:
+            if self._count is not None:
+                self._count(Reason.NOT_NOW)
+            raise
+        try:
+            answer = await newcomers.answer(await self._body(request, JSON_TYPE, REQUEST_BYTES_MAX))
+        except Refused as refused:
+            log.warning("enrolment refused", reason=refused.reason, element=refused.element, address=request.remote)
+            raise
+        return web.Response(body=_json(answer), content_type=JSON_TYPE)
 
     async def _push(self, peer: OrgId, request: web.Request) -> web.Response:
         batch = decode_batch(await self._body(request, MEDIA_TYPE, self._limits.bytes_max), self._limits)
@@ -177,6 +210,7 @@ class _LinkFace:
         if chain is None:
             chain = self._chains[secured] = peer_chain(secured)
         if not chain:
+            log.warning("peer refused", reason=Reason.PEER_UNKNOWN, value="no certificate", address=request.remote)
             raise Refused(Reason.PEER_UNKNOWN, "certificate")
         try:
             # who has a wrong clock may still ask for the time (architecture section 4)

@@ -11,6 +11,7 @@ import hashlib
 import re
 import ssl
 import stat
+import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -54,13 +55,21 @@ class TlsFileError(Exception):
         super().__init__(f"{path}: {problem}")
 
 
-def link_server_context(certificate: Path, key: Path, trust: Path) -> ssl.SSLContext:
+def link_server_context(certificate: Path, key: Path, trust: Path, *, newcomers: bool = False) -> ssl.SSLContext:
     """For the link listener: TLS 1.3 only, a client certificate under `trust` required, no session resumed.
 
+    newcomers: one who has none yet may come in too, to be asked for its invitation and nothing else (`link_enrol.py`), and the
+    roots are shown with the chain: it knows one of them by its fingerprint. A bad certificate is refused as ever.
     Raises `TlsFileError`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _between_nodes(context, certificate, key, trust)
+    if newcomers:
+        with tempfile.NamedTemporaryFile(suffix=".pem") as shown:  # OpenSSL takes a chain from a file only
+            shown.write(certificate.read_bytes() + b"\n" + trust.read_bytes())
+            shown.flush()
+            _present(context, Path(shown.name), key)
+        context.verify_mode = ssl.CERT_OPTIONAL
     context.num_tickets = 0  # every connection shows its certificate anew
     return context
 
@@ -205,6 +214,15 @@ def judge(expected: Registered, clock: Clock) -> Judge:
         return judge_peer(chain[0], expected=expected, now_ms=now_ms, bound_ms=clock.bound_ms(), issuers=chain[1:])
 
     return judged
+
+
+def shown_chain(connection: ssl.SSLObject) -> tuple[bytes, ...]:
+    """DER of all that the other end has shown, the leaf first, verified or not: only to look for a root known otherwise."""
+    public: Any = getattr(connection, "get_unverified_chain", None)
+    if public is not None:
+        return tuple(public())
+    inner: Any = getattr(connection, "_sslobj", None)
+    return tuple(ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in inner.get_unverified_chain() or ())
 
 
 def peer_chain(connection: ssl.SSLObject) -> tuple[bytes, ...]:

@@ -24,8 +24,8 @@ from node.core.identifier import OrgId
 
 FORMAT = "truc-peers-1"
 PEERS_MAX = 20_000
-INVITATIONS_MAX = 2_000
-"""Waiting at one time; used ones go when their peer is registered anew or removed."""
+INVITATIONS_MAX = 20_000
+"""One for each code: a used one stays (its answer may be lost) until the code is invited anew or removed."""
 PINS_MAX = 4
 _HEX = r"^[0-9a-f]{64}$"
 

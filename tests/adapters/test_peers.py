@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,13 @@ def test_the_last_invitation_to_a_code_counts_and_removal_takes_it_along() -> No
     again = Invitation(H14, "", "", (), "d" * 64, 5)
     assert first.with_invitation(again).invitations == (again,)
     assert first.without(H14) == Book((PEER,), ())
+
+
+def test_as_many_may_have_been_invited_as_may_be_registered(tmp_path: Path) -> None:
+    codes = [OrgId(("H41", f"{number:05}")) for number in range(peers.PEERS_MAX)]
+    full = Book((), tuple(replace(INVITED, code=code) for code in codes))
+    peers.update(tmp_path / "peers.json", lambda _: full)
+    assert peers.load(tmp_path / "peers.json") == full
 
 
 def test_the_running_node_sees_who_comes_and_goes_and_the_declared_stay(tmp_path: Path) -> None:

@@ -444,3 +444,19 @@ def allowed(statement: str, step: str) -> bool:
     if step in ("SCAN each", "SCAN e") and "each(code)" in statement:  # one row for each neighbour
         return True
     return any(name in step for name in few) or statement.endswith("FROM journal ORDER BY seq DESC LIMIT 1")
+
+
+# --- the time -----------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_last_instant_that_was_vouched_for_is_known_and_others_are_not_counted(
+    at: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that starts anew gives none that is earlier: decision 11 rests on it."""
+    assert await at.store.vouched_ms() == 0
+    await at.store.submit(submission(OFFICE))
+    assert await at.store.vouched_ms() == at.clock.now_ms == NOW_MS
+    at.clock.now_ms += HOUR_MS
+    monkeypatch.setattr(type(at.clock), "synchronised", lambda clock: False)
+    await at.store.submit(submission(OFFICE))
+    assert await at.store.vouched_ms() == NOW_MS

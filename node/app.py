@@ -386,7 +386,9 @@ class Application:
     def _contexts(self) -> dict[str, ssl.SSLContext]:
         link, office = self._settings.link, self._settings.office
         return {
-            "link": tls.link_server_context(link.certificate, link.key, link.trust, newcomers=link.peers is not None),
+            "link": tls.link_server_context(
+                link.certificate, link.key, link.trust, newcomers=link.peers is not None and link.authority is not None
+            ),
             "office": tls.office_server_context(office.certificate, office.key),
         }
 

@@ -72,14 +72,27 @@ def write(path: Path, text: str, mode: int = PUBLIC) -> None:
     sync_folder(path.parent)
 
 
+def _open_lock(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, SECRET)
+    except FileExistsError:
+        return os.open(path, flags)
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.fchown(handle, owner.st_uid, owner.st_gid)
+    return handle
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One at a time, between processes too: whoever reads a file, changes it and writes it back holds its lock meanwhile."""
-    handle = os.open(path.with_name(f".{path.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, SECRET)
+    """One at a time, between processes too: whoever reads a file, changes it and writes it back holds its lock meanwhile.
+
+    The folder may belong to somebody who is less than root and lays a link there: it is not followed, and nothing that was there
+    before is given away. Raises OSError.
+    """
+    handle = _open_lock(path.with_name(f".{path.name}.lock"))
     try:
-        if os.geteuid() == 0:
-            owner = path.parent.stat()
-            os.fchown(handle, owner.st_uid, owner.st_gid)
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:

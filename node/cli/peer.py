@@ -134,9 +134,9 @@ def _hand_out(
     after = "" if auto else t(f"\nrồi duyệt ở đây: truc peer approve {node}", f"\nthen approve it here: truc peer approve {node}")
     say(
         f"Mã mời trên đây chỉ in một lần, hết hạn {when(ends_ms)}. Trên máy mới, chạy:\n"
-        f"  truc join {url} --token MÃ-MỜI --dir /etc/truc{after}",
+        f"  truc join {url} --token - --dir /etc/truc   (rồi dán mã mời; trên dòng lệnh thì máy ấy ai cũng đọc được){after}",
         f"The token above is printed once and ends {when(ends_ms)}. On the new machine run:\n"
-        f"  truc join {url} --token TOKEN --dir /etc/truc{after}",
+        f"  truc join {url} --token - --dir /etc/truc   (then paste the token; a command line is read by all){after}",
     )
 
 

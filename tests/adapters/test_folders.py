@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,18 @@ def test_a_lock_is_one_at_a_time_and_no_file_of_the_readers(tmp_path: Path) -> N
     with locked(tmp_path / "rows"), (tmp_path / ".rows.lock").open("rb") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert not (tmp_path / "rows").exists()
+
+
+def test_a_lock_follows_no_link_and_gives_nothing_away(tmp_path: Path) -> None:
+    """Threats: the folder's owner is less than root, who runs the command."""
+    precious = tmp_path / "elsewhere"
+    precious.write_text("bí mật", encoding="utf-8")
+    (tmp_path / ".book.json.lock").symlink_to(precious)
+    with pytest.raises(OSError), locked(tmp_path / "book.json"):
+        pass
+    assert precious.stat().st_uid == os.geteuid()
+    (tmp_path / ".book.json.lock").unlink()
+    with locked(tmp_path / "book.json"):
+        pass
+    with locked(tmp_path / "book.json"):
+        assert stat.S_IMODE((tmp_path / ".book.json.lock").stat().st_mode) == 0o600

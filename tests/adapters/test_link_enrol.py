@@ -267,6 +267,15 @@ async def test_a_newcomer_proves_its_parent_and_joins(door: Door) -> None:
     assert caught.value.reason is Reason.INVITE_UNKNOWN
 
 
+async def test_the_secret_goes_to_the_very_certificate_that_was_proven(door: Door) -> None:
+    """Threats, row 20: somebody in between lets the newcomer prove the parent, and answers the next connection himself."""
+    token, newcomer = door.hub.invite(), Newcomer()
+    parent = await enrol_client.prove(door.url, token, door.hub.now_ms)
+    with pytest.raises(WrongParent):
+        await enrol_client.ask(replace(parent, shown=bytes(32)), token, newcomer.csr, newcomer.authority_csr)
+    assert door.counted == []
+
+
 async def unproven(door: Door, token: Token, now_ms: int | None = None) -> str:
     with pytest.raises(WrongParent) as caught:
         await joined(door.url, token, Newcomer(), door.hub.now_ms if now_ms is None else now_ms)

@@ -43,12 +43,14 @@ class WrongParent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """A parent that was proven. root: of the tree (PEM). pin: of the parent's key."""
+    """A parent that was proven. root: of the tree (PEM). pin: of the parent's key. shown: SHA-256 of the very certificate that
+    was judged; the secret goes to whoever shows this one, and to nobody else."""
 
     host: str
     port: int
     root: str
     pin: str
+    shown: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +78,14 @@ async def prove(url: str, token: Token, now_ms: int) -> Parent:
     except Refused as refused:
         said = "its certificate is not valid at this machine's time" if refused.reason is Reason.PEER_DATES else str(refused)
         raise WrongParent(said) from None
-    return Parent(host, port, ssl.DER_cert_to_PEM_cert(root), spki_pin(chain[0]))
+    shown = hashlib.sha256(chain[0]).digest()
+    return Parent(host, port, ssl.DER_cert_to_PEM_cert(root), spki_pin(chain[0]), shown)
 
 
 async def ask(parent: Parent, token: Token, csr: str, authority_csr: str) -> Granted | float:
     """Ask once for the certificates; a number: a person has to approve first, ask again after so many seconds.
 
     Raises `Refused` as the parent says, `Deferred` where it cannot now or its answer makes no sense, `WrongParent`, OSError."""
-    context = _under(ssl.PEM_cert_to_DER_cert(parent.root))
     asked = {"secret": token.secret.hex(), "csr": csr, "authority_csr": authority_csr}
     body = json.dumps(asked).encode()
     host = f"[{parent.host}]" if ":" in parent.host else parent.host
@@ -94,13 +96,13 @@ async def ask(parent: Parent, token: Token, csr: str, authority_csr: str) -> Gra
                 f"https://{host}:{parent.port}/link/v1/enrol",
                 data=body,
                 headers={hdrs.CONTENT_TYPE: "application/json"},
-                ssl=context,
+                ssl=aiohttp.Fingerprint(parent.shown),
                 server_hostname=token.parent.dns_name(token.zone),
                 allow_redirects=False,
             ) as response:
                 answer = await _bounded(response)
                 return _read(response.status, answer, token)
-        except aiohttp.ClientSSLError as error:
+        except (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch) as error:
             raise WrongParent(str(error)) from None
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Deferred(2.0, in_doubt=True) from error

@@ -147,16 +147,17 @@ class Origin:
         return Homeward(end, ends, returned=await self.returns(ends))
 
     async def confirmed(self, items: Sequence[BoxItem], now_ms: int) -> AsyncIterator[Confirmed]:
-        """How the origins of these hear that their documents were collected: those of one origin by one notice."""
-        together: dict[OrgId, list[tuple[BoxItem, Homeward]]] = {}
+        """How the origins of these hear that their documents were collected: those of one origin, for one organ here, by one
+        notice. Whether this node may speak for an organ is judged at the origin, and it is one judgement for all of a notice."""
+        together: dict[tuple[OrgId, OrgId], list[tuple[BoxItem, Homeward]]] = {}
         for item in items:
             end = End(Transport.COLLECTED, now_ms, receiver_doc_id=item.doc_id)
             if tells_home(item.header.kind) and item.header.origin != self._code:
                 ends = tuple(EndOf(item.header.origin, item.id, code, end) for code in item.recipients)
-                together.setdefault(item.header.origin, []).append((item, Homeward(end, ends)))
+                together.setdefault((item.header.origin, item.organ), []).append((item, Homeward(end, ends)))
             else:
                 yield Confirmed([(item.item, await self.homeward(item.header, item.recipients, end))])
-        for origin, all_of_it in together.items():
+        for (origin, _organ), all_of_it in together.items():
             for begin in range(0, len(all_of_it), TOGETHER_MAX):
                 part = all_of_it[begin : begin + TOGETHER_MAX]
                 told = tuple(end_of for _, home in part for end_of in home.ends)

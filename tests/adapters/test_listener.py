@@ -355,6 +355,27 @@ async def test_when_no_descriptor_is_left_those_that_wait_are_taken_later(start:
     assert [entry["reason"] for entry in logged if entry["event"] == "cannot accept"] == ["Too many open files"]
 
 
+async def test_closing_in_the_turn_in_which_a_connection_is_accepted_ends(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = await start()
+    begun = asyncio.Event()
+    really = listener._begin
+
+    def begin(*work: Any) -> None:
+        before = set(listener._opening)
+        really(*work)
+        (opening,) = listener._opening - before
+        opening.cancel()  # before its first step
+        begun.set()
+
+    monkeypatch.setattr(listener, "_begin", begin)
+    _reader, writer = await asyncio.open_connection(HOST, listener.port)
+    await begun.wait()
+    async with asyncio.timeout(5):
+        await listener.close(0.1)
+    assert listener.connections == 0
+    writer.close()
+
+
 async def test_an_address_in_use_is_an_error_that_leaves_nothing_behind(start: Start) -> None:
     listener = await start()
     with pytest.raises(OSError):

@@ -484,3 +484,38 @@ async def test_who_asks_a_writer_that_has_gone_hears_later(bench: Bench) -> None
     for each in (asked, bench.writer.ask([H41_FED], largest, stands=True)):
         with pytest.raises(Deferred):
             await each
+
+
+async def test_a_question_is_not_answered_before_what_was_put_before_it(bench: Bench) -> None:
+    """Decision 6: what became of an offer is recorded before the next one is cut, whoever feeds the neighbour meanwhile."""
+    bench.gate.clear()
+    fed = bench.writer.put(feeding(1))
+    await bench.entered.wait()
+    settled = bench.writer.put(lambda tx: tx.db.execute("DELETE FROM t").rowcount)
+    asked = bench.writer.ask([H54_FED], largest, stands=True)
+    bench.gate.set()
+    assert (await fed, await settled) == (1, 1)
+    await bench.writer.drain()
+    assert not asked.done(), "there is nothing left to find"
+    await bench.writer.do(feeding(2))
+    assert await asked == 2
+
+
+async def test_a_question_that_finds_no_room_does_not_keep_its_members_out(bench: Bench) -> None:
+    """A full disk: who feeds a question is not refused for what the question wants to mark."""
+
+    def greedy(tx: Transaction) -> Look[int]:
+        (found,) = tx.db.execute("SELECT count(*) FROM t").fetchone()
+        if not found:
+            return Look()
+        put(99, MEGABYTE)(tx)
+        return Look(99)
+
+    asked = bench.writer.ask([H54_FED], greedy, stands=True)
+    await bench.writer.drain()
+    await limit_pages(bench, 10)
+    assert await bench.writer.do(feeding(1)) == 1
+    with pytest.raises(Deferred) as caught:
+        await asked
+    assert caught.value.reason is Reason.DISK_FULL
+    assert await bench.values() == [1]

@@ -13,6 +13,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -96,10 +97,12 @@ class Listener:
         for each in self._sockets:
             self._begin(self._accept(each))
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None], then: Callable[[asyncio.Task[None]], None] = lambda task: None) -> None:
+        """then: called at the task's end, also where it was cancelled before its first step."""
         task = asyncio.get_running_loop().create_task(work)
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
+        task.add_done_callback(then)
 
     async def _accept(self, listening_: Socket) -> None:
         loop = asyncio.get_running_loop()
@@ -115,7 +118,7 @@ class Listener:
                 continue
             connection = _Connection(self, str(address[0]))
             if self.admit(connection, connection.key, self.guards.per_address_max):
-                self._begin(connection.open(accepted))
+                self._begin(connection.open(accepted), partial(connection.opened, accepted))
             else:
                 accepted.close()
 
@@ -249,11 +252,12 @@ class _Connection(asyncio.Protocol):
             # In TLS 1.3 a refused client sees only a disconnect, so the reason stands here.
             self._listener.refused["handshake"] += 1
             log.info("tls handshake failed", address=self.key, reason=getattr(error, "reason", None) or type(error).__name__)
+
+    def opened(self, accepted: Socket, task: asyncio.Task[None]) -> None:
+        """Opening it is over; where nothing came of it, nothing of it stays."""
+        if self._transport is None:
+            accepted.close()
             self._leave()
-        except asyncio.CancelledError:
-            if self._transport is None:
-                self._leave()
-            raise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The handshake, where there is one, is over."""

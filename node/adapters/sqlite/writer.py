@@ -183,13 +183,14 @@ class Attempt:
 @dataclass(slots=True)
 class Group:
     """What one commit takes: members, and questions to ask at its end. asked: those to ask in any case; find: those that stand
-    under a key. looks is filled with what was found, depths with what has changed of what waits, once that is committed."""
+    under a key. looks is filled with what was found, curious with who asked, depths with what has changed of what waits, once that is committed."""
 
     works: list[Callable[[Transaction], Any]]
     asked: list[Question[Any]]
     find: Callable[[Key], Sequence[Question[Any]]]
     stamp: Stamp
     looks: list[tuple[Question[Any], Attempt]] = field(default_factory=list)
+    curious: list[Question[Any]] = field(default_factory=list)
     depths: Depths = field(default_factory=Counter)
 
 
@@ -231,6 +232,7 @@ def _look(transaction: Transaction, group: Group) -> None:
     answered = {question for question, outcome in group.looks if outcome.error is not None or outcome.value.answer is not None}
     for question in dict.fromkeys((*group.asked, *fed)):
         if question not in answered and not question.future.done():
+            group.curious.append(question)
             group.looks.append((question, attempt(transaction, _whole(question.work))))
     group.asked = []
 
@@ -343,8 +345,6 @@ class Writer:
             _refuse(future)
             return future
         question = Question(keys, work, future, stands)
-        for key in keys:
-            self._questions.setdefault(key, []).append(question)
         future.add_done_callback(lambda _: self._forget(question))
         self._again(question)
         return future
@@ -358,10 +358,18 @@ class Writer:
             question.timer.cancel()
         self._fresh.pop(question, None)
         for key in question.keys:
-            standing = self._questions[key]
-            standing.remove(question)
-            if not standing:
-                del self._questions[key]
+            standing = self._questions.get(key, [])
+            if question in standing:
+                standing.remove(question)
+                if not standing:
+                    del self._questions[key]
+
+    def _stand(self, question: Question[Any]) -> None:
+        """From its first asking on, and not before: until then no group may answer it, for what was put before it is not done."""
+        for key in question.keys:
+            standing = self._questions.setdefault(key, [])
+            if question not in standing:
+                standing.append(question)
 
     def _standing(self, key: Key) -> Sequence[Question[Any]]:
         return tuple(self._questions.get(key, ()))
@@ -376,7 +384,8 @@ class Writer:
                     await self._commit([self._waiting.popleft() for _ in range(min(len(self._waiting), self._group_max))])
         except BaseException as error:
             self._closed = error if isinstance(error, Exception) else StoreFailed("the writer has stopped")
-            self._abandon([*self._waiting, *(each for standing in self._questions.values() for each in standing)])
+            standing = [each for questions in self._questions.values() for each in questions]
+            self._abandon([*self._waiting, *self._fresh, *standing])
             self._waiting.clear()
             raise
 
@@ -390,9 +399,10 @@ class Writer:
         asked = [question for question, put in self._fresh.items() if put <= self._taken]
         for question in asked:
             del self._fresh[question]
+            self._stand(question)
         group = Group([member.work for member in members], list(asked), self._standing, self._stamp())
         try:
-            outcomes = await self._connection.run(lambda db: commit_group(db, group))
+            outcomes = await self._run(group)
         except sqlite3.Error as error:
             if is_full(error):
                 self._abandon([*members, *asked], Deferred(FULL_RETRY_S, Reason.DISK_FULL))
@@ -415,6 +425,19 @@ class Writer:
                 member.future.set_result(outcome.value)
         for question, outcome in group.looks:
             self._answer(question, outcome)
+
+    async def _run(self, group: Group) -> list[Attempt]:
+        try:
+            return await self._connection.run(lambda db: commit_group(db, group))
+        except sqlite3.Error as error:
+            if not (is_full(error) and group.curious):
+                raise
+        # It may be what a question wanted to mark that found no room: its members are not to suffer for it, and go without.
+        self._abandon(group.curious, Deferred(FULL_RETRY_S, Reason.DISK_FULL))
+        alone = Group(group.works, [], lambda key: (), group.stamp)
+        outcomes = await self._connection.run(lambda db: commit_group(db, alone))
+        group.depths = alone.depths
+        return outcomes
 
     def _answer(self, question: Question[Any], outcome: Attempt) -> None:
         if question.future.done():

@@ -11,7 +11,8 @@ import asyncio
 import contextvars
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -351,16 +352,19 @@ class NativeCalls:
         """What lies there, each item with its content where it came along. Raises `NotReached`, `NoAnswer` and `Declined`."""
         path = f"/api/v1/mailbox?kind={kind}&limit=100&wait_s={wait_s}&content=inline"
         reply = await self._call("GET", path, b"")
-        head, *contents = native.parts(reply.body, reply.headers.get("content-type", ""))
-        items = json.loads(head)["items"]
-        along = iter(contents)
-        return [(item, next(along) if item["content"] == "inline" else None) for item in items]
+        with _legible(path):
+            head, *contents = native.parts(reply.body, reply.headers.get("content-type", ""))
+            items = json.loads(head)["items"]
+            along = [item["doc_id"] for item in items if item["content"] == "inline"]
+            given = dict(zip(along, contents, strict=True))
+            return [(item, given.get(item["doc_id"])) for item in items]
 
     async def done(self, doc_ids: Sequence[str]) -> list[Mapping[str, Any]]:
         """What became of each confirmation, in order. Raises as `mailbox` does."""
         reply = await self._call("POST", "/api/v1/mailbox/done", json.dumps({"doc_ids": doc_ids}).encode())
-        results: list[Mapping[str, Any]] = json.loads(reply.body)["results"]
-        return results
+        with _legible("done"):
+            results: list[Mapping[str, Any]] = json.loads(reply.body)["results"]
+            return results
 
     async def _call(self, method: str, path: str, body: bytes) -> Reply:
         reply = read_reply(await self._exchange(as_request(path, self._host, self._headers, body, method)))
@@ -369,6 +373,15 @@ class NativeCalls:
         if reply.status != 200:
             raise Declined(f"{path}: HTTP {reply.status} {reply.body[:200].decode(errors='replace')}")
         return reply
+
+
+@contextmanager
+def _legible(what: str) -> Iterator[None]:
+    """An answer that was spoilt on the way is none."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoAnswer(f"{what}: {error!r}") from error
 
 
 def as_request(path: str, host: str, headers: Mapping[str, str], body: bytes, method: str = "POST") -> bytes:

@@ -662,6 +662,11 @@ def test_later_is_no_answer_and_a_no_is_one() -> None:
     well = at_the_native_door(answered(200, b'{"results":[{"status":"ok"}]}'), asked)
     assert play(well.done(["a"])) == [{"status": "ok"}]
     assert asked[0].endswith(b'{"doc_ids": ["a"]}')
+    for spoilt in (b"", b"<html>", b"[]", b'{"results"'):
+        with pytest.raises(NoAnswer):
+            play(at_the_native_door(answered(200, spoilt), asked).done(["a"]))
+        with pytest.raises(NoAnswer):
+            play(at_the_native_door(answered(200, spoilt), asked).mailbox("edoc", 0))
     for status, error in ((503, NoAnswer), (401, Declined)):
         with pytest.raises(error):
             play(at_the_native_door(answered(status, b"{}"), asked).done(["a"]))

@@ -368,7 +368,7 @@ class NativeCalls:
 
     async def _call(self, method: str, path: str, body: bytes) -> Reply:
         reply = read_reply(await self._exchange(as_request(path, self._host, self._headers, body, method)))
-        if reply.status in (500, 503):
+        if reply.status >= 500:  # also of whoever stands between
             raise NoAnswer(f"{path}: HTTP {reply.status}")
         if reply.status != 200:
             raise Declined(f"{path}: HTTP {reply.status} {reply.body[:200].decode(errors='replace')}")

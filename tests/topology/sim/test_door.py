@@ -667,6 +667,6 @@ def test_later_is_no_answer_and_a_no_is_one() -> None:
             play(at_the_native_door(answered(200, spoilt), asked).done(["a"]))
         with pytest.raises(NoAnswer):
             play(at_the_native_door(answered(200, spoilt), asked).mailbox("edoc", 0))
-    for status, error in ((503, NoAnswer), (401, Declined)):
+    for status, error in ((503, NoAnswer), (502, NoAnswer), (401, Declined)):
         with pytest.raises(error):
             play(at_the_native_door(answered(status, b"{}"), asked).done(["a"]))

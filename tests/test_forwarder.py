@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from node.core.package import Priority
 from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Verdict
 from node.forwarder import UNCONFIRMED_MAX, Neighbour
 from tests.making import EVERYTHING
-from tests.tree import H41, H54, HUB, PATIENCE_S, UNIT, Site, Tree, document, org, planted, refused_with, status
+from tests.tree import H41, H54, HUB, PATIENCE_S, UNIT, Site, Tree, document, hold, org, planted, refused_with, status
 
 OFFICE = org("H54.02")
 TAKEN = Verdict(Outcome.TAKEN)
@@ -633,19 +632,6 @@ async def test_a_child_that_hangs_up_while_its_verdicts_are_recorded_does_not_un
         async with asyncio.timeout(PATIENCE_S):
             assert await asked is not None
         assert hub.rows("SELECT kind FROM envelope e JOIN outbox o ON o.envelope=e.seq") == [("notice",)]
-
-
-def hold(site: Site, gate: asyncio.Event, entered: asyncio.Event) -> None:
-    """Commits wait for the gate."""
-    connection = site._connections[0]
-    really = connection.run
-
-    async def run(work: Callable[[sqlite3.Connection], Any]) -> Any:
-        entered.set()
-        await gate.wait()
-        return await really(work)
-
-    connection.run = run  # type: ignore[method-assign]
 
 
 async def test_it_is_said_since_when_a_neighbour_is_up_or_down(tree: Tree) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from node.core.office import WHOLE_BYTES, Given, Listed, Page, Waiting, fitting
 from node.core.package import Priority
 from node.mailbox import WORDS, describe
 from tests.making import EVERYTHING
-from tests.tree import H41, H54, HUB, PATIENCE_S, Site, Tree, document, planted, refused_with, status
+from tests.tree import H41, H54, HUB, PATIENCE_S, Site, Tree, document, hold, planted, refused_with, status
 
 
 @pytest.fixture
@@ -126,18 +125,6 @@ async def test_an_office_that_hangs_up_does_not_keep_its_confirmation_back(tmp_p
         gate.set()
         async with asyncio.timeout(PATIENCE_S):
             assert await site.store.ask(HUB, EVERYTHING, stands=True) is not None
-
-
-def hold(site: Site, gate: asyncio.Event, entered: asyncio.Event) -> None:
-    connection = site._connections[0]
-    really = connection.run
-
-    async def run(work: Callable[[sqlite3.Connection], Any]) -> Any:
-        entered.set()
-        await gate.wait()
-        return await really(work)
-
-    connection.run = run  # type: ignore[method-assign]
 
 
 # --- processing and fail --------------------------------------------------------------------------------------------------

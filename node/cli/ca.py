@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli.config import load_config
-from node.cli.face import Group, config_option, json_option, option
+from node.cli.face import Group, config_option, hosts_option, json_option, option
 from node.cli.talk import Code, Stop, config_path, json_line, pairs, say, t, table
 from node.cli.trust import authority_of, files_said, now, organ, ready_authority
 from node.config import NodeConfig
@@ -42,13 +42,7 @@ def command() -> None:
         "May be repeated: only what is missing is made.",
     ),
 )
-@option(
-    "--host",
-    "hosts",
-    metavar="NAME",
-    multiple=True,
-    texts=("tên máy của cổng cho cơ quan (localhost); lặp lại được", "host name of the office listener (localhost); repeatable"),
-)
+@hosts_option
 @option(
     "--organ",
     "organs",

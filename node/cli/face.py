@@ -75,6 +75,19 @@ def config_option(function: _F) -> _F:
 
 
 json_option = option("--json", "as_json", is_flag=True, texts=("in mỗi mục một dòng JSON", "print one JSON line per item"))
+hosts_option = option(
+    "--host",
+    "hosts",
+    metavar="NAME",
+    multiple=True,
+    texts=("tên máy của cổng cho cơ quan (localhost); lặp lại được", "host name of the office listener (localhost); repeatable"),
+)
+listen_option = option(
+    "--listen",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    texts=("địa chỉ chờ kết nối của nút và của cơ quan (127.0.0.1)", "address of the listeners (127.0.0.1)"),
+)
 why_option = option("--why", metavar="TEXT", default="", texts=("lý do, ghi vào nhật ký", "the reason, for the journal"))
 yes_option = option("--yes", is_flag=True, texts=("không hỏi lại", "do not ask"))
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from node.adapters import registry
 from node.adapters.folders import make_folder, write
-from node.cli.face import Command, json_option, option
+from node.cli.face import Command, hosts_option, json_option, listen_option, option
 from node.cli.talk import Code, Stop, bad_configuration, json_line, pairs, say, t
 from node.config import NodeConfig, explain
 from node.core.errors import Refused
@@ -100,19 +100,8 @@ class Identity:
 @option(
     "--parent-code", metavar="CODE", default="", texts=("mã nút cấp trên; bỏ trống: nút gốc", "the parent's code; none: the hub")
 )
-@option(
-    "--host",
-    "hosts",
-    metavar="NAME",
-    multiple=True,
-    texts=("tên máy của cổng cho cơ quan (localhost); lặp lại được", "host name of the office listener (localhost); repeatable"),
-)
-@option(
-    "--listen",
-    metavar="ADDRESS",
-    default="127.0.0.1",
-    texts=("địa chỉ chờ kết nối của nút và của cơ quan (127.0.0.1)", "address of the listeners (127.0.0.1)"),
-)
+@hosts_option
+@listen_option
 @json_option
 def command(
     folder: str,

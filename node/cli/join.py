@@ -15,7 +15,7 @@ import click
 
 from node.adapters import directory_file, registry
 from node.adapters.folders import make_folder, write
-from node.cli.face import Command, json_option, option
+from node.cli.face import Command, hosts_option, json_option, listen_option, option
 from node.cli.init import check_hosts, config_text
 from node.cli.talk import Code, Stop, bad_configuration, json_line, pairs, say, t
 from node.cli.trust import files_said, now, now_ms
@@ -72,19 +72,8 @@ class Asked:
 @option(
     "--dir", "folder", metavar="DIR", default="/etc/truc", texts=("thư mục của nút (/etc/truc)", "the node's folder (/etc/truc)")
 )
-@option(
-    "--host",
-    "hosts",
-    metavar="NAME",
-    multiple=True,
-    texts=("tên máy của cổng cho cơ quan (localhost); lặp lại được", "host name of the office listener (localhost); repeatable"),
-)
-@option(
-    "--listen",
-    metavar="ADDRESS",
-    default="127.0.0.1",
-    texts=("địa chỉ chờ kết nối của nút và của cơ quan (127.0.0.1)", "address of the listeners (127.0.0.1)"),
-)
+@hosts_option
+@listen_option
 @option(
     "--wait",
     "wait_s",

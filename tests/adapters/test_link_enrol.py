@@ -66,9 +66,11 @@ class Door:
         context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
         async with asyncio.timeout(10):
             reader, writer = await asyncio.open_connection(HOST, self.listener.port, ssl=context, server_hostname=ZONE)
-            writer.write(data)
-            answer = await reader.read()
-            writer.close()
+            try:
+                writer.write(data)
+                answer = await reader.read()
+            finally:
+                writer.close()
         head, _, body = answer.partition(b"\r\n\r\n")
         return int(head.split()[1]), body
 
@@ -147,8 +149,11 @@ async def test_a_certificate_of_another_tree_does_not_become_none(door: Door, tm
     context.load_cert_chain(other.certificate, other.key)
     with capture_logs() as logs, pytest.raises((OSError, asyncio.IncompleteReadError)):
         reader, writer = await asyncio.open_connection(HOST, door.listener.port, ssl=context, server_hostname=ZONE)
-        writer.write(b"POST /link/v1/enrol HTTP/1.1\r\nHost: hub\r\nContent-Length: 2\r\n\r\n{}")
-        await reader.readexactly(1)
+        try:
+            writer.write(b"POST /link/v1/enrol HTTP/1.1\r\nHost: hub\r\nContent-Length: 2\r\n\r\n{}")
+            await reader.readexactly(1)
+        finally:
+            writer.close()
     assert [line["event"] for line in logs] == ["tls handshake failed"]
 
 

@@ -175,7 +175,7 @@ def test_a_node_that_has_ended_is_started_again_where_it_was(sandbox: Sandbox, r
     os.kill(node["pid"], signal.SIGKILL)
     again = sandbox.start_again(Path(node["config"]))
     assert again != node["pid"]
-    assert again in nodes_running(root)
+    until(lambda: again in nodes_running(root), "the new process shows its command line")  # empty for a moment after exec
 
 
 def test_what_a_former_life_left_in_run_json_is_not_believed(sandbox: Sandbox, root: Path) -> None:

@@ -175,6 +175,11 @@ class Forwarder:
         if offer is None:
             return None
         neighbour.turn, neighbour.looked = offer.turn, offer.looked
+        if offer.aside:
+            self._tally.add("truc_held_total", offer.aside, reason=Reason.INTERNAL.value)
+            log.error("rows that cannot be read are held for a person", neighbour=str(neighbour.code), count=offer.aside)
+        if not offer.rows:
+            return None
         neighbour.alone = max(0, neighbour.alone - 1)
         neighbour.chains.update(offer.chains)
         return offer.rows, Batch(_envelopes(offer.rows), offer.bodies, offer.chains)
@@ -265,8 +270,11 @@ class Forwarder:
 
     async def _ended(self, neighbour: Neighbour, row: Offered, settlement: Settlement) -> Settlement:
         """The neighbour refused for good: we hold custody, so we alone tell the sender (decision 5)."""
-        header = decode_header(row.header)
         reason = settlement.reason or Reason.INTERNAL
+        try:
+            header = decode_header(row.header)
+        except Refused:  # no longer what was taken: nobody can be told
+            return Settlement(row.item, Settled.HELD, reason=reason)
         if reason in ASTRAY:
             elsewhere = self._origin.next_hop(header, row.recipient)
             if elsewhere is not None and elsewhere != neighbour.code:

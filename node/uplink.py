@@ -239,6 +239,11 @@ class Uplink:
             except Deferred as failure:  # our own store: what was offered stays in doubt and is offered again
                 became = ()
                 failures = await self._pause(failures, failure, lost=False)
+            except Exception:
+                # The one catch-all of the road: nobody classified it, so nobody knows what arrived, and it is offered again.
+                log.exception("push failed", neighbour=str(self._parent))
+                became = ()
+                failures = await self._pause(failures, Deferred(0, Reason.INTERNAL, in_doubt=True), lost=False)
 
     async def _push(self, failures: int, offered: Sequence[Offered], batch: Batch) -> tuple[int, Sequence[Settlement]]:
         """One turn; returns how many failures in a row there are now, and what of this turn is still to be recorded."""
@@ -251,12 +256,6 @@ class Uplink:
             return await self._pause(failures, failure, most_s=PUSH_PROBE_MAX_S), ()
         except Refused as refusal:
             return 0, self._forwarder.choked(parent, offered, refusal)
-        except Exception:
-            # The one catch-all of the road: nobody classified it, so nobody knows what arrived.
-            log.exception("push failed", neighbour=str(self._parent), count=len(offered))
-            unknown = Deferred(0, Reason.INTERNAL, in_doubt=True)
-            await self._forwarder.record(parent, self._forwarder.failed(offered, unknown))
-            return await self._pause(failures, unknown), ()
         self._answered()
         became = await self._forwarder.judged(parent, offered, verdicts)
         self._want_uploads(became, {row.item: row for row in offered})

@@ -181,9 +181,23 @@ async def test_a_push_that_never_left_leaves_no_doubt(tree: Tree) -> None:
     assert await site.duties.housekeeper.expire() == 1
 
 
-async def test_an_error_nobody_classified_leaves_everything_in_doubt_and_the_loop_alive(tree: Tree) -> None:
+@pytest.mark.parametrize("where", ["link", "store"])
+async def test_an_error_nobody_classified_leaves_everything_in_doubt_and_the_loop_alive(
+    tree: Tree, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The one catch-all of the road."""
-    tree[H41].line.fault("push", ZeroDivisionError())
+    if where == "link":
+        tree[H41].line.fault("push", ZeroDivisionError())
+    else:
+        forwarder = tree[H41].duties.forwarder
+        judged, faults = forwarder.judged, [ZeroDivisionError()]
+
+        async def judge(*of: Any) -> Any:
+            if faults:
+                raise faults.pop()
+            return await judged(*of)
+
+        monkeypatch.setattr(forwarder, "judged", judge)
     tree.run()
     await tree[H41].send("ubnd-41", document("H54.02"))
     await arrived(tree, 1)

@@ -155,13 +155,14 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What is being offered now, marked as such durably (decision 6): the rows, small bodies and certificate chains that the
-    neighbour does not have, and whose turn it is next."""
+    neighbour does not have, and whose turn it is next. aside: so many rows could not be read and are held for a person."""
 
     rows: Sequence[Offered]
     bodies: Mapping[str, bytes]
     chains: Mapping[str, bytes]
     turn: Turn
     looked: Mapping[Lane, str]
+    aside: int = 0
 
 
 @dataclass(frozen=True, slots=True)

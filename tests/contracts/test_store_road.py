@@ -21,6 +21,7 @@ from tests.adapters.pki import NOW_MS
 from tests.contracts.opened import Opened
 from tests.making import (
     DAY_MS,
+    EVERYTHING,
     H41,
     H54,
     HUB,
@@ -408,6 +409,55 @@ async def test_a_verdict_for_a_row_that_ended_meanwhile_changes_nothing(at: Open
         await at.settle(UNIT, settled, offered, reason=Reason.NOT_NOW)
     assert at.count("outbox") == 0
     assert at.events() == ["taken", "handed-over"]
+
+
+@pytest.mark.parametrize("settled", [Settled.LATER, Settled.UNSENT, Settled.HELD])
+async def test_a_row_that_has_another_way_meanwhile_is_settled_by_the_new_neighbour(at: Opened, settled: Settled) -> None:
+    """Decision 6: the first one's word says nothing about what the second was offered."""
+    await put(at)
+    offered = await at.offer(UNIT)
+    await at.store.reroute(offered[0].item, OTHER_UNIT)
+    await at.offer(OTHER_UNIT)
+    await at.settle(UNIT, settled, offered, reason=Reason.NOT_NOW, due_ms=_DUE)
+    assert at.rows("SELECT neighbour,state,in_doubt,attempts FROM outbox") == [(str(OTHER_UNIT), "waiting", 1, 0)]
+    await at.depths_are_right()
+
+
+async def test_a_row_that_has_another_way_meanwhile_is_gone_all_the_same_where_the_first_neighbour_took_it(at: Opened) -> None:
+    await put(at)
+    offered = await at.offer(UNIT)
+    await at.store.reroute(offered[0].item, OTHER_UNIT)
+    await at.settle(UNIT, Settled.TAKEN, offered)
+    assert at.count("outbox") == 0
+    assert at.one("SELECT handed_to FROM seen") == str(UNIT)
+    await at.depths_are_right()
+
+
+@pytest.mark.parametrize(
+    ("what", "value"), [("outbox SET recipient", "h41-07"), ("envelope SET origin", "?"), ("envelope SET hops", "[[1]]")]
+)
+async def test_a_row_that_cannot_be_read_is_held_and_stops_nobody(at: Opened, what: str, value: str) -> None:
+    """A damaged disk, or an older program's row: a person looks at it, the next ones go on."""
+    bad = await put(at)
+    await at.tamper(f"UPDATE {what}=?", value)
+    alone = await at.store.ask(UNIT, EVERYTHING, stands=False)
+    assert alone is not None
+    assert (alone.rows, alone.aside) == ([], 1)
+    good = await put(at)
+    assert [row.item for row in await at.offer(UNIT)] == [good]
+    assert at.rows("SELECT item,state,reason FROM outbox ORDER BY item") == [(bad, "held", "internal"), (good, "waiting", "")]
+    assert "held" in at.events()
+    await at.depths_are_right()
+
+
+async def test_a_row_whose_header_is_none_any_more_can_be_held(at: Opened) -> None:
+    """The neighbour calls it bad, and nobody can say under what to count it: the journal says so."""
+    await put(at)
+    offered = await at.offer(UNIT)
+    await at.tamper("UPDATE envelope SET header=?", b"{}")
+    await at.settle(UNIT, Settled.HELD, offered, reason=Reason.WIRE_MALFORMED)
+    assert at.rows("SELECT state,reason FROM outbox") == [("held", "wire-malformed")]
+    assert at.events()[-2:] == ["held", "not-counted"]
 
 
 async def test_what_an_operator_holds_while_it_is_on_the_road_stays_held_unless_it_was_taken(at: Opened) -> None:

@@ -15,6 +15,7 @@ from node.adapters.sqlite import rows
 from node.adapters.sqlite.writer import Look, Stamp, Transaction, towards
 from node.core.custody import ROW_BYTES, Candidate, Expired, Homeward, Offered, Settled, Settlement, Stray, Window
 from node.core.envelope import BodyRef, Lane, decode_header
+from node.core.errors import Refused
 from node.core.forwarding import Ask, Offer
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
@@ -23,6 +24,9 @@ _CANDIDATE = "SELECT o.item,o.envelope,o.sender,o.bytes,o.lane FROM outbox o"
 DUE_FURTHEST_MS = 3_600_000
 """The longest wait that can be configured. A due time further off was written by a clock that was wrong: it means now
 (decision 11)."""
+
+UNREADABLE = "internal"
+"""Why a row is held that is no longer as this program wrote it."""
 
 _ELDERS = (
     "(o.order_key IS NULL OR NOT EXISTS"
@@ -55,11 +59,12 @@ def next_offer(tx: Transaction, neighbour: str, ask: Ask) -> Look[Offer]:
     if not chosen:
         return Look(due_ms=next_due(tx.db, neighbour, tx.stamp.at_ms))
     offered = offer(tx, neighbour, [row.item for row in chosen])
+    aside = len(chosen) - len(offered)
     digests = dict.fromkeys(ref.sha256 for row in offered for ref in row.bodies)
     unknown = dict.fromkeys(row.certificate for row in offered if row.certificate not in ask.chains)
     found = chains(tx.db, unknown) if unknown else {}
     bodies = inline_bodies(tx.db, neighbour, digests)
-    return Look(Offer(offered, bodies, found, turn, {**ask.looked, **window.looked}))
+    return Look(Offer(offered, bodies, found, turn, {**ask.looked, **window.looked}, aside))
 
 
 def candidates(
@@ -180,25 +185,12 @@ def offer(tx: Transaction, neighbour: str, items: Sequence[int]) -> list[Offered
     for item in items:
         if item not in waiting:
             continue
-        _, recipient, attempts, lane, in_doubt, chokes, own_hops, seq, _ = waiting[item]
-        origin, id_, header, signature, certificate, hops, bodies = envelopes[seq]
-        found.append(
-            Offered(
-                item,
-                OrgId.canonical(recipient),
-                origin,
-                id_,
-                header,
-                signature,
-                certificate,
-                rows.hops_value(own_hops or hops),
-                attempts,
-                bodies,
-                Lane(lane),
-                bool(in_doubt),
-                chokes,
-            )
-        )
+        row = waiting[item]
+        try:
+            found.append(_offered(item, row, envelopes[row[7]]))
+        except (Refused, ValueError, TypeError):  # not as this program writes rows: a person looks, and the others go on
+            hold(tx, item, UNREADABLE, tx.stamp)
+            del waiting[item]
     # Apart, because a column that is set is taken out of its indexes and put back, even where it stays what it was.
     tx.db.executemany("UPDATE outbox SET in_doubt=1 WHERE item=?", [(row.item,) for row in found if not row.in_doubt])
     asked = [(item,) for item, row in waiting.items() if row[8] == "body"]
@@ -206,9 +198,31 @@ def offer(tx: Transaction, neighbour: str, items: Sequence[int]) -> list[Offered
     return found
 
 
-def _offered_envelopes(
-    db: sqlite3.Connection, seqs: Collection[int]
-) -> dict[int, tuple[OrgId, str, bytes, bytes, str, str, tuple[BodyRef, ...]]]:
+_Row = tuple[int, str, int, int, int, int, str | None, int, str]
+_Sealed = tuple[str, str, bytes, bytes, str, str, tuple[BodyRef, ...]]
+
+
+def _offered(item: int, row: _Row, envelope: _Sealed) -> Offered:
+    _, recipient, attempts, lane, in_doubt, chokes, own_hops, _, _ = row
+    origin, id_, header, signature, certificate, hops, bodies = envelope
+    return Offered(
+        item,
+        OrgId.canonical(recipient),
+        OrgId.canonical(origin),
+        id_,
+        header,
+        signature,
+        certificate,
+        rows.hops_value(own_hops or hops),
+        attempts,
+        bodies,
+        Lane(lane),
+        bool(in_doubt),
+        chokes,
+    )
+
+
+def _offered_envelopes(db: sqlite3.Connection, seqs: Collection[int]) -> dict[int, _Sealed]:
     """By seq, each once for all its recipients: a country-wide header is large."""
     listed = json.dumps(list(seqs))
     bodies: dict[int, list[BodyRef]] = {}
@@ -218,7 +232,7 @@ def _offered_envelopes(
     ):
         bodies.setdefault(seq, []).append(BodyRef(digest, size))
     return {
-        seq: (OrgId.canonical(origin), id_, bytes(header), bytes(signature), certificate, hops, tuple(bodies.get(seq, ())))
+        seq: (origin, id_, bytes(header), bytes(signature), certificate, hops, tuple(bodies.get(seq, ())))
         for seq, origin, id_, header, signature, certificate, hops in db.execute(
             f"SELECT seq,origin,id,header,signature,certificate,hops FROM envelope WHERE seq IN {_LISTED}", (listed,)
         )
@@ -248,12 +262,13 @@ def chains(db: sqlite3.Connection, digests: Iterable[str]) -> dict[str, bytes]:
 
 
 def settle(tx: Transaction, neighbour: str, settlements: Sequence[Settlement], stamp: Stamp) -> None:
-    """Record what became of offered rows."""
+    """Record what became of offered rows. A row that has another way meanwhile is settled by the new neighbour's word, unless
+    this one has taken it."""
     offered = {
-        item: (seq, recipient, origin, id_, lane)
-        for item, seq, recipient, origin, id_, lane in tx.db.execute(
-            "SELECT o.item,o.envelope,o.recipient,e.origin,e.id,CASE o.state WHEN 'held' THEN NULL ELSE o.lane END FROM outbox o JOIN envelope e ON e.seq=o.envelope"
-            f" WHERE o.item IN {_LISTED}",
+        row[0]: row[1:]
+        for row in tx.db.execute(
+            "SELECT o.item,o.envelope,o.recipient,e.origin,e.id,CASE o.state WHEN 'held' THEN NULL ELSE o.lane END,o.neighbour"
+            f" FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item IN {_LISTED}",
             (json.dumps([settlement.item for settlement in settlements]),),
         )
     }
@@ -262,29 +277,30 @@ def settle(tx: Transaction, neighbour: str, settlements: Sequence[Settlement], s
     if taken:
         _handed_over(tx, neighbour, taken, stamp)
     for settlement in there:
-        if settlement.settled is not Settled.TAKEN:
+        if settlement.settled is not Settled.TAKEN and offered[settlement.item][-1] == neighbour:
             _settle_one(tx, neighbour, settlement, stamp)
 
 
 def _handed_over(
-    tx: Transaction, neighbour: str, taken: Mapping[int, tuple[int, str, str, str, int | None]], stamp: Stamp
+    tx: Transaction, neighbour: str, taken: Mapping[int, tuple[int, str, str, str, int | None, str]], stamp: Stamp
 ) -> None:
-    """The neighbour has custody of these: item -> (envelope, recipient, origin, id, lane, None of what is held). A statement for
-    all of them each."""
+    """The neighbour has custody of these: item -> (envelope, recipient, origin, id, lane, None of what is held, whose row it is
+    now). A statement for all of them each."""
     db = tx.db
     seqs = list(dict.fromkeys(seq for seq, *_ in taken.values()))
-    for lane, number in Counter(lane for *_, lane in taken.values() if lane is not None).items():
-        tx.queued(neighbour, lane, -number)
+    for (lane, waited_for), number in Counter((lane, whose) for *_, lane, whose in taken.values()).items():
+        if lane is not None:
+            tx.queued(waited_for, lane, -number)
     db.executemany("DELETE FROM outbox WHERE item=?", [(item,) for item in taken])
     db.executemany(
         "UPDATE seen SET handed_to=? WHERE origin=? AND id=? AND recipient=?",
-        [(neighbour, origin, id_, recipient) for _, recipient, origin, id_, _ in taken.values()],
+        [(neighbour, origin, id_, recipient) for _, recipient, origin, id_, _, _ in taken.values()],
     )
     db.execute(
         f"INSERT OR IGNORE INTO body_peer SELECT digest,? FROM envelope_body WHERE envelope IN {_LISTED}",
         (neighbour, json.dumps(seqs)),
     )
-    for _, recipient, _, id_, _ in taken.values():
+    for _, recipient, _, id_, _, _ in taken.values():
         tx.journal(stamp, "handed-over", envelope=id_, recipient=recipient, neighbour=neighbour)
     own = ((seq, recipient) for seq, recipient, *_ in taken.values())
     rows.move_deliveries(tx, own, Transport.MOVING, stamp)
@@ -395,7 +411,10 @@ def hold(tx: Transaction, item: int, reason: str, stamp: Stamp) -> bool:
     tx.db.execute("UPDATE outbox SET state='held',reason=?,attempts=attempts+1 WHERE item=?", (reason, item))
     tx.fed.add(towards(neighbour))  # a held elder releases its successors (decision 9)
     tx.journal(stamp, "held", envelope=id_, recipient=recipient, neighbour=neighbour, reason=reason)
-    rows.ledger(tx, stamp, "held", decode_header(bytes(header)), recipient, neighbour, reason)
+    try:
+        rows.ledger(tx, stamp, "held", decode_header(bytes(header)), recipient, neighbour, reason)
+    except Refused:  # no longer a header: the journal has it, and nobody can say under what to count it
+        tx.journal(stamp, "not-counted", envelope=id_, recipient=recipient, reason=UNREADABLE)
     rows.move_delivery(tx, seq, recipient, Transport.HELD, stamp, {"reason": reason})
     return True
 

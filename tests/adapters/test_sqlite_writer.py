@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from node.adapters.sqlite.connection import ThreadConnection, open_reader, open_writer
 from node.adapters.sqlite.migrate import migrate
-from node.adapters.sqlite.writer import Key, Look, Stamp, StoreFailed, Transaction, Writer, towards
+from node.adapters.sqlite.writer import QUESTIONS_MAX, Key, Look, Stamp, StoreFailed, Transaction, Writer, towards
 from node.core.errors import Deferred, Reason
 from node.core.tally import Tally
 
@@ -403,6 +404,18 @@ async def test_all_questions_that_wait_for_the_same_are_asked(bench: Bench) -> N
     await bench.writer.do(feeding(1))
     assert await asyncio.gather(*asked) == [1, 1, 1]
     assert bench.writer._questions == {}, "none of them is kept"
+
+
+async def test_of_many_questions_one_commit_answers_some_and_the_next_ones_the_rest(bench: Bench) -> None:
+    """A country-wide broadcast: what is given to all children at once lies in memory at once."""
+    asked = [bench.writer.ask([H54_FED], largest, stands=True) for _ in range(QUESTIONS_MAX * 2 + 5)]
+    await bench.writer.drain()
+    answered: list[int] = []
+    for question in asked:
+        question.add_done_callback(lambda _: answered.append(bench.commits))
+    await bench.writer.do(feeding(1))
+    assert await asyncio.gather(*asked) == [1] * len(asked)
+    assert sorted(Counter(answered).values()) == [5, QUESTIONS_MAX, QUESTIONS_MAX], "so many by each of three commits"
 
 
 async def test_a_question_nobody_waits_for_any_more_is_not_asked(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -362,6 +363,18 @@ async def test_a_small_body_crosses_a_link_once_unless_the_neighbour_asks_for_it
     await at.settle(UNIT, Settled.BODY, await at.offer(UNIT), need=(small.sha256,), due_ms=_DUE)
     assert len(await at.waiting_for(UNIT)) == 1, "it is offered again at once, with its body"
     assert await at.inline_bodies(UNIT, small.sha256) != {}
+
+
+async def test_children_that_are_given_the_same_body_in_one_commit_share_one_copy_of_it(at: Opened) -> None:
+    """A country-wide broadcast lies in memory once and not once for each child."""
+    children = [org(f"H41.{number:02}") for number in range(10, 14)]
+    asked = [at.store.ask(child, EVERYTHING, stands=True) for child in children]
+    await at.store.drain()
+    await at.admit(arrival(header(*children), {child: to(child) for child in children}), HUB)
+    offers = await asyncio.gather(*asked)
+    copies = {id(content) for offer in offers if offer is not None for content in offer.bodies.values()}
+    assert len(copies) == 1
+    assert all(offer is not None and offer.bodies == {body().sha256: body().data} for offer in offers)
 
 
 async def test_a_body_is_served_only_to_who_is_offered_an_envelope_that_names_it(at: Opened) -> None:

@@ -63,7 +63,7 @@ def next_offer(tx: Transaction, neighbour: str, ask: Ask) -> Look[Offer]:
     digests = dict.fromkeys(ref.sha256 for row in offered for ref in row.bodies)
     unknown = dict.fromkeys(row.certificate for row in offered if row.certificate not in ask.chains)
     found = chains(tx.db, unknown) if unknown else {}
-    bodies = inline_bodies(tx.db, neighbour, digests)
+    bodies = inline_bodies(tx.db, neighbour, digests, tx.read)
     return Look(Offer(offered, bodies, found, turn, {**ask.looked, **window.looked}, aside))
 
 
@@ -239,15 +239,20 @@ def _offered_envelopes(db: sqlite3.Connection, seqs: Collection[int]) -> dict[in
     }
 
 
-def inline_bodies(db: sqlite3.Connection, neighbour: str, digests: Iterable[str]) -> dict[str, bytes]:
-    """The small bodies among digests that this neighbour was not yet given nor has sent us."""
+def inline_bodies(
+    db: sqlite3.Connection, neighbour: str, digests: Iterable[str], read: dict[str, bytes] | None = None
+) -> dict[str, bytes]:
+    """The small bodies among digests that this neighbour was not yet given nor has sent us. read: those read already, by digest;
+    takes on the others."""
+    known = {} if read is None else read
     listed = list(digests)
+    column = "NULL" if known.keys() >= set(listed) else "b.data"
     found = db.execute(
-        f"SELECT b.digest,b.data FROM body b WHERE b.digest IN {_LISTED} AND b.data IS NOT NULL"
+        f"SELECT b.digest,{column} FROM body b WHERE b.digest IN {_LISTED} AND b.data IS NOT NULL"
         " AND NOT EXISTS (SELECT 1 FROM body_peer p WHERE p.digest=b.digest AND p.neighbour=?)",
         (json.dumps(listed), neighbour),
     )
-    data = {digest: bytes(data) for digest, data in found}
+    data = {digest: known[digest] if digest in known else known.setdefault(digest, bytes(value)) for digest, value in found}
     return {digest: data[digest] for digest in listed if digest in data}
 
 

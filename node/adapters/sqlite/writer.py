@@ -25,6 +25,9 @@ from node.core.tally import Tally
 T = TypeVar("T")
 
 FULL_RETRY_S = 30.0
+QUESTIONS_MAX = 32
+"""So many are answered in one commit, each with a batch in memory; who waits besides, in a country-wide broadcast, is answered by
+the next ones."""
 
 
 class StoreFailed(Exception):
@@ -74,6 +77,8 @@ class Transaction:
         self.fed: set[Key] = set()
         """What was done that a question may wait for. A member that was undone may leave some: who is asked for nothing finds
         nothing."""
+        self.read: dict[str, bytes] = {}
+        """Bodies that were read in this transaction, by digest: many children may be given the same."""
         self._head: tuple[int, bytes] | None = None
         """Number and hash of the journal's last row; None until the first row is written: many groups write none."""
         self._added: list[tuple[str, tuple[Any, ...]]] = []
@@ -183,7 +188,8 @@ class Attempt:
 @dataclass(slots=True)
 class Group:
     """What one commit takes: members, and questions to ask at its end. asked: those to ask in any case; find: those that stand
-    under a key. looks is filled with what was found, curious with who asked, depths with what has changed of what waits, once that is committed."""
+    under a key. looks is filled with what was found, curious with who asked, left with whose turn is in the next group, depths
+    with what has changed of what waits, once that is committed."""
 
     works: list[Callable[[Transaction], Any]]
     asked: list[Question[Any]]
@@ -191,6 +197,7 @@ class Group:
     stamp: Stamp
     looks: list[tuple[Question[Any], Attempt]] = field(default_factory=list)
     curious: list[Question[Any]] = field(default_factory=list)
+    left: list[Question[Any]] = field(default_factory=list)
     depths: Depths = field(default_factory=Counter)
 
 
@@ -230,10 +237,11 @@ def _look(transaction: Transaction, group: Group) -> None:
     """Ask what is to be asked now that the members have done their part; what has an answer is not asked again."""
     fed = [question for key in sorted(transaction.fed) for question in group.find(key)]
     answered = {question for question, outcome in group.looks if outcome.error is not None or outcome.value.answer is not None}
-    for question in dict.fromkeys((*group.asked, *fed)):
-        if question not in answered and not question.future.done():
-            group.curious.append(question)
-            group.looks.append((question, attempt(transaction, _whole(question.work))))
+    curious = [each for each in dict.fromkeys((*group.asked, *fed)) if each not in answered and not each.future.done()]
+    group.left += curious[QUESTIONS_MAX:]
+    for question in curious[:QUESTIONS_MAX]:
+        group.curious.append(question)
+        group.looks.append((question, attempt(transaction, _whole(question.work))))
     group.asked = []
 
 
@@ -425,6 +433,9 @@ class Writer:
                 member.future.set_result(outcome.value)
         for question, outcome in group.looks:
             self._answer(question, outcome)
+        for question in group.left:
+            if not question.future.done():
+                self._again(question)
 
     async def _run(self, group: Group) -> list[Attempt]:
         try:

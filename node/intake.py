@@ -519,9 +519,12 @@ class Intake:
             return replace(arrival, unseen=(ref.sha256,))
         if header.kind == KIND_STATUS:
             return replace(arrival, report=self._read_status(header, data, here))
-        ends = tuple(end for end in decode_notice(data) if self._may_tell(header, end))
+        ends = decode_notice(data)
         if not ends:
             raise Refused(Reason.WIRE_MALFORMED, "notice", str(len(data)))
+        for end in ends:  # all of them or none: what is refused waits at the presenter, and no end is passed over in silence
+            if not self._may_tell(header, end):
+                raise Refused(Reason.SENDER_OUTSIDE, "notice", str(end.recipient), str(header.sender))
         returned = await self._origin.returns([end for end in ends if end.origin == self._code])
         return replace(
             arrival,

@@ -676,12 +676,24 @@ async def test_only_the_node_that_serves_a_receiver_says_that_it_has_collected(t
     await site.send("ubnd-41", document("H54.02", "G22"))
     ((id_,),) = site.rows("SELECT id FROM envelope")
     lie = told(tree, HUB, Transport.COLLECTED, id_=id_)
-    assert await present(site, lie, HUB) == {"H41": (Outcome.REFUSED, Reason.WIRE_MALFORMED)}
+    assert await present(site, lie, HUB) == {"H41": (Outcome.REFUSED, Reason.SENDER_OUTSIDE)}
     assert (await site.sent("ubnd-41"))["H54.02"].send_state == "queued"
     truth = told(tree, H54, Transport.COLLECTED, id_=id_)
     assert await present(site, truth, HUB) == {"H41": (Outcome.TAKEN, None)}
     assert (await site.sent("ubnd-41"))["H54.02"].send_state == "collected"
     assert site.tally.value("truc_notices_total", result="collected") == 1
+
+
+async def test_a_notice_of_several_ends_is_taken_whole_or_not_at_all(tree: Tree) -> None:
+    """An end that its teller may not tell, or not by our directory of today, is not passed over: the presenter keeps it."""
+    site = tree[H41]
+    await site.send("ubnd-41", document("H54.02", "G22"))
+    ((id_,),) = site.rows("SELECT id FROM envelope")
+    ends = [EndOf(H41, id_, OrgId.canonical(code), End(Transport.COLLECTED, NOW_MS)) for code in ("H54.02", "G22")]
+    made = content(H41, kind=KIND_NOTICE, sender=H54, body=small_body(encode_notice(ends)))
+    joint = batch(signed(tree[H54], replace(made, media=MEDIA_NOTICE)))
+    assert await present(site, joint, HUB) == {"H41": (Outcome.REFUSED, Reason.SENDER_OUTSIDE)}
+    assert {line.send_state for line in (await site.sent("ubnd-41")).values()} == {"queued"}
 
 
 async def test_any_node_on_the_way_may_say_that_it_could_not_send_on(tree: Tree) -> None:

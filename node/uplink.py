@@ -66,7 +66,7 @@ class Pace:
 class Crossing:
     """One body on its way over the link. fresh: the other side has never heard of it, so it can hold no part yet.
 
-    ending: its last piece is under way. over: set when a try at it has ended.
+    ending: its last piece is under way. again: it was asked for once more meanwhile. over: set when a try at it has ended.
     """
 
     sha256: str
@@ -75,6 +75,7 @@ class Crossing:
     fresh: bool = False
     refusals: int = 0
     ending: bool = False
+    again: bool = False
     began_s: float = 0.0
     over: asyncio.Event | None = None
 
@@ -103,6 +104,7 @@ class Crossings:
             self._waiting[sha256] = Crossing(sha256, lane, size, fresh)
         else:
             known.lane = min(lane, known.lane)
+            known.again = True
         self._event.set()
 
     async def next(self) -> Crossing:
@@ -113,6 +115,7 @@ class Crossings:
         lane = self._lane(each.lane for each in self._waiting.values())
         crossing = next(each for each in self._waiting.values() if each.lane is lane)
         self._under_way[crossing.sha256] = self._waiting.pop(crossing.sha256)
+        crossing.again = False
         crossing.over = asyncio.Event()
         crossing.began_s = asyncio.get_running_loop().time()
         return crossing
@@ -138,6 +141,8 @@ class Crossings:
     def done(self, crossing: Crossing) -> None:
         crossing.fresh = crossing.ending = False
         self._under_way.pop(crossing.sha256, None)
+        if crossing.again:  # whoever asked did not know yet that it was crossing: a question finds out, and tells those who wait
+            self._waiting[crossing.sha256] = crossing
         self.last_s = asyncio.get_running_loop().time() - crossing.began_s
         if crossing.over is not None:
             crossing.over.set()

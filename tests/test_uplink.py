@@ -547,6 +547,19 @@ async def test_a_body_under_way_is_given_to_one_loop_only() -> None:
     assert one.lane is Lane.EXPRESS
 
 
+async def test_a_body_asked_for_again_in_the_moment_it_has_crossed_is_looked_at_once_more() -> None:
+    """Else who asked would wait until its row is due by itself."""
+    crossings = Crossings(lambda: None)
+    crossings.add("one", Lane.NORMAL, 10, fresh=True)
+    one = await crossings.next()
+    crossings.add("one", Lane.NORMAL, 10)
+    crossings.done(one)
+    again = await crossings.next()
+    assert (again.sha256, again.fresh) == ("one", False)
+    crossings.done(again)
+    assert crossings.known() == set()
+
+
 async def test_a_batch_waits_for_the_last_piece_of_what_it_names_and_for_nothing_else() -> None:
     crossings = Crossings(lambda: None)
     for sha256 in ("first", "last", "waiting"):

@@ -81,6 +81,8 @@ DATABASE = "node.db"
 FILES_BESIDE = 256
 STRANGERS_MAX = 256
 """Connections from one address that have not shown a certificate yet."""
+NEWCOMERS_MAX = 32
+"""Connections that have shown none and will not, from all addresses: they come to enrol."""
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
 
@@ -331,7 +333,9 @@ class Application:
             self._reloads += [ground.surroundings.refresh, self._renew_contexts, ground.verifier.reload]
             expiry_ms = {"link": _expiry(settings.link.certificate), "office": _expiry(settings.office.certificate)}
             operator = desk(settings, ground, node, store.size_bytes, expiry_ms)
-            apps = self._apps(ground, node, operator, peers)
+            files = HostFiles(data)
+            closing.callback(files.close)
+            apps = self._apps(ground, node, operator, peers, files)
 
             async def open_doors() -> None:
                 await keeper.first(FIRST_TIME_S)
@@ -346,7 +350,7 @@ class Application:
             writer, *others = (ending_with_the_disk(loop, self._leave) for loop in (store.run, *loops))
             await Gateway(writer, others, open_doors, close_doors, store.drain).run(stop)
 
-    def _apps(self, ground: Ground, node: Duties, operator: Desk, peers: Peers) -> dict[str, web.Application]:
+    def _apps(self, ground: Ground, node: Duties, operator: Desk, peers: Peers, files: HostFiles) -> dict[str, web.Application]:
         settings, tally = self._settings, ground.tally
         return {
             "link": link_app(
@@ -354,7 +358,7 @@ class Application:
                 LinkDoor(node.intake, node.parts, node.forwarder, ground.clock),
                 tls.judge(peers, ground.clock),
                 lambda reason: tally.add("truc_refusals_total", door="link", reason=reason.value),
-                children.newcomers(settings, ground.clock, peers, ground.surroundings.refresh),
+                children.newcomers(settings, ground.clock, peers, files, ground.surroundings.refresh),
             ),
             "office": office_app(settings, ground, node),
             "admin": admin_app(
@@ -480,6 +484,7 @@ def _guards(settings: config.NodeConfig, name: str) -> Guards:
             link.connections_per_peer_max,
             link.handshake_timeout_s,
             link.idle_timeout_s,
+            strangers_max=min(link.connections_max // 2, NEWCOMERS_MAX),
         )
     if name == "office":
         return Guards(

@@ -5,6 +5,7 @@ A part of the composition root. Knows the adapters of trust and the configuratio
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -32,22 +33,23 @@ def registered(settings: config.NodeConfig, meet: Callable[[OrgId], None]) -> Pe
     return peers
 
 
-def newcomers(settings: config.NodeConfig, clock: Clock, peers: Peers, refresh: Callable[[], None]) -> NewcomersDoor | None:
-    """The door for nodes that have no certificate yet; None where this node enrols nobody. refresh: reads the directory again."""
+def newcomers(
+    settings: config.NodeConfig, clock: Clock, peers: Peers, files: HostFiles, refresh: Callable[[], None]
+) -> NewcomersDoor | None:
+    """The door for nodes that have no certificate yet; None where this node enrols nobody. files: whose thread waits for the
+    disk. refresh: reads the directory again."""
     link = settings.link
     if link.peers is None or link.authority is None:
         return None
     code, zone = OrgId.canonical(settings.node.code), settings.node.zone
     declared = frozenset(OrgId.canonical(child.code) for child in link.children)
     issuing = Issuing(link.authority, zone, code)
-    enrolment = Enrolment(code, zone, link.peers, issuing, link.trust, settings.node.directory, declared)
+    own_files = (link.certificate, link.trust, settings.node.directory)
+    enrolment = Enrolment(code, zone, link.peers, issuing, own_files, declared)
 
     async def run(work: Callable[[], T]) -> T:
-        files = HostFiles(settings.node.data_dir)
-        try:
-            return await files.do(work)
-        finally:
-            files.close()
+        """A newcomer that hangs up interrupts nothing: what was begun is finished, and can be asked for again."""
+        return await asyncio.shield(files.do(work))
 
     def granted() -> None:
         refresh()

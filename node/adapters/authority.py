@@ -106,6 +106,19 @@ def kept(files: Path) -> Authority:
     return Authority(certificate, key, path.read_text(encoding="ascii"))
 
 
+def answers(files: Path, chain: str) -> None:
+    """`BadFile` unless the first certificate of the chain (PEM) is an authority's for the key in `files`.key."""
+    try:
+        first = x509.load_pem_x509_certificates(chain.encode())[0]
+        is_authority = first.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        ours = first.public_key() == kept_key(files).public_key()
+    except (ValueError, x509.ExtensionNotFound, UnsupportedAlgorithm):
+        is_authority = ours = False
+    if not (is_authority and ours):
+        vi = f"{files}.key: chứng thư nhận được không phải của khóa này"
+        raise BadFile(vi, f"{files}.key: what was received is no issuing certificate for this key")
+
+
 def kept_key(files: Path) -> ec.EllipticCurvePrivateKey:
     """The private key in `files`.key, mode 0600; made if missing."""
     path = _named(files, ".key")
@@ -202,6 +215,14 @@ def pin(key: ec.EllipticCurvePublicKey) -> str:
     """SHA-256 (hex) of the SubjectPublicKeyInfo: the form of `link.parent_pins` and `link.children[].pins`."""
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return hashlib.sha256(key.public_bytes(serialization.Encoding.DER, form)).hexdigest()
+
+
+def pin_of(certificate: x509.Certificate) -> str:
+    """The pin of a certificate's key. `BadFile` for a key of another kind than ours."""
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise BadFile("khóa của chứng thư không phải P-256", "the certificate's key is not P-256")
+    return pin(key)
 
 
 def _kept(

@@ -21,7 +21,8 @@ from node.adapters.directory_file import DirectoryFileError
 from node.adapters.folders import BadFile, locked, write
 from node.adapters.issuing import Issuing
 from node.adapters.peers import Book, Peer
-from node.core.enrolment import SECRET_BYTES, Invitation, Token, find, hashed, placed
+from node.core.directory import Directory
+from node.core.enrolment import HOUR_MS, INVITED_H, SECRET_BYTES, Invitation, Token, find, hashed, overshadowed, placed
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 
@@ -70,21 +71,31 @@ class Enrolment:
     """The files of one node that take part. declared: children that the configuration registers, which no invitation replaces."""
 
     def __init__(
-        self, own: OrgId, zone: str, book: Path, issuing: Issuing, trust: Path, directory: Path, declared: frozenset[OrgId]
+        self,
+        own: OrgId,
+        zone: str,
+        book: Path,
+        issuing: Issuing,
+        files: tuple[Path, Path, Path],
+        declared: frozenset[OrgId],
     ) -> None:
+        """files: this node's link certificate, the roots it trusts, the directory."""
         self._own = own
         self._zone = zone
         self._book = book
         self._issuing = issuing
-        self._trust = trust
-        self._directory = directory
+        self._certificate, self._trust, self._directory = files
         self._declared = declared
+        self.secrets = peers.Secrets(book)
 
     def invite(self, invitation: Invitation, secret: bytes) -> Token:
         """Keep the invitation, its secret hashed, and make the token. `Refused(PEER_REGISTERED)` for a code that is registered,
         unless it is a transfer; `BadFile` where this node may not give the code, its name or its place."""
         assert len(secret) == SECRET_BYTES
         kept = replace(invitation, secret_sha256=hashed(secret))
+        if kept.transfer:  # it takes over all that the machine before it covers
+            node = self._load().node(kept.code)
+            kept = replace(kept, tier=node.tier, prefixes=node.prefixes) if node is not None else kept
         self._refuse_outside(kept)
         self._place(kept, keep=False)
 
@@ -95,19 +106,27 @@ class Enrolment:
             return book.with_invitation(kept)
 
         peers.update(self._book, change)
-        return Token(kept.code, self._own, self._zone, authority.fingerprint(self._root()), secret)
+        root, own = self._first(self._trust), self._first(self._certificate)
+        key = bytes.fromhex(authority.pin_of(own))
+        return Token(kept.code, self._own, self._zone, authority.fingerprint(root), key, secret)
 
-    def approve(self, code: OrgId) -> Invitation | None:
-        """Let the one who has asked with the token of this code in; None where nobody has. It is told at its next question."""
+    def overshadowed(self, invitation: Invitation) -> tuple[tuple[OrgId, OrgId], ...]:
+        """What of the invitation lies below a sibling, each code with that sibling."""
+        return overshadowed(self._load(), self._own, invitation)
+
+    def approve(self, code: OrgId, pin: str, now_ms: int) -> Invitation | None:
+        """Let the key that has asked with the token of this code in; None where that key does not wait. It is told at its next
+        question, for which it has a day."""
 
         def change(book: Book) -> Book:
             waiting = book.invitation(code)
-            if waiting is None or not waiting.pin:
+            if waiting is None or not pin or waiting.pin != pin or waiting.granted or now_ms >= waiting.expires_ms:
                 return book
-            return book.with_invitation(replace(waiting, approved=True))
+            until_ms = max(waiting.expires_ms, now_ms + INVITED_H * HOUR_MS)
+            return book.with_invitation(replace(waiting, approved=True, expires_ms=until_ms))
 
         found = peers.update(self._book, change).invitation(code)
-        return found if found is not None and found.approved else None
+        return found if found is not None and found.approved and found.pin == pin else None
 
     def remove(self, code: OrgId, why: str, now: datetime) -> bool:
         """Turn a node away and revoke what it has from this authority; its invitation goes too. False: it was neither."""
@@ -123,11 +142,11 @@ class Enrolment:
     def answer(self, asked: Request, now_ms: int) -> Grant | Waiting:
         """What the bearer of a token gets. Raises `Refused(INVITE_* | PEER_REGISTERED | WIRE_MALFORMED)`, `BadFile` or OSError
         where a file of this node cannot be used; nothing is used up then. The name comes from the invitation alone."""
-        pin = _pin(asked)
+        pins = _pins(asked)
         found: list[Invitation] = []
 
         def change(book: Book) -> Book:
-            invitation = find(book.invitations, self._taken(book), asked.secret, pin, now_ms)
+            invitation = find(book.invitations, self._taken(book), asked.secret, pins, now_ms)
             if invitation.granted is None and (invitation.auto or invitation.approved):
                 invitation, book = self._grant(invitation, book, asked, now_ms)
             found.append(invitation)
@@ -138,13 +157,29 @@ class Enrolment:
         if invitation.granted is None:
             return Waiting(invitation.code)
         link, below = invitation.granted
+        if not self._issuing.stands(link):
+            raise Refused(Reason.INVITE_USED, "token", str(invitation.code))
+        self._settle(invitation)
         trust, directory = self._trust.read_text("ascii"), self._directory.read_text("utf-8")
         return Grant(invitation.code, link, below, trust, directory)
+
+    def _settle(self, invitation: Invitation) -> None:
+        """Its place in the directory, once: after it is registered and before it hears so. A disk that is full in between leaves
+        no newcomer in the directory that nobody let in."""
+        if invitation.placed:
+            return
+        self._place(invitation, keep=True)
+
+        def change(book: Book) -> Book:
+            here = book.invitation(invitation.code) == invitation
+            return book.with_invitation(replace(invitation, placed=True)) if here else book
+
+        peers.update(self._book, change)
 
     def _grant(self, invitation: Invitation, book: Book, asked: Request, now_ms: int) -> tuple[Invitation, Book]:
         now = datetime.fromtimestamp(now_ms // 1000, UTC)
         code = invitation.code
-        self._place(invitation, keep=True)
+        self._place(invitation, keep=False)
         granted = self._issuing.issue(code, invitation.prefixes, asked.link, asked.authority, now)
         if code in book.pins():  # a transfer: from now on the old machine is nobody
             self._issuing.revoke(code, "transfer", now, keep_pins=(granted.pin, granted.authority_pin))
@@ -158,11 +193,9 @@ class Enrolment:
     def _place(self, invitation: Invitation, *, keep: bool) -> None:
         """Whether the directory has room for the newcomer; keep: write it there."""
         with locked(self._directory):
+            directory = self._load()
             try:
-                directory = directory_file.load(self._directory)
                 changed = placed(directory, self._own, invitation)
-            except DirectoryFileError as error:
-                raise BadFile(f"danh mục chưa dùng được: {error}", f"the directory cannot be used: {error}") from None
             except ValueError as error:
                 vi = f"{self._directory}: chưa đặt được {invitation.code} vào danh mục ({error})"
                 raise BadFile(vi, f"{self._directory}: {invitation.code} has no place in it ({error})") from None
@@ -175,11 +208,17 @@ class Enrolment:
                 vi = f"{code} không nằm dưới nút này: chứng thư cấp phát ở {self._issuing.folder} không được ký cho mã đó"
                 raise BadFile(vi, f"{code} is not below this node: its authority in {self._issuing.folder} may not sign for it")
 
-    def _root(self) -> x509.Certificate:
+    def _load(self) -> Directory:
         try:
-            return x509.load_pem_x509_certificates(self._trust.read_bytes())[0]
+            return directory_file.load(self._directory)
+        except DirectoryFileError as error:
+            raise BadFile(f"danh mục chưa dùng được: {error}", f"the directory cannot be used: {error}") from None
+
+    def _first(self, path: Path) -> x509.Certificate:
+        try:
+            return x509.load_pem_x509_certificates(path.read_bytes())[0]
         except ValueError:
-            raise BadFile(f"{self._trust}: không phải chứng thư dạng PEM", f"{self._trust}: no PEM certificate") from None
+            raise BadFile(f"{path}: không phải chứng thư dạng PEM", f"{path}: no PEM certificate") from None
 
 
 class Newcomers:
@@ -196,7 +235,12 @@ class Newcomers:
         """The fields of an answer. Raises as `Enrolment.answer`; where a file of ours is at fault, `Deferred` and an error in the
         log: the newcomer cannot help it, and its token is not used up."""
         now_ms = self._utc_ms()
+        secrets = self._enrolment.secrets
         try:
+            if secrets.stale():
+                await self._run(secrets.read)
+            if hashed(secret) not in secrets:  # known without a look at the file: guessing costs this node nothing
+                raise Refused(Reason.INVITE_UNKNOWN, "token")
             outcome = await self._run(lambda: self._enrolment.answer(Request(secret, csr, below), now_ms))
         except (BadFile, OSError) as error:
             log.error("newcomer not answered, a file of this node is at fault", reason=str(error)[:500])
@@ -215,12 +259,11 @@ class Newcomers:
         }
 
 
-def _pin(asked: Request) -> str:
-    """The pin of the requested key. Refused before the token is looked at, so a bad request uses nothing up."""
+def _pins(asked: Request) -> tuple[str, str]:
+    """The pins of the requested keys. Refused before the token is looked at, so a bad request uses nothing up."""
     try:
         key = authority.requested_key(asked.link)
-        if asked.authority:
-            authority.requested_key(asked.authority)
+        below = authority.pin(authority.requested_key(asked.authority)) if asked.authority else ""
     except ValueError as error:
         raise Refused(Reason.WIRE_MALFORMED, "csr", rule=str(error)) from None
-    return authority.pin(key)
+    return authority.pin(key), below

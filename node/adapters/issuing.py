@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from node.adapters import authority
@@ -95,8 +94,9 @@ class Issuing:
         return authority.request(authority.kept_key(self.folder / "issuing"), [self._own.dns_name(self._zone)])
 
     def answered(self, chain: str, now: datetime) -> None:
-        """Keep the issuing certificate that was asked for, with the chain above it."""
+        """Keep the issuing certificate that was asked for, with the chain above it. `BadFile` where it is not for our key."""
         with locked(self._record):
+            authority.answers(self.folder / "issuing", chain)
             write(self.folder / "issuing.pem", chain)
             self._sign_list(self._load(), now)
 
@@ -142,6 +142,11 @@ class Issuing:
         """All that was signed, oldest first."""
         return self._load().issued
 
+    def stands(self, chain: str) -> bool:
+        """Whether the first certificate of a chain (PEM) is one of ours that was not revoked."""
+        serial = f"{x509.load_pem_x509_certificates(chain.encode())[0].serial_number:x}"
+        return any(row.serial == serial and row.revoked is None for row in self.issued())
+
     def revoke(self, code: OrgId, why: str, now: datetime, keep_pins: Sequence[str] = ()) -> tuple[Issued, ...]:
         """Revoke what the node `code` has of this authority, but for the keys keep_pins; returns what was revoked now. The
         list is signed anew in the same act."""
@@ -178,7 +183,7 @@ class Issuing:
 
     def _sign_list(self, found: _File, now: datetime) -> None:
         rows = [(int(row.serial, 16), row.revoked) for row in found.issued if row.revoked is not None]
-        numbered = found.model_copy(update={"list_number": found.list_number + 1})
+        numbered = _file(found.list_number + 1, found.issued)
         self._save(numbered)
         write(self.folder / "issuing.crl", authority.revocation_list(self._kept(), rows, numbered.list_number, now))
 
@@ -199,16 +204,26 @@ class Issuing:
 
 def replace_rows(file: _File, rows: Sequence[Issued]) -> _File:
     """The record with other rows."""
-    return file.model_copy(update={"issued": tuple(rows)})
+    return _file(file.list_number, rows)
+
+
+def _file(list_number: int, rows: Sequence[Issued]) -> _File:
+    """Judged like one that is read: what could not be read again is not written. `BadFile` where it has grown too large."""
+    if len(rows) > ISSUED_MAX:
+        raise BadFile(f"đã cấp quá {ISSUED_MAX} chứng thư", f"more than {ISSUED_MAX} certificates issued")
+    return _File(format=FORMAT, list_number=list_number, issued=tuple(rows))
 
 
 def _row(certificate: x509.Certificate, code: OrgId, kind: str, now: datetime) -> Issued:
-    key = certificate.public_key()
-    assert isinstance(key, ec.EllipticCurvePublicKey)
     ends = certificate.not_valid_after_utc
     issued = now.astimezone(UTC)
     return Issued(
-        serial=f"{certificate.serial_number:x}", code=str(code), kind=kind, pin=authority.pin(key), issued=issued, ends=ends
+        serial=f"{certificate.serial_number:x}",
+        code=str(code),
+        kind=kind,
+        pin=authority.pin_of(certificate),
+        issued=issued,
+        ends=ends,
     )
 
 
@@ -217,4 +232,4 @@ def _stands(row: Issued, code: OrgId, keep_pins: Sequence[str]) -> bool:
 
 
 def _revoked(row: Issued, why: str, now: datetime) -> Issued:
-    return row.model_copy(update={"revoked": now, "why": why[:200]})
+    return Issued.model_validate({**row.model_dump(), "revoked": now, "why": why[:200]})

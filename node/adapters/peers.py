@@ -67,7 +67,9 @@ class _Invitation(_Row):
     transfer: bool = False
     approved: bool = False
     pin: str = Field(default="", pattern=f"^$|{_HEX}")
+    authority_pin: str = Field(default="", pattern=f"^$|{_HEX}")
     granted: tuple[str, str] | None = None
+    placed: bool = False
 
 
 class _File(_Row):
@@ -97,7 +99,9 @@ class Book:
         return {peer.code: peer.pins for peer in self.peers}
 
     def with_invitation(self, invitation: Invitation) -> Book:
-        """The invitation in the place of any other to the same code: the last one counts."""
+        """The invitation in the place of any other to the same code: the last one counts. The very same book if it is there."""
+        if invitation in self.invitations:
+            return self
         others = tuple(each for each in self.invitations if each.code != invitation.code)
         return replace(self, invitations=(*others, invitation))
 
@@ -143,6 +147,37 @@ def update(path: Path, change: Callable[[Book], Book]) -> Book:
         return after
 
 
+def stamp(path: Path | None) -> tuple[int, ...]:
+    """What changes when the file does; () where there is none."""
+    try:
+        facts = path.stat() if path is not None else None
+    except OSError:
+        facts = None
+    return () if facts is None else (facts.st_mtime_ns, facts.st_size, facts.st_ino, facts.st_mode)
+
+
+class Secrets:
+    """Hashes of the secrets of all invitations, so that a wrong one is known without reading the book."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: tuple[int, ...] | None = None
+        self._hashes: frozenset[str] = frozenset()
+
+    def stale(self) -> bool:
+        """Whether the book has changed since `read`."""
+        return stamp(self._path) != self._stamp
+
+    def read(self) -> None:
+        """As `load`, which see."""
+        found = stamp(self._path)
+        self._hashes = frozenset(each.secret_sha256 for each in load(self._path).invitations)
+        self._stamp = found
+
+    def __contains__(self, secret_sha256: object) -> bool:
+        return secret_sha256 in self._hashes
+
+
 def _text(book: Book) -> str:
     peers = tuple(_Peer(code=each.code, name=each.name, pins=each.pins, since_ms=each.since_ms) for each in book.peers)
     fields = _Invitation.model_fields
@@ -169,7 +204,7 @@ class Peers(Mapping[str, tuple[OrgId, Collection[str]]]):
         self._zone = zone
         self._declared = declared
         self._met = met
-        self._stamp = self._look()
+        self._stamp = stamp(path)
         self._known = self._read()
 
     def __getitem__(self, name: str) -> tuple[OrgId, Collection[str]]:
@@ -193,18 +228,11 @@ class Peers(Mapping[str, tuple[OrgId, Collection[str]]]):
         self._refresh()
         return tuple(code for code, _ in self._known.values())
 
-    def _look(self) -> tuple[int, ...]:
-        try:
-            facts = self._path.stat() if self._path is not None else None
-        except OSError:
-            facts = None
-        return () if facts is None else (facts.st_mtime_ns, facts.st_size, facts.st_ino, facts.st_mode)
-
     def _refresh(self) -> None:
-        stamp = self._look()
-        if stamp == self._stamp:
+        found = stamp(self._path)
+        if found == self._stamp:
             return
-        self._stamp = stamp
+        self._stamp = found
         try:
             self._known = self._read()
         except (BadFile, OSError) as error:

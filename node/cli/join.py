@@ -28,6 +28,7 @@ from node.core.words import sentence
 if TYPE_CHECKING:
     from node.adapters.http.enrol_client import Granted, Parent
 
+KEY_SHOWN = 16
 TRY_AGAIN = ("chạy lại đúng lệnh này; khóa đã tạo được giữ lại", "run the same command again; the keys made are kept")
 NEW_TOKEN = ("xin nút cấp trên mã mời mới: truc peer invite", "ask the parent for a new token: truc peer invite")
 NEXT_STEP = {
@@ -170,7 +171,7 @@ async def _enrol(url: str, token: Token, asked: Asked, wait_s: int) -> tuple[Par
         what = (f"không nối được tới {url}: {reason}", f"no connection to {url}: {reason}")
         raise Stop(Code.LATER, what, TRY_AGAIN) from None
     loop = asyncio.get_running_loop()
-    until, told = loop.time() + wait_s, False
+    until, told, pin = loop.time() + wait_s, False, asked.pin[:KEY_SHOWN]
     while True:
         try:
             answer = await enrol_client.ask(parent, token, asked.link, asked.below)
@@ -186,8 +187,8 @@ async def _enrol(url: str, token: Token, asked: Asked, wait_s: int) -> tuple[Par
             if not told:
                 told = True
                 say(
-                    f"Chờ duyệt. Ở nút cấp trên: truc peer approve {token.code}",
-                    f"Waits for approval. At the parent: truc peer approve {token.code}",
+                    f"Chờ duyệt. Ở nút cấp trên: truc peer approve {token.code} --key {pin}",
+                    f"Waits for approval. At the parent: truc peer approve {token.code} --key {pin}",
                 )
         if loop.time() + answer > until:
             raise Stop(Code.LATER, ("nút cấp trên chưa duyệt", "the parent has not approved yet"), TRY_AGAIN)

@@ -21,6 +21,7 @@ from node.core.identifier import OrgId
 if TYPE_CHECKING:
     from node.adapters.enrolment import Enrolment
 
+KEY_CHARS_MIN = 16
 STATES = {
     "declared": ("khai trong cấu hình", "declared in the configuration"),
     "registered": ("đã kết nạp", "registered"),
@@ -116,9 +117,15 @@ def _hand_out(
     ends_ms = now_ms() + hours * HOUR_MS
     asked = Invitation(node, named[0] or str(node), named[1], prefixes, "", ends_ms, auto, moving)
     ready_authority(config)
+    enrolment = _enrolment(config)
     with files_said():
+        for taken, sibling in enrolment.overshadowed(asked):
+            say(
+                f"Lưu ý: {taken} nằm trong phần nút {sibling} đang phụ trách; từ khi vào cây, nút mới nhận văn bản của mã này.",
+                f"Note: {taken} lies within what the node {sibling} covers; once it has joined, the new node receives for it.",
+            )
         try:
-            token = _enrolment(config).invite(asked, bytes.fromhex(chance.token()))
+            token = enrolment.invite(asked, bytes.fromhex(chance.token()))
         except Refused:
             what = (f"mã {node} đã có nút đăng ký", f"a node is registered under {node} already")
             todo = (
@@ -131,7 +138,14 @@ def _hand_out(
         return
     click.echo(token.text())
     url = f"https://{config.link.listen_host}:{_port(config)}"
-    after = "" if auto else t(f"\nrồi duyệt ở đây: truc peer approve {node}", f"\nthen approve it here: truc peer approve {node}")
+    after = (
+        ""
+        if auto
+        else t(
+            f"\nrồi duyệt ở đây: truc peer approve {node} --key DẤU-KHÓA",
+            f"\nthen approve it here: truc peer approve {node} --key KEY",
+        )
+    )
     say(
         f"Mã mời trên đây chỉ in một lần, hết hạn {when(ends_ms)}. Trên máy mới, chạy:\n"
         f"  truc join {url} --token - --dir /etc/truc   (rồi dán mã mời; trên dòng lệnh thì máy ấy ai cũng đọc được){after}",
@@ -173,25 +187,34 @@ def _rows(config: NodeConfig, at_ms: int) -> Iterator[dict[str, Any]]:
         yield {"code": str(peer.code), "name": peer.name, "state": "registered", "at_ms": peer.since_ms, "pin": peer.pins[0]}
     for each in book.invitations:
         if each.granted is None:
-            state = "waiting" if each.pin else "expired" if at_ms >= each.expires_ms else "invited"
+            state = "expired" if at_ms >= each.expires_ms else "waiting" if each.pin else "invited"
             yield {"code": str(each.code), "name": each.name, "state": state, "at_ms": each.expires_ms, "pin": each.pin}
 
 
 @command.command(
     "approve",
     texts=(
-        "Duyệt nút đang chờ với mã CODE. So dấu khóa với dấu mà truc join in ở máy kia trước khi duyệt.",
-        "Approve the node that waits with CODE. Compare the key with what truc join prints on the other machine first.",
+        "Duyệt khóa đang chờ với mã CODE. Dấu khóa phải đúng như truc join in ở máy kia: ghi nó ở --key, hoặc so khi được hỏi.",
+        "Approve the key that waits with CODE. It must be what truc join prints on the other machine: say it with --key, or\n"
+        "compare when asked.",
     ),
 )
 @code_argument
+@option("--key", metavar="HEX", default="", texts=("dấu khóa, ít nhất 16 chữ đầu", "the key, its first 16 digits at least"))
 @config_option
 @json_option
-def approve(code: str, as_json: bool) -> None:
+def approve(code: str, key: str, as_json: bool) -> None:
     config, _ = load_config()
-    node = organ(code)
+    node, enrolment = organ(code), _enrolment(config)
     with files_said():
-        approved = _enrolment(config).approve(node)
+        waiting = enrolment.book().invitation(node)
+        pin = waiting.pin if waiting is not None and waiting.granted is None else ""
+        if pin and key:
+            _same_key(pin, key)
+        elif pin:
+            what = (f"Máy kia in dấu khóa {pin}?", f"Does the other machine print the key {pin}?")
+            agree(what, False, ("thêm --key với dấu khóa máy kia in", "add --key with what the other machine prints"))
+        approved = enrolment.approve(node, pin, now_ms())
     if approved is None:
         what = (f"không có nút nào chờ duyệt với mã {node}", f"no node waits for approval with {node}")
         todo = (
@@ -202,6 +225,14 @@ def approve(code: str, as_json: bool) -> None:
     if as_json:
         json_line({"code": str(node), "pin": approved.pin})
     say(f"Đã duyệt {node}, khóa {approved.pin}.", f"{node} is approved, key {approved.pin}.")
+
+
+def _same_key(pin: str, said: str) -> None:
+    """`Stop` where the key that waits is not the one that the operator read on the other machine."""
+    if len(said) < KEY_CHARS_MIN or not pin.startswith(said.lower()):
+        what = (f"khóa đang chờ là {pin}, không phải {said}", f"the key that waits is {pin}, not {said}")
+        todo = ("chưa duyệt gì; hỏi lại người ở máy kia", "nothing was approved; ask who is at the other machine")
+        raise Stop(Code.FAILED, what, todo)
 
 
 @command.command(
@@ -239,5 +270,5 @@ def _enrolment(config: NodeConfig) -> Enrolment:
     book = set_option(config.link.peers, "link.peers", "peers.json")
     declared = frozenset(OrgId.canonical(child.code) for child in config.link.children)
     own = OrgId.canonical(config.node.code)
-    files = (book, authority_of(config), config.link.trust, config.node.directory)
-    return Enrolment(own, config.node.zone, *files, declared)
+    files = (config.link.certificate, config.link.trust, config.node.directory)
+    return Enrolment(own, config.node.zone, book, authority_of(config), files, declared)

@@ -90,11 +90,10 @@ def who() -> str:
     return visible(f"{behind} ({name})" if behind and behind != name else name)[:100]
 
 
-def agree(question: Texts, yes: bool) -> None:
+def agree(question: Texts, yes: bool, todo: Texts = ("thêm --yes nếu chắc chắn", "add --yes if you are sure")) -> None:
     """Ask before something that cannot be undone; `--yes` answers beforehand. `Stop` unless the answer is yes."""
     if yes:
         return
-    todo = ("thêm --yes nếu chắc chắn", "add --yes if you are sure")
     if not sys.stdin.isatty():
         raise Stop(Code.USAGE, ("lệnh này cần được xác nhận", "this command must be confirmed"), todo)
     if not click.confirm(t(*question), err=True):

@@ -1,8 +1,8 @@
 """How a node joins the tree: the token its parent hands out, what an invitation allows, the place the newcomer gets.
 
 A token is a secret of one invitation and all that the newcomer must know before it trusts anybody: which code it will have, under
-whom, in which zone, and the fingerprint of the tree's root. Decisions only: it knows codes, the directory and errors; nothing of
-files, certificates or HTTP.
+whom, in which zone, and the fingerprints of the tree's root and of its parent's key. Decisions only: it knows codes, the
+directory and errors; nothing of files, certificates or HTTP.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from node.core.directory import Connection, Directory, Entry, NodeEntry
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
 
-PREFIX = "truc1-"
+PREFIX = "truc2-"
 """What a token begins with; another number would be another form."""
 SECRET_BYTES = 16
 ROOT_BYTES = 32
+PIN_BYTES = 32
 CHECK_BYTES = 4
 TOKEN_CHARS_MAX = 600
 HOUR_MS = 3_600_000
 INVITED_H = 24
 INVITED_MAX_H = 24 * 14
+ANSWERED_AGAIN_MS = 14 * 24 * HOUR_MS
+"""So long after the end of an invitation the key that used it may fetch again what it was given."""
 NAME_CHARS_MAX = 100
 
 _ZONE = re.compile(r"(?=.{1,200}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
@@ -35,17 +38,19 @@ _ZONE = re.compile(r"(?=.{1,200}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """code: the newcomer's. parent: who invites. root: SHA-256 of the root certificate (DER). secret: kept hashed, not logged."""
+    """code: the newcomer's. parent: who invites. root: SHA-256 of the root certificate (DER). key: SHA-256 of the parent's public
+    key (SPKI): an authority above that would stand in for the parent does not hold it. secret: kept hashed, not logged."""
 
     code: OrgId
     parent: OrgId
     zone: str
     root: bytes
+    key: bytes
     secret: bytes = field(repr=False)
 
     def text(self) -> str:
         """As the operator carries it: one word. Its last bytes tell a cut or mistyped one from a wrong one."""
-        plain = self.root + self.secret + "\n".join((str(self.code), str(self.parent), self.zone)).encode()
+        plain = self.root + self.key + self.secret + "\n".join((str(self.code), str(self.parent), self.zone)).encode()
         return PREFIX + base64.urlsafe_b64encode(plain + _check(plain)).decode().rstrip("=")
 
     @classmethod
@@ -58,14 +63,11 @@ class Token:
         try:
             plain = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
             plain, check = plain[:-CHECK_BYTES], plain[-CHECK_BYTES:]
-            code, parent, zone = plain[ROOT_BYTES + SECRET_BYTES :].decode("ascii").split("\n")
-            read = cls(
-                OrgId.canonical(code),
-                OrgId.canonical(parent),
-                zone,
-                plain[:ROOT_BYTES],
-                plain[ROOT_BYTES : ROOT_BYTES + SECRET_BYTES],
-            )
+            root, rest = plain[:ROOT_BYTES], plain[ROOT_BYTES:]
+            key, rest = rest[:PIN_BYTES], rest[PIN_BYTES:]
+            secret, names = rest[:SECRET_BYTES], rest[SECRET_BYTES:]
+            code, parent, zone = names.decode("ascii").split("\n")
+            read = cls(OrgId.canonical(code), OrgId.canonical(parent), zone, root, key, secret)
         except (binascii.Error, ValueError, Refused):
             raise Refused(Reason.INVITE_MALFORMED, "token") from None
         if check != _check(plain) or not read.code.path or not _ZONE.fullmatch(zone):
@@ -85,7 +87,8 @@ def hashed(secret: bytes) -> str:
 @dataclass(frozen=True, slots=True)
 class Invitation:
     """One token handed out. auto: granted when asked; else a person approves. transfer: takes the code over from the key that
-    has it now. pin: the key that used it; "" while nobody has. granted: what that key was given, chain PEM and authority PEM.
+    has it now. pin, authority_pin: the keys that used it, for the link and for an authority below; "" while nobody has.
+    granted: what they were given, chain PEM and authority PEM. placed: the directory has the newcomer.
     """
 
     code: OrgId
@@ -98,17 +101,27 @@ class Invitation:
     transfer: bool = False
     approved: bool = False
     pin: str = ""
+    authority_pin: str = ""
     granted: tuple[str, str] | None = None
+    placed: bool = False
+
+    def ends_ms(self) -> int:
+        """When it opens nothing any more, UTC: what was granted may be fetched again for a while."""
+        return self.expires_ms + (ANSWERED_AGAIN_MS if self.granted is not None else 0)
 
 
 def find(
-    invitations: Iterable[Invitation], registered: Mapping[OrgId, Collection[str]], secret: bytes, pin: str, now_ms: int
+    invitations: Iterable[Invitation],
+    registered: Mapping[OrgId, Collection[str]],
+    secret: bytes,
+    pins: tuple[str, str],
+    now_ms: int,
 ) -> Invitation:
-    """The invitation that this secret opens for this key, which is the first to use it or has used it before.
+    """The invitation that this secret opens for these keys, which are the first to use it or have used it before.
 
-    registered: the keys (pins) of those below. `Refused(INVITE_UNKNOWN | INVITE_EXPIRED | INVITE_USED | PEER_REGISTERED)`. Each
-    invitation is compared, in constant time, so that how long it takes says nothing. A key that has used the token may ask
-    again, also after its end: the answer may have been lost.
+    registered: the keys of those below. pins: of the link's key and of the authority's ("" if none is asked for).
+    `Refused(INVITE_UNKNOWN | INVITE_EXPIRED | INVITE_USED | PEER_REGISTERED)`. Each invitation is compared, in constant time, so
+    that how long it takes says nothing. Keys that were granted may ask again for a while: the answer may have been lost.
     """
     presented, found = hashed(secret), None
     for invitation in invitations:
@@ -116,15 +129,25 @@ def find(
             found = invitation
     if found is None:
         raise Refused(Reason.INVITE_UNKNOWN, "token")
-    if found.pin:
-        if found.pin != pin:
-            raise Refused(Reason.INVITE_USED, "token", str(found.code))
-        return found
-    if now_ms >= found.expires_ms:
+    if found.pin and (found.pin, found.authority_pin) != pins:
+        raise Refused(Reason.INVITE_USED, "token", str(found.code))
+    if now_ms >= found.ends_ms():
         raise Refused(Reason.INVITE_EXPIRED, "token", str(found.code))
+    if found.granted is not None:
+        return found
     if found.code in registered and not found.transfer:
         raise Refused(Reason.PEER_REGISTERED, "token", str(found.code))
-    return replace(found, pin=pin)
+    return replace(found, pin=pins[0], authority_pin=pins[1])
+
+
+def overshadowed(directory: Directory, parent: OrgId, invitation: Invitation) -> tuple[tuple[OrgId, OrgId], ...]:
+    """Codes of the invitation that lie within what a sibling covers, each with that sibling: documents for them will go to the
+    newcomer from now on, since the longest prefix decides. Lawful, but worth a word."""
+    siblings = [each for each in directory.nodes if each.parent == parent and each.code != invitation.code]
+    wanted = dict.fromkeys((invitation.code, *invitation.prefixes))
+    return tuple(
+        (code, each.code) for code in wanted for each in siblings if any(own.covers(code) for own in (each.code, *each.prefixes))
+    )
 
 
 def placed(directory: Directory, parent: OrgId, invitation: Invitation) -> Directory:

@@ -32,7 +32,7 @@ class Hub:
         write(self.certificate, self.issuing.issue(HUB, (), asked, "", self.now).certificate)
         nodes = (NodeEntry(HUB, "Gốc", "", None, ()),)
         write(self.directory, directory_file.dump(Directory((), nodes, "Trục", "TRUC", 1)))
-        self.enrolment = Enrolment(HUB, ZONE, self.book, self.issuing, self.trust, self.directory, declared)
+        self.enrolment = Enrolment(HUB, ZONE, self.book, self.issuing, (self.certificate, self.trust, self.directory), declared)
         self._secrets = 0
 
     @property
@@ -55,10 +55,18 @@ class Hub:
     def book(self) -> Path:
         return self.folder / "peers.json"
 
-    def invite(self, code: OrgId = H41, *, auto: bool = True, transfer: bool = False, hours: float = 1) -> Token:
+    def invite(
+        self,
+        code: OrgId = H41,
+        *,
+        auto: bool = True,
+        transfer: bool = False,
+        hours: float = 1,
+        prefixes: tuple[OrgId, ...] = (),
+    ) -> Token:
         self._secrets += 1
         ends_ms = self.now_ms + int(hours * 3_600_000)
-        asked = Invitation(code, f"Nút {code}", "", (), "", ends_ms, auto, transfer)
+        asked = Invitation(code, f"Nút {code}", "", prefixes, "", ends_ms, auto, transfer)
         return self.enrolment.invite(asked, self._secrets.to_bytes(16, "big"))
 
 

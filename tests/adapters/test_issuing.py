@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from node.adapters import authority
+from node.adapters import authority, issuing
 from node.adapters.folders import BadFile
 from node.adapters.issuing import Issuing
 from node.core.identifier import HUB, OrgId
@@ -117,9 +117,9 @@ def test_a_request_that_its_key_did_not_sign_is_refused(hub: Issuing) -> None:
 # --- revocation --------------------------------------------------------------------------------------------------------
 
 
-def revoked(issuing: Issuing, now: datetime = NOW) -> set[int]:
-    found = x509.load_pem_x509_crl(issuing.revocations(now).encode())
-    assert found.is_signature_valid(authority.kept(issuing.folder / "issuing").certificate.public_key())  # type: ignore[arg-type]
+def revoked(made: Issuing, now: datetime = NOW) -> set[int]:
+    found = x509.load_pem_x509_crl(made.revocations(now).encode())
+    assert found.is_signature_valid(authority.kept(made.folder / "issuing").certificate.public_key())  # type: ignore[arg-type]
     return {each.serial_number for each in found}
 
 
@@ -159,3 +159,20 @@ def test_a_damaged_record_is_named_not_replaced(hub: Issuing) -> None:
     (hub.folder / "issued.json").write_text("{}")
     with pytest.raises(BadFile, match=r"issued\.json"):
         hub.issue(H41, (), asked("x"), "", NOW)
+
+
+def test_an_answer_that_is_not_for_our_key_is_refused_and_the_good_one_stays(hub: Issuing, province: Issuing) -> None:
+    before = (province.folder / "issuing.pem").read_text()
+    foreign = hub.issue(H41, (), asked("x"), asked("y"), NOW)
+    for chain in (foreign.authority, hub.issue(H41, (), province.ask(), "", NOW).certificate, "", "no certificate"):
+        with pytest.raises(BadFile, match=r"issuing\.key"):
+            province.answered(chain, NOW)
+    assert (province.folder / "issuing.pem").read_text() == before
+
+
+def test_a_record_that_could_not_be_read_again_is_not_written(hub: Issuing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(issuing, "ISSUED_MAX", 1)
+    hub.issue(H41, (), asked("x"), "", NOW)
+    with pytest.raises(BadFile, match="quá"):
+        hub.issue(H14, (), asked("x"), "", NOW)
+    assert [row.code for row in hub.issued()] == ["H41"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import hashlib
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -31,6 +30,7 @@ from node.adapters.http.tls import judge, link_server_context
 from node.adapters.peers import Peers
 from node.core.enrolment import Token
 from node.core.errors import Deferred, Reason, Refused
+from node.core.identifier import HUB
 from tests.adapters.enrolling import H14, H41, ZONE, Hub, Newcomer
 
 HOST = "127.0.0.1"
@@ -204,8 +204,14 @@ async def test_who_waits_for_approval_is_told_so_and_gets_nothing_else(door: Doo
     newcomer, token = Newcomer(), door.hub.invite(auto=False)
     status, answer = await door.asked(newcomer, token)
     assert (status, answer) == (200, {"state": "waiting", "code": "H41", "retry_s": 2.0})
-    door.hub.enrolment.approve(H41)
+    door.hub.enrolment.approve(H41, newcomer.pin, door.hub.now_ms)
     assert (await door.asked(newcomer, token))[1]["state"] == "granted"
+
+
+async def test_a_stranger_gets_one_answer_and_no_second(door: Door) -> None:
+    """Threats, row 4: its connection is closed, whatever it asks for."""
+    head = b"POST /link/v1/enrol HTTP/1.1\r\nHost: hub\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    assert (await door.said(head + head))[1].count(b"HTTP/1.1") == 0
 
 
 # --- hostile requests --------------------------------------------------------------------------------------------------
@@ -222,7 +228,6 @@ HOSTILE = (
     (b'{"secret": "", "csr": "", "authority_csr": ""}', "no secret"),
     (b'{"secret": ["%s"], "csr": "", "authority_csr": ""}' % SECRET.encode(), "a list"),
     (b'{"secret": "%s", "csr": "%s", "authority_csr": ""}' % (SECRET.encode(), b"x" * 9000), "a long request"),
-    (b'{"secret": "%s", "csr": "none", "authority_csr": ""}' % SECRET.encode(), "no CSR"),
     (b"[" * 20_000, "deep"),
     (b"\xff\xfe", "no UTF-8"),
 )
@@ -318,6 +323,17 @@ async def test_a_newcomer_says_nothing_to_another_node_of_the_same_tree(tmp_path
         assert door.counted == []
 
 
+async def test_a_newcomer_says_nothing_to_an_authority_above_that_stands_in_for_its_parent(tmp_path: Path) -> None:
+    """Threats, row 21: the right root, the right name, valid; but not the key in the token."""
+    hub = Hub(tmp_path / "hub")
+    files = tmp_path / "standin"
+    asked = authority.request(authority.kept_key(files), [ZONE])
+    files.with_suffix(".pem").write_text(hub.issuing.issue(HUB, (), asked, "", hub.now).certificate)
+    async with opened(hub, files.with_suffix(".pem"), files.with_suffix(".key")) as door:
+        assert "key" in await unproven(door, hub.invite())
+        assert door.counted == []
+
+
 async def test_a_parent_whose_certificate_has_ended_is_not_believed(door: Door) -> None:
     """Threats, row 22: dates are judged by the program."""
     token = door.hub.invite()
@@ -359,4 +375,4 @@ async def test_an_answer_that_makes_no_sense_is_no_grant_and_no_refusal(tmp_path
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "https://127.0.0.1", "https://127.0.0.1:1/x", "127.0.0.1:1", ""])
 async def test_an_address_that_is_none_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(ValueError, match="https"):
-        await enrol_client.prove(url, Token(H41, H14, ZONE, hashlib.sha256().digest(), b"s" * 16), 0)
+        await enrol_client.prove(url, Token(H41, H14, ZONE, bytes(32), bytes(32), b"s" * 16), 0)

@@ -80,6 +80,15 @@ async def until_closed(reader: asyncio.StreamReader) -> bytes:
 
 
 @pytest.fixture
+def strangers(tmp_path: Path, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> ssl.SSLContext:
+    """Of a caller that has no certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(tmp_path / "server" / "trust.pem")
+    context.verify_flags = contexts[1].verify_flags
+    return context
+
+
+@pytest.fixture
 def contexts(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     root = authority("root")
     server = put(tmp_path / "server", leaf(root, f"h41.{ZONE}"), root)
@@ -216,6 +225,32 @@ async def test_those_who_show_a_certificate_count_for_it_and_not_for_their_addre
     assert [entry["event"] for entry in logs] == ["too many connections with one certificate"]
     for writer in writers:
         writer.close()
+
+
+async def test_those_who_show_none_where_most_do_have_a_cap_of_their_own(
+    start: Start, contexts: tuple[ssl.SSLContext, ssl.SSLContext], strangers: ssl.SSLContext
+) -> None:
+    """Threats, row 4: who comes to enrol takes no place from known neighbours, nor one address from all who come to enrol."""
+    contexts[0].verify_mode = ssl.CERT_OPTIONAL
+    listener = await start(replace(GUARDS, strangers_max=8), contexts[0])
+    name = f"h41.{ZONE}"
+    writers = []
+    for _ in range(2):
+        reader, writer = await asyncio.open_connection(HOST, listener.port, ssl=strangers, server_hostname=name)
+        writer.write(GET)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        writers.append(writer)
+    with capture_logs() as logs:
+        assert await said(listener, GET, strangers) == b""
+    assert [entry["event"] for entry in logs] == ["too many connections without a certificate"]
+    assert (await said(listener, CLOSING, contexts[1])).startswith(b"HTTP/1.1 200")
+    for writer in writers:
+        writer.close()
+
+
+def test_no_more_than_half_of_all_may_be_on_their_way_where_strangers_come() -> None:
+    assert replace(GUARDS, connections_max=9, strangers_max=8).on_arrival("a")["unproven"] == 4
+    assert "unproven" not in GUARDS.on_arrival("a")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from node.adapters.http.sockets import listening
+from node.adapters.http.sockets import listening, neighbourhood
 
 
 async def test_whoever_connects_can_be_accepted() -> None:
@@ -44,3 +44,10 @@ async def test_an_address_that_cannot_be_had_leaves_no_socket_open(recwarn: pyte
     with pytest.raises(OSError):
         await listening("198.51.100.7", 0, 8)
     assert not [each for each in recwarn if each.category is ResourceWarning]
+
+
+def test_an_ipv6_address_stands_for_its_64_and_an_ipv4_one_for_itself() -> None:
+    assert neighbourhood("2001:db8:1:2:3::4") == neighbourhood("2001:db8:1:2:ffff::1") != neighbourhood("2001:db8:1:3::1")
+    assert neighbourhood("fe80::1%eth0") == "fe80::/64"
+    assert neighbourhood("::ffff:192.0.2.7") == neighbourhood("192.0.2.7") == "192.0.2.7"
+    assert neighbourhood("") == ""

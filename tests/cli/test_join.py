@@ -5,17 +5,21 @@ The whole road is in tests/processes/test_enrolment.py."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from node.adapters import directory_file, peers
 from node.cli.talk import Code
+from node.config import load
+from node.core.directory import NodeEntry
 from node.core.enrolment import Token
 from node.core.identifier import HUB, OrgId
 from tests.test_cli import run
 
 H41 = OrgId(("H41",))
-TOKEN = Token(H41, HUB, "small.test", b"r" * 32, b"s" * 16).text()
+TOKEN = Token(H41, HUB, "small.test", b"r" * 32, b"k" * 32, b"s" * 16).text()
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def test_an_invitation_is_printed_once_listed_without_its_token_and_replaced_by_
     assert Token.read(json.loads(again.stdout)["token"]).secret != token.secret
     listed = run("peer", "list", "--json", *config)
     assert [(row["code"], row["state"]) for row in map(json.loads, listed.stdout.splitlines())] == [("H41", "invited")]
-    assert "truc1-" not in listed.output + run("peer", "list", *config).output
+    assert "truc2-" not in listed.output + run("peer", "list", *config).output
 
 
 @pytest.mark.parametrize(
@@ -70,7 +74,7 @@ def test_a_node_without_an_authority_hears_what_to_run(tmp_path: Path) -> None:
     assert (result.exit_code, "truc ca init" in result.stderr) == (Code.FAILED, True)
 
 
-@pytest.mark.parametrize("token", [TOKEN[:-5], "truc1-", "nonsense", ""])
+@pytest.mark.parametrize("token", [TOKEN[:-5], "truc2-", "nonsense", ""])
 def test_a_mistyped_token_is_known_before_anything_is_made(tmp_path: Path, token: str) -> None:
     result = run("join", "https://127.0.0.1:1", "--token", token, "--dir", str(tmp_path / "new"))
     assert (result.exit_code, "Mã mời bị cắt cụt" in result.stderr) == (Code.USAGE, True)
@@ -119,3 +123,34 @@ def test_a_configuration_that_enrols_without_an_authority_is_refused(hub: Path) 
     config.write_text(config.read_text().replace('authority = "ca"\n', ""))
     result = run("config", "check", "--config", str(config))
     assert (result.exit_code, "link.authority" in result.stderr) == (Code.CONFIG, True)
+
+
+def test_a_key_is_approved_by_its_digits_and_another_one_is_not(hub: Path) -> None:
+    config = ("--config", str(hub / "node.toml"))
+    token = Token.read(run("peer", "invite", "H41", *config).stdout)
+    settings, _ = load(hub / "node.toml", {})
+    assert settings.link.peers is not None
+    pin = "ab" * 32
+
+    def asked(book: peers.Book) -> peers.Book:
+        return book.with_invitation(replace(book.invitations[0], pin=pin))
+
+    peers.update(settings.link.peers, asked)
+    unsaid = run("peer", "approve", "H41", *config)
+    assert (unsaid.exit_code, "--key" in unsaid.stderr) == (Code.USAGE, True)
+    for said in ("abababab", "cd" * 8):
+        other = run("peer", "approve", "H41", "--key", said, *config)
+        assert (other.exit_code, "chưa duyệt gì" in other.stderr) == (Code.FAILED, True)
+    assert not peers.load(settings.link.peers).invitations[0].approved
+    assert run("peer", "approve", "H41", "--key", "AB" * 8, *config).exit_code == 0
+    assert peers.load(settings.link.peers).invitations[0].approved
+    assert token.code == H41
+
+
+def test_an_invitation_into_a_siblings_part_is_said(hub: Path) -> None:
+    config = ("--config", str(hub / "node.toml"))
+    directory = directory_file.load(hub / "directory.json")
+    sibling = NodeEntry(H41, "Tỉnh", "", HUB, (H41,))
+    (hub / "directory.json").write_text(directory_file.dump(replace(directory, nodes=(*directory.nodes, sibling))))
+    told = run("peer", "invite", "H14", "--prefix", "H41.07", *config)
+    assert (told.exit_code, "H41.07 nằm trong phần nút H41" in told.stderr) == (0, True)

@@ -9,14 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.core.directory import Connection, Directory, Entry, NodeEntry
-from node.core.enrolment import PREFIX, Allowance, Invitation, Token, find, hashed, placed
+from node.core.enrolment import ANSWERED_AGAIN_MS, PREFIX, Allowance, Invitation, Token, find, hashed, overshadowed, placed
 from node.core.errors import Reason, Refused
 from node.core.identifier import HUB, OrgId
 
 H41, H14 = OrgId(("H41",)), OrgId(("H14",))
 SECRET, OTHER = b"s" * 16, b"o" * 16
 PIN, OTHER_PIN = "a" * 64, "b" * 64
-TOKEN = Token(H41, HUB, "small.test", b"r" * 32, SECRET)
+BELOW = "c" * 64
+KEYS = (PIN, BELOW)
+TOKEN = Token(H41, HUB, "small.test", b"r" * 32, b"k" * 32, SECRET)
 INVITED = Invitation(H41, "Tỉnh", "tỉnh", (), hashed(SECRET), 1000)
 DIRECTORY = Directory((), (NodeEntry(HUB, "Gốc", "", None, ()),), "Trục", "TRUC", 7)
 
@@ -69,28 +71,41 @@ def test_a_token_cut_short_is_known_as_such(length: int) -> None:
 
 
 def test_a_token_opens_its_invitation_for_the_first_key_that_shows_it() -> None:
-    assert find([INVITED], {}, SECRET, PIN, 999) == replace(INVITED, pin=PIN)
+    assert find([INVITED], {}, SECRET, KEYS, 999) == replace(INVITED, pin=PIN, authority_pin=BELOW)
 
 
 def test_a_wrong_secret_opens_nothing() -> None:
-    assert refusal([INVITED], {}, OTHER, PIN, 0) is Reason.INVITE_UNKNOWN
-    assert refusal([], {}, SECRET, PIN, 0) is Reason.INVITE_UNKNOWN
+    assert refusal([INVITED], {}, OTHER, KEYS, 0) is Reason.INVITE_UNKNOWN
+    assert refusal([], {}, SECRET, KEYS, 0) is Reason.INVITE_UNKNOWN
 
 
 def test_a_token_ends_at_its_instant_but_who_used_it_in_time_may_ask_again() -> None:
-    assert refusal([INVITED], {}, SECRET, PIN, 1000) is Reason.INVITE_EXPIRED
-    used = replace(INVITED, pin=PIN)
-    assert find([used], {H41: (PIN,)}, SECRET, PIN, 5000) == used
+    assert refusal([INVITED], {}, SECRET, KEYS, 1000) is Reason.INVITE_EXPIRED
+    used = replace(INVITED, pin=PIN, authority_pin=BELOW, granted=("x", ""))
+    assert find([used], {H41: (PIN,)}, SECRET, KEYS, 5000) == used
+    assert refusal([used], {}, SECRET, KEYS, 1000 + ANSWERED_AGAIN_MS) is Reason.INVITE_EXPIRED
+
+
+def test_who_waits_for_approval_waits_no_longer_than_the_invitation_lives() -> None:
+    waiting = replace(INVITED, pin=PIN, authority_pin=BELOW)
+    assert find([waiting], {}, SECRET, KEYS, 999) == waiting
+    assert refusal([waiting], {}, SECRET, KEYS, 1000) is Reason.INVITE_EXPIRED
 
 
 def test_a_used_token_opens_nothing_for_another_key() -> None:
-    assert refusal([replace(INVITED, pin=PIN)], {}, SECRET, OTHER_PIN, 0) is Reason.INVITE_USED
+    assert refusal([replace(INVITED, pin=PIN)], {}, SECRET, (OTHER_PIN, BELOW), 0) is Reason.INVITE_USED
+
+
+def test_the_key_of_the_authority_is_bound_at_its_first_use_like_the_links() -> None:
+    used = replace(INVITED, pin=PIN, authority_pin=BELOW)
+    for keys in ((PIN, OTHER_PIN), (PIN, "")):
+        assert refusal([used], {}, SECRET, keys, 0) is Reason.INVITE_USED
 
 
 def test_a_code_that_is_registered_is_taken_over_by_a_transfer_only() -> None:
-    assert refusal([INVITED], {H41: (OTHER_PIN,)}, SECRET, PIN, 0) is Reason.PEER_REGISTERED
+    assert refusal([INVITED], {H41: (OTHER_PIN,)}, SECRET, KEYS, 0) is Reason.PEER_REGISTERED
     moving = replace(INVITED, transfer=True)
-    assert find([moving], {H41: (OTHER_PIN,)}, SECRET, PIN, 0).pin == PIN
+    assert find([moving], {H41: (OTHER_PIN,)}, SECRET, KEYS, 0).pin == PIN
 
 
 # --- the place ---------------------------------------------------------------------------------------------------------
@@ -115,6 +130,14 @@ def test_a_code_that_is_somebody_elses_has_no_place_here() -> None:
         placed(elsewhere, HUB, replace(INVITED, code=OrgId(("H41", "07"))))
     with pytest.raises(ValueError, match="H41"):
         placed(elsewhere, HUB, replace(INVITED, code=H14, prefixes=(H41,)))
+
+
+def test_a_code_within_what_a_sibling_covers_is_told_with_that_sibling() -> None:
+    known = placed(DIRECTORY, HUB, INVITED)
+    inside = OrgId(("H41", "07"))
+    assert overshadowed(known, HUB, replace(INVITED, code=H14, prefixes=(inside,))) == ((inside, H41),)
+    assert overshadowed(known, HUB, INVITED) == (), "a node does not stand in its own way"
+    assert overshadowed(known, H41, replace(INVITED, code=inside)) == (), "nor does its parent"
 
 
 # --- how often strangers may ask ---------------------------------------------------------------------------------------

@@ -130,13 +130,15 @@ async def test_two_fresh_folders_join_a_running_hub_and_a_document_goes_from_doo
     second = country.invite("H14")
     joining = [*COMMAND, "join", country.url, "--token", second, "--dir", str(h14.folder)]
     with subprocess.Popen(joining, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+        keys: list[str] = []
 
         def waits() -> bool:
             listed = hub.truc("peer", "list", "--json", "--config", hub.config).stdout.splitlines()
-            return "waiting" in [row["state"] for row in map(json.loads, listed) if row["code"] == "H14"]
+            keys[:] = [row["pin"] for row in map(json.loads, listed) if (row["code"], row["state"]) == ("H14", "waiting")]
+            return bool(keys)
 
         await eventually(waits, "H14 waits for approval", poll_s=0.3)
-        hub.truc("peer", "approve", "H14", "--config", hub.config)
+        hub.truc("peer", "approve", "H14", "--key", keys[0], "--config", hub.config)
         _, said = waiting.communicate(timeout=60)
         assert waiting.returncode == 0, said.decode()
     h14.truc("config", "check", "--config", h14.config)
@@ -180,7 +182,8 @@ async def test_a_join_that_was_killed_is_finished_by_the_same_command(country: C
     given_up = h41.truc(*command, "--wait", "0", code=75)
     assert "chạy lại đúng lệnh này" in given_up.stderr
     key = (h41.folder / "link.key").read_bytes()
-    country.hub.truc("peer", "approve", "H41", "--config", country.hub.config)
+    shown = given_up.stderr.partition("--key ")[2].split()[0]
+    country.hub.truc("peer", "approve", "H41", "--key", shown, "--config", country.hub.config)
     h41.truc(*command)
     (h41.folder / "link.pem").unlink()  # as if it had died before its last step
     h41.truc(*command)

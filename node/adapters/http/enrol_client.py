@@ -78,6 +78,8 @@ async def prove(url: str, token: Token, now_ms: int) -> Parent:
     except Refused as refused:
         said = "its certificate is not valid at this machine's time" if refused.reason is Reason.PEER_DATES else str(refused)
         raise WrongParent(said) from None
+    if spki_pin(chain[0]) != token.key.hex():
+        raise WrongParent("its key is not the one in the token")
     shown = hashlib.sha256(chain[0]).digest()
     return Parent(host, port, ssl.DER_cert_to_PEM_cert(root), spki_pin(chain[0]), shown)
 

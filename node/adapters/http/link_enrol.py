@@ -16,6 +16,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from node.adapters.http.sockets import neighbourhood
 from node.core.enrolment import SECRET_BYTES, Allowance
 from node.core.envelope import Fields, strict_json
 from node.core.errors import Deferred, Reason, Refused
@@ -43,9 +44,9 @@ class NewcomersDoor:
         self._all = Allowance(BURST_OF_ALL, PER_S_OF_ALL, 1)
 
     def admit(self, address: str) -> None:
-        """`Deferred` where this address, or all together, ask too often; before a byte of the body is read."""
+        """`Deferred` where this address (of IPv6 its /64), or all together, ask too often; before a byte of the body is read."""
         now_s = asyncio.get_running_loop().time()
-        if not self._each.take(address, now_s) or not self._all.take("", now_s):
+        if not self._each.take(neighbourhood(address), now_s) or not self._all.take("", now_s):
             raise Deferred(RETRY_S)
 
     async def answer(self, body: bytes) -> dict[str, Any]:

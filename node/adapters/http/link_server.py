@@ -112,6 +112,8 @@ class _LinkFace:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         response = await self._outcome(request)
+        if not self._chain(request):
+            response.force_close()  # a stranger gets one answer
         await self._send(request, response)
         return response
 
@@ -205,10 +207,7 @@ class _LinkFace:
 
     def _judge(self, request: web.Request) -> OrgId:
         """The child's code. The chain is kept for the connection; what it is worth is judged at every request."""
-        secured = request.get_extra_info("ssl_object")
-        chain = self._chains.get(secured) if secured is not None else ()
-        if chain is None:
-            chain = self._chains[secured] = peer_chain(secured)
+        chain = self._chain(request)
         if not chain:
             log.warning("peer refused", reason=Reason.PEER_UNKNOWN, value="no certificate", address=request.remote)
             raise Refused(Reason.PEER_UNKNOWN, "certificate")
@@ -225,6 +224,14 @@ class _LinkFace:
                 address=request.remote,
             )
             raise
+
+    def _chain(self, request: web.Request) -> tuple[bytes, ...]:
+        """What the caller has shown and the handshake has verified; () where it has shown nothing."""
+        secured = request.get_extra_info("ssl_object")
+        chain = self._chains.get(secured) if secured is not None else ()
+        if chain is None:
+            chain = self._chains[secured] = peer_chain(secured)
+        return chain
 
     async def _body(self, request: web.Request, media_type: str, most: int) -> bytes:
         """The whole body, at most so many bytes, within the request's time."""

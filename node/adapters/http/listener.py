@@ -11,7 +11,7 @@ import hashlib
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -21,7 +21,7 @@ from aiohttp import http_parser, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from node.adapters.http.keepalive import keep_alive
-from node.adapters.http.sockets import Socket, listening
+from node.adapters.http.sockets import Socket, listening, neighbourhood
 
 log = structlog.get_logger()
 
@@ -39,6 +39,8 @@ TLS_READ_BYTES = 256 * 1024
 BACKLOG = 128
 ACCEPT_RETRY_S = 1.0
 """When no descriptor is left."""
+UNPROVEN, STRANGERS = "unproven", "strangers"
+"""What connections count for beside addresses and certificates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,9 @@ class Guards:
     """Limits of one listener. idle_timeout_s closes a connection that sends no complete request head, the first included.
 
     per_address_max counts connections without a certificate (yet); per_certificate_max those that have shown one: many nodes
-    may stand behind one address, and a leaf belongs to one node.
+    may stand behind one address, and a leaf belongs to one node. An IPv6 address counts as its /64. strangers_max: those that
+    have ended their handshake without one, where most show one; a quarter of them from one address; and no more than half of
+    all may be on their way there. None: nobody shows one here.
     """
 
     connections_max: int
@@ -55,6 +59,20 @@ class Guards:
     handshake_timeout_s: float
     idle_timeout_s: float
     header_bytes_max: int = HEADER_BYTES
+    strangers_max: int | None = None
+
+    def on_arrival(self, address: str) -> dict[str, int]:
+        """What a connection counts for, each with its cap, before its handshake."""
+        caps = {address: self.per_address_max}
+        return caps if self.strangers_max is None else {**caps, UNPROVEN: max(self.connections_max // 2, 1)}
+
+    def after_handshake(self, address: str, leaf: bytes | None) -> dict[str, int] | None:
+        """And after it; None: as before."""
+        if leaf is not None:
+            return {hashlib.sha256(leaf).hexdigest(): self.per_certificate_max}
+        if self.strangers_max is None:
+            return None
+        return {STRANGERS: self.strangers_max, f"{STRANGERS} {address}": max(self.strangers_max // 4, 1)}
 
 
 class Listener:
@@ -116,8 +134,8 @@ class Listener:
                 log.error("cannot accept", reason=error.strerror or type(error).__name__)
                 await asyncio.sleep(ACCEPT_RETRY_S)
                 continue
-            connection = _Connection(self, str(address[0]))
-            if self.admit(connection, connection.key, self.guards.per_address_max):
+            connection = _Connection(self, neighbourhood(str(address[0])))
+            if self.admit(connection, self.guards.on_arrival(connection.address)):
                 self._begin(connection.open(accepted), partial(connection.opened, accepted))
             else:
                 accepted.close()
@@ -157,23 +175,28 @@ class Listener:
 
     # what a connection tells its listener
 
-    def admit(self, connection: _Connection, key: str, most: int) -> bool:
-        """Count a connection under a key (its address, then its certificate); False: the cap is reached."""
+    def admit(self, connection: _Connection, caps: Mapping[str, int]) -> bool:
+        """Count a connection under these keys in place of those before (its address, then its certificate); False: one of the
+        caps is reached, and nothing has changed."""
         if connection not in self._open and len(self._open) >= self.guards.connections_max:
             self.refused["connections"] += 1
             return False
-        if self._held[key] >= most:
+        if any(self._held[key] >= most for key, most in caps.items()):
             self.refused["connections-per-peer"] += 1
             return False
         self._open.add(connection)
-        self._held[key] += 1
+        self._held.update(caps.keys())
+        self.release(connection)
+        connection.keys = tuple(caps)
         self.empty.clear()
         return True
 
-    def release(self, key: str) -> None:
-        self._held[key] -= 1
-        if not self._held[key]:
-            del self._held[key]
+    def release(self, connection: _Connection) -> None:
+        for key in connection.keys:
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key]
+        connection.keys = ()
 
     def gone(self, connection: _Connection) -> None:
         self._open.discard(connection)
@@ -232,13 +255,14 @@ class _Handler(web.RequestHandler):
 
 
 class _Connection(asyncio.Protocol):
-    """One accepted connection: counted, shaken hands with, then passed through to aiohttp's handler. key: what it counts for."""
+    """One accepted connection: counted, shaken hands with, then passed through to aiohttp's handler. keys: what it counts for."""
 
-    def __init__(self, listener: Listener, key: str) -> None:
+    def __init__(self, listener: Listener, address: str) -> None:
         self._listener = listener
         self._handler: asyncio.Protocol | None = None
         self._transport: asyncio.Transport | None = None
-        self.key = key
+        self.address = address
+        self.keys: tuple[str, ...] = ()
 
     async def open(self, accepted: Socket) -> None:
         """Begin to serve it, behind the handshake where there is one."""
@@ -251,7 +275,7 @@ class _Connection(asyncio.Protocol):
         except OSError as error:
             # In TLS 1.3 a refused client sees only a disconnect, so the reason stands here.
             self._listener.refused["handshake"] += 1
-            log.info("tls handshake failed", address=self.key, reason=getattr(error, "reason", None) or type(error).__name__)
+            log.info("tls handshake failed", address=self.address, reason=getattr(error, "reason", None) or type(error).__name__)
 
     def opened(self, accepted: Socket, task: asyncio.Task[None]) -> None:
         """Opening it is over; where nothing came of it, nothing of it stays."""
@@ -276,24 +300,21 @@ class _Connection(asyncio.Protocol):
         """From now on a connection that has shown a certificate counts for it, no longer for its address."""
         shaken = transport.get_extra_info("ssl_object")
         leaf = shaken.getpeercert(binary_form=True) if shaken is not None else None
-        if leaf is None:
+        caps = self._listener.guards.after_handshake(self.address, leaf)
+        if caps is None or self._listener.admit(self, caps):
             return True
-        key = hashlib.sha256(leaf).hexdigest()
-        if not self._listener.admit(self, key, self._listener.guards.per_certificate_max):
-            log.warning("too many connections with one certificate", address=self.key, certificate=key)
-            return False
-        self._listener.release(self.key)
-        self.key = key
-        return True
+        if leaf is None:
+            log.warning("too many connections without a certificate", address=self.address)
+        else:
+            log.warning("too many connections with one certificate", address=self.address, certificate=next(iter(caps)))
+        return False
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
     def _leave(self) -> None:
-        if self.key:
-            self._listener.release(self.key)
-            self.key = ""
+        self._listener.release(self)
         self._listener.gone(self)
 
     def data_received(self, data: bytes) -> None:

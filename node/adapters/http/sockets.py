@@ -8,8 +8,22 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
 
 Socket = socket.socket
+NEIGHBOURHOOD_BITS = 64
+"""Of an IPv6 address: what one customer is given, whose every host may have as many addresses as it likes."""
+
+
+def neighbourhood(address: str) -> str:
+    """Whom a caller's address stands for: an IPv4 address itself, an IPv6 address its /64."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.version == 4:
+        return address
+    return str(found.ipv4_mapped or ip_network((found, NEIGHBOURHOOD_BITS), strict=False))
 
 
 async def listening(host: str, port: int, backlog: int) -> Sequence[Socket]:

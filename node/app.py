@@ -66,9 +66,10 @@ from node.mailbox import Mailbox
 from node.origin import Origin
 from node.parts import Parts
 from node.ports import Bodies, KeptClock, Link, Store
+from node.questions import Questions
 from node.surroundings import Surroundings, Systems
 from node.timekeeper import Timekeeper
-from node.uplink import BODIES_AT_ONCE, Pace, Uplink
+from node.uplink import ANSWERS_AT_ONCE, BODIES_AT_ONCE, Pace, Uplink
 
 log = structlog.get_logger()
 
@@ -115,12 +116,14 @@ class OfficeDoor:
 class LinkDoor:
     """What the link listener is handed: the parent's side of every child's calls."""
 
-    def __init__(self, intake: Intake, parts: Parts, forwarder: Forwarder, clock: KeptClock) -> None:
-        self._intake = intake
-        self._forwarder = forwarder
-        self.pull = forwarder.pull
-        self.get_body = forwarder.get_body
-        self.put_body = parts.put
+    def __init__(self, node: Duties, clock: KeptClock) -> None:
+        self._intake = node.intake
+        self._forwarder = node.forwarder
+        self.pull = node.forwarder.pull
+        self.get_body = node.forwarder.get_body
+        self.put_body = node.parts.put
+        self.query = node.questions.asked
+        self.answered = node.questions.answered
         self.moment = clock.moment
 
     async def push(self, peer: OrgId, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
@@ -155,6 +158,7 @@ class Duties:
     parts: Parts
     mailbox: Mailbox
     housekeeper: Housekeeper
+    questions: Questions
 
 
 def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
@@ -192,7 +196,8 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
         store, bodies, clock, origin, tally, surroundings.refresh, forwarder.find_strays, keep, kept.sweep_s
     )
     parts = Parts(store, bodies, tally, settings.office.package_bytes_max, settings.store.free_urgent_percent / 100)
-    return Duties(code, parent, origin, forwarder, intake, parts, mailbox, housekeeper)
+    questions = Questions(parent, forwarder, tally, ground.rng)
+    return Duties(code, parent, origin, forwarder, intake, parts, mailbox, housekeeper, questions)
 
 
 def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link, session: str) -> list[Loop]:
@@ -204,6 +209,7 @@ def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link
         int(section.pull_wait_s * 1000), section.probe_max_s, _batch_bytes(settings), section.body_chunk_bytes, section.piece_s
     )
     intake = node.intake
+    node.questions.link = link
     up = Uplink(
         node.parent,
         link,
@@ -212,12 +218,14 @@ def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link
         ground.bodies,
         intake.accept,
         node.parts.put,
+        node.questions.asked_from_above,
         ground.tally,
         pace,
         ground.rng,
         session,
     )
-    return [up.run_push, up.run_pull, *[up.run_uploads] * BODIES_AT_ONCE, *[up.run_downloads] * BODIES_AT_ONCE]
+    bodies = [*[up.run_uploads] * BODIES_AT_ONCE, *[up.run_downloads] * BODIES_AT_ONCE]
+    return [up.run_push, up.run_pull, *bodies, *[up.run_answers] * ANSWERS_AT_ONCE]
 
 
 def time_policy(settings: config.NodeConfig) -> Policy:
@@ -355,7 +363,7 @@ class Application:
         return {
             "link": link_app(
                 settings.link,
-                LinkDoor(node.intake, node.parts, node.forwarder, ground.clock),
+                LinkDoor(node, ground.clock),
                 tls.judge(peers, ground.clock),
                 lambda reason: tally.add("truc_refusals_total", door="link", reason=reason.value),
                 children.newcomers(settings, ground.clock, peers, files, ground.surroundings.refresh),

@@ -34,7 +34,7 @@ from node.core.forwarding import (
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.core.tally import Tally
-from node.core.wire import Batch, EnvelopeVerdicts, PullRequest
+from node.core.wire import QUESTIONS_MAX, Batch, EnvelopeVerdicts, PullRequest, Question
 from node.origin import Origin
 from node.ports import Bodies, Clock, Store
 
@@ -87,6 +87,8 @@ class Neighbour:
     sequence: int = 0
     outstanding: Sequence[Offered] = ()
     unconfirmed: int = 0
+    questions: list[Question] = field(default_factory=list)
+    """To be put to it when it pulls next."""
     served: set[str] = field(default_factory=set)
     # of a slow link
     slow: bool = False
@@ -335,15 +337,21 @@ class Forwarder:
             self.seen(child, True)
             child.slow = request.room_bytes < self._bounds.batch_bytes
             became = await self._confirm(child, request)
-            if mine != child.generation:
+            if mine != child.generation or child.questions:
                 await self.record(child, became)
-                return Batch(sequence=request.sequence)
+                return _asking(child, request, mine)
             found = await self.next(child, request.room_bytes, wait_s=request.wait_ms / 1000, became=became)
             if found is None:
-                return Batch(sequence=request.sequence)
+                return _asking(child, request, mine)
             child.outstanding, batch = found
             child.sequence = request.sequence
             return replace(batch, sequence=request.sequence)
+
+    def put_question(self, peer: OrgId, question: Question) -> None:
+        """Put it to a child with the answer to its pull: to the one that waits, or to the next."""
+        child = self._child(peer)
+        child.questions.append(question)
+        _interrupt(child)
 
     async def _confirm(self, child: Neighbour, request: PullRequest) -> list[Settlement]:
         """What became of the last batch, to be recorded."""
@@ -427,6 +435,14 @@ class Forwarder:
         if peer not in self.neighbours:
             raise Refused(Reason.PEER_UNKNOWN, "peer", str(peer))
         return self.neighbours[peer]
+
+
+def _asking(child: Neighbour, request: PullRequest, mine: int) -> Batch:
+    """No documents, but what is to be asked; the answer to a pull that a newer one has ended is read by nobody."""
+    if mine != child.generation:
+        return Batch(sequence=request.sequence)
+    questions, child.questions = child.questions[:QUESTIONS_MAX], child.questions[QUESTIONS_MAX:]
+    return Batch(sequence=request.sequence, questions=tuple(questions))
 
 
 def _interrupt(neighbour: Neighbour) -> None:

@@ -30,7 +30,7 @@ from node.core.identifier import OrgId
 from node.core.office import LaidOut, SentLine, Waiting
 from node.core.pace import Way
 from node.core.timekeeping import Moment, Reading
-from node.core.wire import Batch, ClockAnswer, EnvelopeVerdicts, PullRequest
+from node.core.wire import Batch, ClockAnswer, EnvelopeVerdicts, PullRequest, Question
 
 Describe = Callable[[str, str, str, str], str]
 """(transport state, reason or "", code as written, successor or "") -> a sentence for a clerk."""
@@ -91,6 +91,14 @@ class Link(Protocol):
         """Behind nothing else that is asked. `Refused(OPERATION_UNKNOWN)`: the parent is of a version that cannot be asked."""
         ...
 
+    async def query(self, asked: Question) -> bytes:
+        """The parent's answer to a short question. `Refused(OPERATION_UNKNOWN)`: it cannot be asked this."""
+        ...
+
+    async def answer(self, number: int, data: bytes) -> None:
+        """What this node says to a question that came with a pull; empty: nothing."""
+        ...
+
     def when_moved(self, tell: Callable[[Way, int, float], None]) -> None:
         """tell: called with each batch or piece of a body that has crossed, its bytes, and the seconds it was on the way."""
         ...
@@ -106,6 +114,10 @@ class Downlink(Protocol):
     async def put_body(self, peer: OrgId, sha256: str, size: int, offset: int, chunk: bytes) -> int: ...
 
     async def get_body(self, peer: OrgId, sha256: str, offset: int, length: int) -> bytes: ...
+
+    async def query(self, peer: OrgId, asked: Question) -> bytes: ...
+
+    async def answered(self, peer: OrgId, number: int, data: bytes) -> None: ...
 
     def moment(self) -> Moment:
         """This node's time, for a child that asks."""

@@ -22,7 +22,7 @@ from node.core.forwarding import Turn, charge, next_lane
 from node.core.identifier import OrgId
 from node.core.pace import Rate, Way
 from node.core.tally import Tally
-from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Verdict
+from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Question, Verdict
 from node.forwarder import Forwarder, Neighbour
 from node.ports import Bodies, Link, Store
 
@@ -46,8 +46,13 @@ PUSH_PROBE_MAX_S = 60.0
 LOOK_AGAIN_S = 30.0
 """A wake-up that was lost with its caller costs this much, not more."""
 
+QUESTIONS_WAIT_MAX = 64
+"""Questions from above that nobody has begun to answer; one more is passed over, and whoever asked it waits in vain."""
+ANSWERS_AT_ONCE = 4
+
 Accept = Callable[[Batch, OrgId], Awaitable[tuple[EnvelopeVerdicts, ...]]]
 PutBody = Callable[[OrgId, str, int, int, bytes], Awaitable[int]]
+Answer = Callable[[Question], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +186,7 @@ class Uplink:
         bodies: Bodies,
         accept: Accept,
         put_body: PutBody,
+        answer: Answer,
         tally: Tally,
         pace: Pace,
         rng: random.Random,
@@ -193,6 +199,8 @@ class Uplink:
         self._bodies = bodies
         self._accept = accept
         self._put_body = put_body
+        self._answer = answer
+        self._questions: asyncio.Queue[Question] = asyncio.Queue(QUESTIONS_WAIT_MAX)
         self._tally = tally
         self._pace = pace
         self._rng = rng
@@ -296,7 +304,11 @@ class Uplink:
                 continue
             failures, verdicts, confirmed = 0, (), 0
             self._answered()
+            for question in batch.questions:
+                self._put_question(question)
             if not batch.envelopes:
+                if batch.questions:
+                    continue
                 # Sent away before the time: another process of this node asks too, or the parent stops. Not in a tight loop.
                 if asyncio.get_running_loop().time() - asked_at < wait_ms / 2000:
                     await asyncio.sleep(PROBE_MIN_S)
@@ -362,6 +374,22 @@ class Uplink:
         except TimeoutError:
             pass
         return failures + 1
+
+    def _put_question(self, question: Question) -> None:
+        try:
+            self._questions.put_nowait(question)
+        except asyncio.QueueFull:
+            self._tally.add("truc_questions_total", result="dropped")
+
+    async def run_answers(self) -> None:
+        """Say what the parent asks. An answer that does not arrive is not repeated: by then nobody waits for it. May run several
+        times at once."""
+        while True:
+            question = await self._questions.get()
+            try:
+                await self._link.answer(question.number, await self._answer(question))
+            except (Deferred, Refused) as failure:
+                log.info("answer did not arrive", kind=question.kind, reason=failure.reason.value)
 
     async def run_uploads(self) -> None:
         """Bodies the parent asked for, each from where the parent's part ends. May run several times at once."""

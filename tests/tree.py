@@ -42,6 +42,7 @@ from node.core.wire import (
     ClockAnswer,
     EnvelopeVerdicts,
     PullRequest,
+    Question,
     decode_batch,
     decode_pull,
     decode_verdicts,
@@ -215,6 +216,12 @@ class Line:
 
         return await self._call("clock", t1_us, call)
 
+    async def query(self, asked: Question) -> bytes:
+        return await self._call("query", asked, lambda: self.door.query(self.child, asked))
+
+    async def answer(self, number: int, data: bytes) -> None:
+        await self._call("answer", number, lambda: self.door.answered(self.child, number, data))
+
     def when_moved(self, tell: Callable[[Way, int, float], None]) -> None:
         """This line takes no time: what it carries is told by the test, through `moved`."""
         self.moved = tell
@@ -338,7 +345,7 @@ class Site:
     def run(self, *names: str) -> None:
         """Start the loops towards the parent, or only those named: push, pull, uploads, downloads. Then time passes."""
         self.tree.clock.go()
-        for name in names or ("push", "pull", "uploads", "downloads"):
+        for name in names or ("push", "pull", "uploads", "downloads", "answers"):
             self._tasks.append(asyncio.create_task(getattr(self.uplink, f"run_{name}")()))
 
     async def turn(self) -> None:
@@ -447,8 +454,7 @@ class Tree:
                 self[node.code].connect(self.door(node.parent))
 
     def door(self, code: OrgId) -> app.LinkDoor:
-        duties = self[code].duties
-        return app.LinkDoor(duties.intake, duties.parts, duties.forwarder, self.clock)
+        return app.LinkDoor(self[code].duties, self.clock)
 
     def run(self) -> None:
         for site in self.sites.values():

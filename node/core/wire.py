@@ -10,6 +10,7 @@ A batch is `MAGIC`, then frames in the order of `Frame`: kind (1 byte), flags (1
     BODY      SHA-256 (32 bytes), the body
     ENVELOPE  length of wrapper (4), of header (4), of signature (2); wrapper, header, signature.
               The wrapper is JSON: {"to": [code…], "hops": [[code, ms, bound]…], "attempts": n}
+    QUESTION  number (8), milliseconds it waits for its answer (4), length of its kind (1); kind, what is asked
 
 Flags are kept for compression by frame once two nodes can agree on it; until then a flag that is set is refused.
 Verdicts are JSON, {"verdicts": [{"origin", "id", "to": [code…], "outcome", …}…]}: one line for all recipients of an envelope
@@ -71,13 +72,20 @@ INSTANT_MAX_US = 2**53
 """Every reader of JSON can hold it; a date in the year 2255."""
 STRATUM_MAX = 255
 WAIT_MAX_MS = 60_000
+QUESTION_BYTES_MAX = 64 * 1024
+QUESTIONS_MAX = 4
+"""In one batch: with their bytes they fit beside any envelope."""
+ANSWER_BYTES_MAX = 8 * 1024 * 1024
+ANSWER_WAIT_MAX_MS = 10_000
 
 _FRAME = struct.Struct(">BBI")
 _SEQUENCE = struct.Struct(">Q")
 _PARTS = struct.Struct(">IIH")
+_ASKED = struct.Struct(">QIB")
 _DIGEST_BYTES = 32
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[0-9a-f-]{36}")
+_KIND = re.compile(r"[a-z][a-z-]{0,39}")
 _SESSION = re.compile(r"[0-9A-Za-z-]{1,64}")
 _REASON = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
@@ -93,6 +101,7 @@ class Frame(IntEnum):
     CHAIN = 2
     BODY = 3
     ENVELOPE = 4
+    QUESTION = 5
 
 
 class Outcome(StrEnum):
@@ -124,16 +133,28 @@ class EnvelopeVerdicts:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """A short question to the node at the other end of a link. number: under which the answer comes, 0 where it comes at once.
+    within_ms: how long whoever asks waits for it."""
+
+    kind: str
+    body: bytes
+    within_ms: int
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """envelopes in order; small bodies by SHA-256 hex; certificate chains (PEM, leaf first) by SHA-256 hex of the leaf's DER.
 
-    sequence: of a pull's answer, 0 on a push.
+    sequence: of a pull's answer, 0 on a push. questions: to the child whose pull this answers.
     """
 
     envelopes: tuple[Envelope, ...] = ()
     bodies: Mapping[str, bytes] = field(default_factory=dict)
     certificates: Mapping[str, bytes] = field(default_factory=dict)
     sequence: int = 0
+    questions: tuple[Question, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +217,9 @@ def encode_batch(batch: Batch) -> bytes:
         wrapper = _encode_wrapper(envelope)
         lengths = _PARTS.pack(len(wrapper), len(envelope.header_bytes), len(envelope.signature))
         parts += _frame(Frame.ENVELOPE, lengths, wrapper, envelope.header_bytes, envelope.signature)
+    for each in batch.questions:
+        kind = each.kind.encode("ascii")
+        parts += _frame(Frame.QUESTION, _ASKED.pack(each.number, each.within_ms, len(kind)), kind, each.body)
     return b"".join(parts)
 
 
@@ -335,6 +359,7 @@ def _read_batch(data: memoryview, limits: WireLimits) -> Batch:
     certificates: dict[str, bytes] = {}
     bodies: dict[str, bytes] = {}
     envelopes: list[Envelope] = []
+    questions: list[Question] = []
     recipients = 0
     for kind, payload in _frames(data):
         match kind:
@@ -351,9 +376,13 @@ def _read_batch(data: memoryview, limits: WireLimits) -> Batch:
                 recipients += len(envelopes[-1].header.recipients)
                 if recipients > limits.recipients_max:
                     raise _too_large("recipients", recipients, limits.recipients_max)
+            case Frame.QUESTION:
+                if len(questions) >= QUESTIONS_MAX:
+                    raise _too_large("questions", len(questions) + 1, QUESTIONS_MAX)
+                questions.append(_read_question(payload))
     if not sequences:
         raise _malformed("sequence", "", "exactly one")
-    return Batch(tuple(envelopes), bodies, certificates, sequences[0])
+    return Batch(tuple(envelopes), bodies, certificates, sequences[0], tuple(questions))
 
 
 def _read_sequence(payload: memoryview, seen: int) -> int:
@@ -379,6 +408,25 @@ def _read_body(payload: memoryview) -> tuple[str, bytes]:
     if hashlib.sha256(body).hexdigest() != digest:
         raise _malformed("body", digest, "SHA-256")
     return digest, bytes(body)
+
+
+def _read_question(payload: memoryview) -> Question:
+    if len(payload) < _ASKED.size:
+        raise _malformed("question", str(len(payload)), "cut short")
+    number, within_ms, length = _ASKED.unpack_from(payload)
+    kind = bytes(payload[_ASKED.size : _ASKED.size + length])
+    return question(kind.decode("ascii", "replace"), bytes(payload[_ASKED.size + length :]), within_ms, number)
+
+
+def question(kind: str, body: bytes, within_ms: int, number: int = 0) -> Question:
+    """A question as it may come from a neighbour, or `Refused(WIRE_MALFORMED | WIRE_TOO_LARGE)`."""
+    if not _KIND.fullmatch(kind):
+        raise _malformed("question.kind", kind[:40])
+    if len(body) > QUESTION_BYTES_MAX:
+        raise _too_large("question", len(body), QUESTION_BYTES_MAX)
+    if not 0 <= within_ms <= ANSWER_WAIT_MAX_MS or number > TIME_MAX_MS:
+        raise _malformed("question.within_ms", str(within_ms), f"0..{ANSWER_WAIT_MAX_MS}")
+    return Question(kind, body, within_ms, number)
 
 
 def _keep(kept: dict[str, bytes], what: str, digest: str, value: bytes) -> None:

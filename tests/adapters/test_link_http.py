@@ -43,6 +43,7 @@ from node.core.wire import (
     EnvelopeVerdicts,
     Outcome,
     PullRequest,
+    Question,
     Verdict,
     encode_batch,
     encode_verdicts,
@@ -110,6 +111,13 @@ class Downlink:
     async def get_body(self, peer: OrgId, sha256: str, offset: int, length: int) -> bytes:
         await self._called("get", peer, (sha256, offset, length))
         return bytes(self.held[offset : offset + length])
+
+    async def query(self, peer: OrgId, asked: Question) -> bytes:
+        await self._called("query", peer, asked)
+        return b"an answer to " + asked.body
+
+    async def answered(self, peer: OrgId, number: int, data: bytes) -> None:
+        await self._called("answer", peer, (number, data))
 
     def moment(self) -> Moment:
         self.calls.append(("moment", PARENT, None))

@@ -18,7 +18,7 @@ from node.adapters.http.link_server import link_app
 from node.adapters.http.listener import listen
 from node.adapters.http.tls import judge, link_server_context, registered
 from node.core.errors import Deferred, Reason, Refused
-from node.core.wire import Batch, ClockAnswer
+from node.core.wire import Batch, ClockAnswer, Question
 from node.ports import Link
 from tests.adapters.pki import ZONE, Clock, put
 from tests.adapters.test_link_http import (
@@ -123,6 +123,37 @@ def test_a_body_goes_up_and_comes_down_in_chunks_from_any_offset(play: Play) -> 
         assert await link.put_body(digest, len(body), 5, b"wrong offset") == 100_000
         assert await link.put_body(digest, len(body), 100_000, body[100_000:]) == len(body)
         assert await link.get_body(digest, 255_990, 100) == body[255_990:]
+
+    play(story)
+
+
+def test_a_question_goes_up_and_its_answer_comes_at_once(play: Play) -> None:
+    async def story(link: Link, downlink: Downlink) -> None:
+        asked = Question("evidence", b"what?", 2000)
+        assert await link.query(asked) == b"an answer to what?"
+        assert downlink.calls == [("query", CHILD, asked)]
+        downlink.failure = Refused(Reason.OPERATION_UNKNOWN, "kind", "evidence")
+        assert (await refused(link.query(asked))).reason is Reason.OPERATION_UNKNOWN
+
+    play(story)
+
+
+def test_a_question_comes_down_with_a_pull_and_its_answer_goes_up(play: Play) -> None:
+    async def story(link: Link, downlink: Downlink) -> None:
+        downlink.answer = Batch(sequence=7, questions=(Question("evidence", b"what?", 2000, 41),))
+        (asked,) = (await link.pull(PULL)).questions
+        await link.answer(asked.number, b"this")
+        await link.answer(asked.number, b"")
+        assert downlink.calls[1:] == [("answer", CHILD, (41, b"this")), ("answer", CHILD, (41, b""))]
+
+    play(story)
+
+
+def test_a_question_is_given_up_when_its_time_is_over(play: Play) -> None:
+    async def story(link: Link, downlink: Downlink) -> None:
+        downlink.hold = asyncio.Event()
+        await deferred(link.query(Question("evidence", b"what?", 50)))
+        downlink.hold.set()
 
     play(story)
 

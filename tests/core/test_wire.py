@@ -20,18 +20,22 @@ from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
 from node.core.timekeeping import Moment
 from node.core.wire import (
+    ANSWER_WAIT_MAX_MS,
     CHAIN_BYTES_MAX,
     CLOCK_BYTES_MAX,
     ENVELOPE_BYTES_MAX,
     INSTANT_MAX_US,
     MAGIC,
     NEED_MAX,
+    QUESTION_BYTES_MAX,
+    QUESTIONS_MAX,
     STRATUM_MAX,
     Batch,
     ClockAnswer,
     EnvelopeVerdicts,
     Outcome,
     PullRequest,
+    Question,
     Verdict,
     WireLimits,
     decode_batch,
@@ -64,6 +68,13 @@ def by_digest(values: list[bytes]) -> dict[str, bytes]:
     return {hashlib.sha256(value).hexdigest(): value for value in values}
 
 
+QUESTIONS = st.builds(
+    Question,
+    st.from_regex(r"[a-z][a-z-]{0,39}", fullmatch=True),
+    st.binary(max_size=60),
+    st.integers(0, ANSWER_WAIT_MAX_MS),
+    st.integers(0, TIME_MAX_MS),
+)
 BATCHES = st.builds(
     Batch,
     st.lists(envelopes(), max_size=4).map(tuple),
@@ -72,6 +83,7 @@ BATCHES = st.builds(
         lambda ders: {hashlib.sha256(der).hexdigest(): chain_of(der) for der in ders}
     ),
     st.integers(0, TIME_MAX_MS),
+    st.lists(QUESTIONS, max_size=QUESTIONS_MAX).map(tuple),
 )
 VERDICT = st.one_of(
     st.just(Verdict(Outcome.TAKEN)),
@@ -98,7 +110,7 @@ def sample() -> Batch:
     header = replace(HEADER, bodies=(), refs=("r",))
     one = open_envelope(encode_header(header), b"\x30" * 70, (H54,), (Hop(H41, 5, 1), Hop(OrgId(()), 9, 1)), 1)
     chain = chain_of(b"der of a leaf")
-    return Batch((one,), by_digest([body]), {leaf_digest(chain): chain}, 41)
+    return Batch((one,), by_digest([body]), {leaf_digest(chain): chain}, 41, (Question("evidence", b"of what", 2000, 9),))
 
 
 def refusal(decode: Callable[[bytes, WireLimits], object], data: bytes, limits: WireLimits = LIMITS) -> Refused:
@@ -170,6 +182,15 @@ def test_every_single_byte_changed_is_decoded_or_refused_and_never_taken_for_the
     assert 0 < accepted < len(data)  # texts and signatures may change; the signature itself is judged elsewhere
 
 
+def test_questions_beyond_what_one_batch_holds_or_a_node_reads_are_refused() -> None:
+    asked = Question("evidence", b"x", 2000, 1)
+    assert refusal(decode_batch, encode_batch(Batch(questions=(asked,) * (QUESTIONS_MAX + 1)))).element == "questions"
+    long = replace(asked, body=bytes(QUESTION_BYTES_MAX + 1))
+    assert refusal(decode_batch, encode_batch(Batch(questions=(long,)))).element == "question"
+    assert refusal(decode_batch, encode_batch(Batch(questions=(replace(asked, kind="Ev"),)))).element == "question.kind"
+    assert refusal(decode_batch, encode_batch(Batch(questions=(replace(asked, within_ms=60_000),)))).value == "60000"
+
+
 def at_pem_space(data: bytes, at: int) -> bool:
     return data[at : at + 1].isspace()
 
@@ -215,7 +236,8 @@ BODY = hashlib.sha256(b"b").digest() + b"b"
         (MAGIC + SEQUENCE + SEQUENCE, "sequence"),
         (MAGIC + frame(1, b"\x00" * 7), "sequence"),
         (MAGIC + frame(1, b"\xff" * 8), "sequence"),
-        (MAGIC + SEQUENCE + frame(5, b""), "frame.kind"),
+        (MAGIC + SEQUENCE + frame(9, b""), "frame.kind"),
+        (MAGIC + SEQUENCE + frame(5, b""), "question"),
         (MAGIC + SEQUENCE + frame(0, b""), "frame.kind"),
         (MAGIC + SEQUENCE + frame(3, BODY, flags=1), "frame.flags"),
         (MAGIC + SEQUENCE + frame(3, BODY) + frame(2, b""), "frame.kind"),

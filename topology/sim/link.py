@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from node import config
 from node.adapters.http.link_client import (
     ABOUT_US,
+    ANSWER_S,
     BODY_CONNECTIONS_MAX,
     BODY_IDLE_S,
     CLOCK_ANSWER_S,
     ERROR_BYTES_MAX,
+    QUESTION_IDLE_S,
     RETRY_AFTER_MAX_S,
 )
 from node.core.envelope import Fields, strict_json
@@ -27,12 +29,14 @@ from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.pace import Way
 from node.core.wire import (
+    ANSWER_BYTES_MAX,
     BODY_CHUNK_MAX,
     CLOCK_BYTES_MAX,
     Batch,
     ClockAnswer,
     EnvelopeVerdicts,
     PullRequest,
+    Question,
     decode_batch,
     decode_clock_answer,
     decode_clock_question,
@@ -151,6 +155,19 @@ class SimLink:
         if found.t1_us != t1_us:
             raise self._rubbish()
         return found
+
+    async def query(self, asked: Question) -> bytes:
+        async def serve() -> bytes:
+            return await self._door().query(self._code, asked)
+
+        return await self._ask("query", asked.body, serve, ANSWER_BYTES_MAX, asked.within_ms / 1000, QUESTION_IDLE_S)
+
+    async def answer(self, number: int, data: bytes) -> None:
+        async def serve() -> bytes:
+            await self._door().answered(self._code, number, data)
+            return b""
+
+        await self._ask("answer", data, serve, ERROR_BYTES_MAX, ANSWER_S, QUESTION_IDLE_S)
 
     # the parent's end
 

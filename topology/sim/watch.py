@@ -12,7 +12,7 @@ from node.core.envelope import KIND_DOCUMENT, Envelope, encode_header, open_enve
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
 from node.core.timekeeping import Moment
-from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Verdict
+from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Question, Verdict
 from node.ports import Downlink
 from topology.sim.world import Machine, World
 
@@ -56,6 +56,14 @@ class Watched:
         if offset:
             self._world.record.counts["path/body in pieces"] += 1
         return await self._door.get_body(peer, sha256, offset, length)
+
+    async def query(self, peer: OrgId, asked: Question) -> bytes:
+        self._admit(peer)
+        return await self._door.query(peer, asked)
+
+    async def answered(self, peer: OrgId, number: int, data: bytes) -> None:
+        self._admit(peer)
+        await self._door.answered(peer, number, data)
 
     def moment(self) -> Moment:
         return self._door.moment()

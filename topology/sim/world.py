@@ -199,7 +199,7 @@ class Machine:
             await door.setup()
             self.run = Run(connection, store, ground, node, operator, door)
             self.failed_starts = 0
-            down = self.world.wrap(self, app.LinkDoor(node.intake, node.parts, node.forwarder, clock))
+            down = self.world.wrap(self, app.LinkDoor(node, clock))
             self.world.network.serve(self.name, life, down, settings.link)
             self.world.record.note(self.name, "ready")
 

@@ -41,12 +41,14 @@ from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.pace import Way
 from node.core.wire import (
+    ANSWER_BYTES_MAX,
     CLOCK_BYTES_MAX,
     MEDIA_TYPE,
     Batch,
     ClockAnswer,
     EnvelopeVerdicts,
     PullRequest,
+    Question,
     decode_batch,
     decode_clock_answer,
     decode_verdicts,
@@ -72,6 +74,10 @@ WRITE_BYTES = 256 * 1024
 CLOCK_IDLE_S = 2.0
 """The connection for the time serves the exchanges of one round."""
 CLOCK_ANSWER_S = 5.0
+QUESTIONS_AT_ONCE = 4
+QUESTION_IDLE_S = 2.0
+"""The connections for short questions and answers are not kept, as those for bodies are not."""
+ANSWER_S = 2.0
 ERROR_BYTES_MAX = 4096
 RETRY_AFTER_MAX_S = 3600.0
 
@@ -96,7 +102,7 @@ class _Call:
     answer_bytes_max: int
     timeout_s: float
     way: Way | None
-    query: Mapping[str, int] | None = None
+    query: Mapping[str, int | str] | None = None
     came: list[bytes] | None = None
     """Where a part of the answer is worth having: what has come of it."""
     may_lack: bool = False
@@ -120,6 +126,7 @@ class HttpLink:
         self._calls: aiohttp.ClientSession | None = None
         self._bodies: aiohttp.ClientSession | None = None
         self._clock: aiohttp.ClientSession | None = None
+        self._questions: aiohttp.ClientSession | None = None
         self.reload()
 
     def reload(self) -> None:
@@ -127,10 +134,10 @@ class HttpLink:
         self._context = link_client_context(self._section.certificate, self._section.key, self._section.trust)
 
     async def close(self) -> None:
-        for session in (self._calls, self._bodies, self._clock):
+        for session in (self._calls, self._bodies, self._clock, self._questions):
             if session is not None:
                 await session.close()
-        self._calls = self._bodies = self._clock = None
+        self._calls = self._bodies = self._clock = self._questions = None
 
     async def push(self, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
         most, timeout_s = self._limits.verdict_bytes_max, self._section.request_timeout_s
@@ -173,6 +180,17 @@ class HttpLink:
         if answer.t1_us != t1_us:
             raise self._rubbish(call, "the answer to another question")
         return answer
+
+    async def query(self, asked: Question) -> bytes:
+        query: dict[str, int | str] = {"kind": asked.kind, "within_ms": asked.within_ms}
+        timeout_s = asked.within_ms / 1000
+        call = _Call("POST", "query", asked.body, BYTES_TYPE, BYTES_TYPE, ANSWER_BYTES_MAX, timeout_s, None, query, may_lack=True)
+        return await self._ask(self._for_questions(), call)
+
+    async def answer(self, number: int, data: bytes) -> None:
+        query = {"number": number}
+        call = _Call("POST", "answer", data, BYTES_TYPE, JSON_TYPE, ERROR_BYTES_MAX, ANSWER_S, None, query, may_lack=True)
+        await self._ask(self._for_questions(), call)
 
     # one request
 
@@ -299,6 +317,11 @@ class HttpLink:
         if self._clock is None:
             self._clock = self._session(1, CLOCK_IDLE_S, self._section.handshake_timeout_s, dates=False)
         return self._clock
+
+    def _for_questions(self) -> aiohttp.ClientSession:
+        if self._questions is None:
+            self._questions = self._session(QUESTIONS_AT_ONCE, QUESTION_IDLE_S, self._section.handshake_timeout_s)
+        return self._questions
 
     def _session(self, connections: int, idle_s: float, turn_s: float, *, dates: bool = True) -> aiohttp.ClientSession:
         connect_s = self._section.handshake_timeout_s

@@ -31,9 +31,12 @@ from node.core.envelope import TIME_MAX_MS
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.wire import (
+    ANSWER_BYTES_MAX,
+    ANSWER_WAIT_MAX_MS,
     BODY_CHUNK_MAX,
     CLOCK_BYTES_MAX,
     MEDIA_TYPE,
+    QUESTION_BYTES_MAX,
     decode_batch,
     decode_clock_question,
     decode_pull,
@@ -41,6 +44,7 @@ from node.core.wire import (
     encode_clock_answer,
     encode_verdicts,
     limits_for,
+    question,
     told_time,
 )
 from node.ports import Downlink
@@ -144,6 +148,10 @@ class _LinkFace:
                 return await self._pull(peer, request)
             case "POST", ["link", "v1", "clock"]:
                 return await self._clock(request)
+            case "POST", ["link", "v1", "query"]:
+                return await self._query(peer, request)
+            case "POST", ["link", "v1", "answer"]:
+                return await self._take_answer(peer, request)
             case "PUT", ["link", "v1", "bodies", sha256] if _DIGEST.fullmatch(sha256):
                 return await self._put_body(peer, request, sha256)
             case "GET", ["link", "v1", "bodies", sha256] if _DIGEST.fullmatch(sha256):
@@ -181,6 +189,18 @@ class _LinkFace:
         t1_us = decode_clock_question(await self._body(request, JSON_TYPE, CLOCK_BYTES_MAX))
         answer = told_time(t1_us, came, self._downlink.moment())
         return web.Response(body=encode_clock_answer(answer), content_type=JSON_TYPE)
+
+    async def _query(self, peer: OrgId, request: web.Request) -> web.Response:
+        within_ms = _whole(request, "within_ms", 0, ANSWER_WAIT_MAX_MS)
+        body = await self._body(request, BYTES_TYPE, QUESTION_BYTES_MAX)
+        answer = await self._downlink.query(peer, question(request.query.get("kind", ""), body, within_ms))
+        return web.Response(body=answer, content_type=BYTES_TYPE)
+
+    async def _take_answer(self, peer: OrgId, request: web.Request) -> web.Response:
+        """What a child says to what it was asked with its pull."""
+        number = _whole(request, "number")
+        await self._downlink.answered(peer, number, await self._body(request, BYTES_TYPE, ANSWER_BYTES_MAX))
+        return web.Response(body=_json({}), content_type=JSON_TYPE)
 
     async def _put_body(self, peer: OrgId, request: web.Request, sha256: str) -> web.Response:
         offset, size = _whole(request, "offset"), _whole(request, "size")

@@ -15,7 +15,7 @@ from node import config
 from node.adapters.http.link_client import BODY_CONNECTIONS_MAX
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
-from node.core.wire import Batch, EnvelopeVerdicts, PullRequest
+from node.core.wire import Batch, EnvelopeVerdicts, PullRequest, Question
 from tests.adapters.test_link_http import BATCH, BODY, CHILD, DIGEST, PULL, TAKEN
 from topology.sim.link import SimLink
 from topology.sim.loop import Life, SimLoop
@@ -55,6 +55,13 @@ class Parent:
     async def get_body(self, peer: OrgId, sha256: str, offset: int, length: int) -> bytes:
         await self._called("get")
         return BODY[offset : offset + length]
+
+    async def query(self, peer: OrgId, asked: Question) -> bytes:
+        await self._called("query")
+        return asked.body
+
+    async def answered(self, peer: OrgId, number: int, data: bytes) -> None:
+        await self._called("answer")
 
 
 class Field:

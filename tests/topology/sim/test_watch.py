@@ -12,7 +12,7 @@ from node.core.envelope import KIND_STATUS
 from node.core.errors import Reason, Refused
 from node.core.identifier import HUB, OrgId
 from node.core.timekeeping import Moment
-from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Verdict
+from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Question, Verdict
 from tests.making import envelope, header
 from tests.topology.sim.tiny import bench_of
 from topology.sim.watch import FORGED, Watched
@@ -47,6 +47,12 @@ class Door:
 
     async def get_body(self, peer: OrgId, sha256: str, offset: int, length: int) -> bytes:
         return b"x" * length
+
+    async def query(self, peer: OrgId, asked: Question) -> bytes:
+        return asked.body
+
+    async def answered(self, peer: OrgId, number: int, data: bytes) -> None:
+        self.held = number
 
     def moment(self) -> Moment:
         return Moment(7, 1, 1, True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.core import words
-from node.core.custody import End
+from node.core.custody import Cursor, End, Listing
 from node.core.directory import Directory
 from node.core.envelope import decode_header
 from node.core.errors import Reason
@@ -229,7 +229,7 @@ class Desk:
 
     # what waits
 
-    async def queue(self, neighbour: str | None, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+    async def queue(self, neighbour: str | None, state: str | None, after: Cursor, limit: int) -> Listing:
         return await self._store.queue(neighbour, state, after, limit)
 
     async def queue_item(self, item: int) -> dict[str, Any] | None:
@@ -243,11 +243,12 @@ class Desk:
 
     # what is held
 
-    async def held(self, after: int, limit: int) -> list[dict[str, Any]]:
-        rows = await self._store.held(after, limit)
-        return [
+    async def held(self, after: Cursor, limit: int) -> Listing:
+        rows, rest = await self._store.held(after, limit)
+        shown = [
             {**row, "text": _asked(row["text"]) if row["item"].startswith("agency-") else _short(row["reason"])} for row in rows
         ]
+        return shown, rest
 
     async def held_act(self, action: str, items: Sequence[str], who: str, why: str) -> int:
         """Release or drop held items; unknown ones change nothing. A dropped document ends with a notice home."""

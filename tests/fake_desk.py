@@ -12,6 +12,7 @@ from aiohttp import web
 
 from node.adapters.http.admin import admin_app
 from node.adapters.metrics import Gauges
+from node.core.custody import Cursor, Listing
 from node.core.health import Check
 
 TOKEN = "mã-truy-cập-0123456789"
@@ -109,15 +110,15 @@ class FakeDesk:
     async def checks(self) -> Sequence[Check]:
         return self.lines
 
-    async def queue(self, neighbour: str | None, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+    async def queue(self, neighbour: str | None, state: str | None, after: Cursor, limit: int) -> Listing:
         wanted = [
             found
             for found in self.rows
-            if found["item"] > after
+            if found["item"] > after[3]
             and (neighbour is None or found["neighbour"] == neighbour)
             and (state is None or found["state"] == state)
         ]
-        return wanted[:limit]
+        return wanted[:limit], (4, 0, 0, wanted[limit - 1]["item"]) if len(wanted) > limit else None
 
     async def queue_item(self, item: int) -> dict[str, Any] | None:
         for found in self.rows:
@@ -129,8 +130,9 @@ class FakeDesk:
         self.done.append((action, list(items), neighbour, who, why))
         return len(items) if items else sum(found["neighbour"] == neighbour for found in self.rows)
 
-    async def held(self, after: int, limit: int) -> list[dict[str, Any]]:
-        return self.held_rows[after : after + limit]
+    async def held(self, after: Cursor, limit: int) -> Listing:
+        seen = max(after[3], 0)
+        return self.held_rows[seen : seen + limit], (4, 0, 0, seen + limit) if len(self.held_rows) > seen + limit else None
 
     async def held_act(self, action: str, items: Sequence[str], who: str, why: str) -> int:
         self.done.append((action, list(items), who, why))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from node import app
+from node.core.custody import FIRST
 from node.core.errors import Reason, Refused
 from node.core.tally import METRICS, Kind
 from node.core.timekeeping import Alarm, Reading, State
@@ -39,7 +40,7 @@ async def hold(site: Site) -> str:
     for _ in range(10):
         site.tree.clock.now_ms += 300_000
         await site.turn()
-    (row,) = await desk(site).held(0, 10)
+    ((row,), _) = await desk(site).held(FIRST, 10)
     return str(row["item"])
 
 
@@ -158,7 +159,7 @@ async def test_the_gauges_are_among_what_may_be_shown(tree: Tree) -> None:
 async def test_a_held_document_is_shown_with_a_sentence_and_released(tree: Tree) -> None:
     site = tree[H41]
     item = await hold(site)
-    (row,) = await desk(site).held(0, 10)
+    ((row,), _) = await desk(site).held(FIRST, 10)
     assert (row["item"], row["recipient"], row["reason"]) == (item, "H54.02", "wire-malformed")
     assert row["text"] not in ("", "wire-malformed")
     assert (await site.sent("ubnd-41"))["H54.02"].send_state == "held"
@@ -177,13 +178,13 @@ async def test_a_dropped_document_ends_with_one_02_that_says_who_decided_and_why
     site = tree[H41]
     await site.send("ubnd-41", document("H54.02"))
     await desk(site).queue_act("hold", [], "", "anh Ba", "nghi nhầm")
-    (row,) = await desk(site).held(0, 10)
+    ((row,), _) = await desk(site).held(FIRST, 10)
     assert await desk(site).held_act("drop", [row["item"], row["item"]], "anh Ba", "gửi nhầm") == 1
     assert (await site.sent("ubnd-41"))["H54.02"].send_state == "refused"
     (line,) = await site.inbox("ubnd-41", "status")
     assert "gửi nhầm" in (await site.fetch("ubnd-41", line.doc_id)).decode()
     assert site.tally.value("truc_drops_total", reason="dropped-by-operator") == 1
-    assert await desk(site).held(0, 10) == []
+    assert await desk(site).held(FIRST, 10) == ([], None)
 
 
 async def test_what_the_neighbour_may_hold_cannot_be_dropped(tree: Tree) -> None:
@@ -203,7 +204,7 @@ async def test_a_dropped_mailbox_item_is_told_home_across_the_tree(tree: Tree) -
     (line,) = await tree.until(lambda: tree[H54].inbox("thai-binh"))
     for _ in range(5):
         await tree[H54].report("thai-binh", line.doc_id, "fail")
-    (row,) = await desk(tree[H54]).held(0, 10)
+    ((row,), _) = await desk(tree[H54]).held(FIRST, 10)
     assert row["text"] == "hệ thống của Bên nhận nhiều lần báo lấy về bị lỗi"
     assert await desk(tree[H54]).held_act("drop", [row["item"]], "anh Ba", "hỏng") == 1
 
@@ -221,13 +222,13 @@ async def test_a_released_mailbox_item_is_listed_again_and_requests_are_decided(
         await site.report("so-y-te", line.doc_id, "fail")
     number = await site.duties.mailbox.request_agency(site.system("ubnd-41"), "register", {})
     other = await site.duties.mailbox.request_agency(site.system("ubnd-41"), "delete", {})
-    items = [row["item"] for row in await desk(site).held(0, 10)]
+    items = [row["item"] for row in (await desk(site).held(FIRST, 10))[0]]
     assert len(items) == 3
     assert await desk(site).held_act("release", [item for item in items if item.startswith("box")], "chị Hoa", "") == 1
     assert len(await site.inbox("so-y-te")) == 1
     assert await desk(site).held_act("release", [f"agency-{number}"], "chị Hoa", "") == 1
     assert await desk(site).held_act("drop", [f"agency-{other}"], "chị Hoa", "") == 1
-    assert await desk(site).held(0, 10) == []
+    assert await desk(site).held(FIRST, 10) == ([], None)
 
 
 async def test_items_that_are_not_there_change_nothing(tree: Tree) -> None:
@@ -241,7 +242,7 @@ async def test_the_queue_is_shown_and_acted_on(tree: Tree) -> None:
     site = tree[H41]
     for number in "12":
         await site.send("ubnd-41", document("H54.02", number=number))
-    rows = await desk(site).queue(None, None, 0, 10)
+    rows, _ = await desk(site).queue(None, None, FIRST, 10)
     assert [(row["neighbour"], row["state"], row["lane"], row["in_doubt"]) for row in rows] == [
         ("", "waiting", "normal", False)
     ] * 2
@@ -249,10 +250,10 @@ async def test_the_queue_is_shown_and_acted_on(tree: Tree) -> None:
     shown = await desk(site).queue_item(rows[0]["item"])
     assert shown is not None
     assert shown["state"] == "held"
-    (held,) = await desk(site).held(0, 10)
+    ((held,), _) = await desk(site).held(FIRST, 10)
     assert held["text"] == "người vận hành tạm dừng: chờ"
     await site.turn()
-    assert [row["item"] for row in await desk(site).queue("", None, 0, 10)] == [rows[0]["item"]]
+    assert [row["item"] for row in (await desk(site).queue("", None, FIRST, 10))[0]] == [rows[0]["item"]]
     assert await desk(site).queue_act("release", [], "", "chị Hoa", "xong") == 1
     await site.turn()
     assert site.count("outbox") == 0

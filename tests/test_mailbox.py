@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from node.core.custody import FIRST
 from node.core.errors import Deferred, Reason, Refused
 from node.core.office import WHOLE_BYTES, Given, Listed, Page, Waiting, fitting
 from node.core.package import Priority
@@ -285,7 +286,7 @@ async def test_statuses_wait_in_a_list_of_their_own(tree: Tree) -> None:
 
 async def test_a_request_about_an_organ_waits_for_an_operator(tree: Tree) -> None:
     number = await tree[H41].duties.mailbox.request_agency(tree[H41].system("ubnd-41"), "register", {"code": "H41.99"})
-    assert [row["item"] for row in await tree[H41].store.held(0, 10)] == [f"agency-{number}"]
+    assert [row["item"] for row in (await tree[H41].store.held(FIRST, 10))[0]] == [f"agency-{number}"]
     assert tree[H41].tally.value("truc_held_total", reason="agency-request") == 1
 
 

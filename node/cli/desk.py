@@ -42,16 +42,16 @@ class Desk:
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._ask("POST", path, json.dumps(body).encode())
 
-    def pages(self, path: str, key: str | None, limit: int, **query: str | None) -> Iterator[dict[str, Any]]:
-        """Items of a list, page by page, at most `limit`. key: the field to go on after; None: how many were seen."""
-        seen, after = 0, 0
+    def pages(self, path: str, limit: int, **query: str | None) -> Iterator[dict[str, Any]]:
+        """Items of a list, page by page, at most `limit`."""
+        seen, after = 0, None
         while seen < limit:
-            page = self.get(path, after=after, limit=min(PAGE, limit - seen), **query)["items"]
-            yield from page
-            seen += len(page)
-            if not page:
+            page = self.get(path, after=after, limit=min(PAGE, limit - seen), **query)
+            yield from page["items"]
+            seen += len(page["items"])
+            after = page["next"]
+            if after is None:
                 return
-            after = int(page[-1][key]) if key else seen
 
     def _ask(self, method: str, path: str, body: bytes | None) -> Any:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=ANSWER_WITHIN_S)

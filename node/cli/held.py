@@ -23,7 +23,7 @@ def command() -> None:
 @json_option
 @config_option
 def list_(limit: int, as_json: bool) -> None:
-    rows = running().pages("/api/held", None, limit)
+    rows = running().pages("/api/held", limit)
     if as_json:
         for row in rows:
             json_line(row)

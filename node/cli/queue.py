@@ -42,7 +42,7 @@ def _neighbour(text: str | None) -> str | None:
 @json_option
 @config_option
 def list_(neighbour: str | None, state: str | None, limit: int, as_json: bool) -> None:
-    rows = running().pages("/api/queue", "item", limit, neighbour=_neighbour(neighbour), state=state)
+    rows = running().pages("/api/queue", limit, neighbour=_neighbour(neighbour), state=state)
     if as_json:
         for row in rows:
             json_line(row)

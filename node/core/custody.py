@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from node.core.envelope import BodyRef, Envelope, Header, Hop, Lane
 from node.core.errors import Reason
@@ -18,6 +19,12 @@ from node.core.wire import Verdict
 
 NEIGHBOUR_GONE = "neighbour-gone"
 """Why a copy waits for a person: a neighbour may have it, and no directory knows that neighbour any more."""
+
+Cursor = tuple[int, int, int, int]
+"""Where a page of what waits ends: lane, place within the lane, what that place is sorted by, item."""
+FIRST: Cursor = (0, 0, -1, -1)
+Listing = tuple[list[dict[str, Any]], Cursor | None]
+"""Rows for an operator, and behind which the next page begins; None: that was all."""
 
 
 @dataclass(frozen=True, slots=True)

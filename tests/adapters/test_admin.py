@@ -146,13 +146,23 @@ async def test_loopback_names_are_served(caller: Caller, host: str) -> None:
 async def test_the_queue_is_paged_and_narrowed(caller: Caller) -> None:
     caller.desk.rows[2]["neighbour"] = ""
     assert [row["item"] for row in (await caller.get("/api/queue"))["items"]] == [1, 2, 3]
-    assert [row["item"] for row in (await caller.get("/api/queue?after=1&limit=1"))["items"]] == [2]
+    assert [row["item"] for row in (await caller.get("/api/queue?after=4-0-1-1&limit=1"))["items"]] == [2]
     assert [row["item"] for row in (await caller.get("/api/queue?neighbour="))["items"]] == [3], "the hub's code is empty"
     assert (await caller.get("/api/queue?state=held"))["items"] == []
 
 
 @pytest.mark.parametrize(
-    "query", ["after=-1", "after=x", "limit=501", "limit=1e3", "after=99999999999999999", "limit=", "after=%D9%A1"]
+    "query",
+    [
+        "after=-1",
+        "after=x",
+        "after=4-0-1",
+        "limit=501",
+        "limit=1e3",
+        "after=0-0-0-99999999999999999",
+        "limit=",
+        "after=0-0-0-%D9%A1",
+    ],
 )
 async def test_a_number_out_of_bounds_is_refused(caller: Caller, query: str) -> None:
     assert await caller.problem("GET", f"/api/queue?{query}") == (400, "request-malformed")
@@ -173,7 +183,7 @@ async def test_items_are_retried_in_the_operators_name(caller: Caller) -> None:
 
 async def test_held_items_are_listed_released_and_dropped(caller: Caller) -> None:
     assert [row["item"] for row in (await caller.get("/api/held"))["items"]] == ["out-12"]
-    assert (await caller.get("/api/held?after=1"))["items"] == []
+    assert (await caller.get("/api/held?after=4-0-0-1"))["items"] == []
     await caller.ask("POST", "/api/held/release", json={"items": ["out-12"], "who": "an"})
     await caller.ask("POST", "/api/held/drop", json={"items": ["out-12"], "who": "an", "why": "poison"})
     assert caller.desk.done == [("release", ["out-12"], "an", ""), ("drop", ["out-12"], "an", "poison")]

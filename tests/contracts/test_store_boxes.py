@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from node.core.custody import (
+    FIRST,
     BoxItem,
     Confirmed,
     DoorRefusal,
@@ -119,7 +120,7 @@ async def test_five_failures_hold_an_item_until_a_person_releases_it(at: Opened)
     assert held == [False] * 4 + [True]
     assert await at.store.count([UNIT], "edoc") == 0
     assert not await at.store.fail(item.item, 5, "office-fail"), "held it is, and stays so"
-    (shown,) = await at.store.held(0, 10)
+    ((shown,), _) = await at.store.held(FIRST, 10)
     assert (shown["item"], shown["reason"], shown["attempts"]) == (f"box-{item.item}", "office-fail", 5)
     assert await at.store.release_box(item.item, "chị Hoa", "hệ thống đã sửa")
     assert not await at.store.release_box(item.item, "chị Hoa", "lần nữa")
@@ -423,7 +424,7 @@ async def test_a_13_goes_to_everybody_who_was_sent_the_document(at: Opened) -> N
 
 async def test_a_request_of_an_office_waits_for_a_person(at: Opened) -> None:
     number = await at.store.request_agency("so-noi-vu", "register", {"code": "H41.07.05"})
-    assert [row["item"] for row in await at.store.held(0, 10)] == [f"agency-{number}"]
+    assert [row["item"] for row in (await at.store.held(FIRST, 10))[0]] == [f"agency-{number}"]
     assert await at.store.decide_agency(number, "released", "chị Hoa", "đúng thẩm quyền")
     assert not await at.store.decide_agency(number, "dropped", "anh Ba", "")
     assert at.rows("SELECT state FROM agency_request") == [("released",)]

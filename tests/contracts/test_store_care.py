@@ -13,11 +13,12 @@ import pytest
 from node.adapters.sqlite import admission, boxes, care, desk, road
 from node.adapters.sqlite.migrate import migrate
 from node.adapters.sqlite.writer import Depths, Stamp, Transaction
-from node.core.custody import Confirmed, End, EndOf, Homeward, Settled, Settlement, StatusReport, StoredBody
+from node.core.custody import FIRST, Confirmed, Cursor, End, EndOf, Homeward, Settled, Settlement, StatusReport, StoredBody
 from node.core.envelope import Header
 from node.core.errors import Reason
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
+from node.core.package import Priority
 from node.core.routing import Deliver
 from tests.adapters.pki import NOW_MS
 from tests.contracts.opened import Opened
@@ -263,14 +264,45 @@ async def test_a_trace_finds_a_document_by_any_of_its_names(at: Opened) -> None:
 async def test_the_queue_is_listed_page_by_page_and_shown_in_full(at: Opened) -> None:
     for _ in range(3):
         await at.admit(arrival(header(), to(UNIT)), HUB)
-    first = await at.store.queue(None, None, 0, 2)
-    rest = await at.store.queue("H41.07", "waiting", first[-1]["item"], 2)
+    first, behind = await at.store.queue(None, None, FIRST, 2)
+    assert behind is not None
+    rest, behind = await at.store.queue("H41.07", "waiting", behind, 2)
+    assert behind is None
     assert len(first + rest) == 3
     shown = await at.store.queue_item(first[0]["item"])
     assert shown is not None
     assert (shown["lane"], shown["size_bytes"], [hop["node"] for hop in shown["hops"]]) == ("normal", body().size, ["H41"])
-    assert await at.store.queue("H41.08", None, 0, 10) == []
+    assert await at.store.queue("H41.08", None, FIRST, 10) == ([], None)
     assert await at.store.queue_item(999) is None
+
+
+async def test_the_urgent_stand_first_in_the_queue_and_among_the_held_page_by_page(at: Opened) -> None:
+    """QĐ 28/2018 Điều 6.2; whoever the neighbour, whether put off or held, and no row twice or never."""
+    numbers: list[int] = []
+    for priority in (Priority.NORMAL, Priority.EXPRESS, Priority.URGENT, Priority.NORMAL, Priority.EXPRESS):
+        for unit in (UNIT, org("H41.08")):
+            await at.admit(arrival(header(priority=priority), to(unit)), HUB)
+            numbers.append(int(at.one("SELECT max(item) FROM outbox")))
+    await at.settle(UNIT, Settled.LATER, await at.offer(UNIT, [numbers[2]]), due_ms=NOW_MS + 5000, reason=Reason.NOT_NOW)
+    await at.store.act_queue("hold", [numbers[0], numbers[3]], None, "chị Hoa", "")
+
+    async def pages(neighbour: str | None, state: str | None) -> list[int]:
+        found: list[int] = []
+        after: Cursor | None = FIRST
+        while after is not None:
+            rows, after = await at.store.queue(neighbour, state, after, 2)
+            found += [row["item"] for row in rows]
+        return found
+
+    express = [numbers[3], numbers[8], numbers[9]]
+    normal = [numbers[1], *numbers[6:8], numbers[0]]
+    assert await pages(None, None) == [*express[1:], numbers[2], express[0], numbers[4], numbers[5], *normal]
+    assert await pages("H41.07", "waiting") == [numbers[8], numbers[2], numbers[4], numbers[6]]
+    assert await pages("H41.08", None) == [numbers[9], numbers[3], numbers[5], numbers[1], numbers[7]]
+    held, behind = await at.store.held(FIRST, 1)
+    assert [row["item"] for row in held] == [f"out-{numbers[3]}"]
+    assert behind is not None
+    assert [row["item"] for row in (await at.store.held(behind, 10))[0]] == [f"out-{numbers[0]}"]
 
 
 async def test_an_operators_act_is_in_the_journal_with_who_and_why(at: Opened) -> None:
@@ -292,7 +324,7 @@ async def test_what_is_dropped_must_still_be_held_when_it_is_done(at: Opened) ->
     """Decision 6: released and offered meanwhile, it may be in doubt; two people dropping it make one end."""
     await at.admit(arrival(header(), to(UNIT)), HUB)
     await at.settle(UNIT, Settled.HELD, await at.offer(UNIT), reason=Reason.INTERNAL)
-    (item,) = [row["item"] for row in await at.store.queue(None, "held", 0, 10)]
+    (item,) = [row["item"] for row in (await at.store.queue(None, "held", FIRST, 10))[0]]
     home = Homeward(End(Transport.REFUSED, NOW_MS, Reason.DROPPED_BY_OPERATOR))
     await at.store.act_queue("release", [item], None, "chị Hoa", "")
     await at.store.drop_out(item, home, "anh Ba", "thừa")
@@ -382,11 +414,12 @@ def everything(tx: Transaction, stamp: Stamp) -> None:
     boxes.owns_sent(db, "so-noi-vu", own.doc_id)
     boxes.submission_of(db, "H41", own.id)
     status_of(db)
-    desk.held(db, 0, 10)
+    desk.held(db, FIRST, 10)
     desk.held_count(db)
     desk.depths(db, NOW_MS, Depths({("", 1): 2}))
     desk.trace(db, own.doc_id, 10)
-    desk.queue(db, "H41.07", None, 0, 10)
+    desk.queue(db, "H41.07", None, FIRST, 10)
+    desk.queue(db, None, None, (4, 1, 7, 7), 10)
     desk.act_queue(tx, "hold", [], "H41.07", "", "", stamp)
     desk.act_queue(tx, "release", [], "H41.07", "", "", stamp)
     care.forget(tx, replace(stamp, at_ms=NOW_MS + 1000 * DAY_MS), **KEEP, limit=10)

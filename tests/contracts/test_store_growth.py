@@ -16,7 +16,7 @@ from node.adapters.sqlite import boxes, care, desk, road
 from node.adapters.sqlite.migrate import migrate
 from node.adapters.sqlite.store import MAKE_READY
 from node.adapters.sqlite.writer import Depths, Stamp, Transaction
-from node.core.custody import Settled, Settlement
+from node.core.custody import FIRST, Settled, Settlement
 from node.core.envelope import Lane
 from node.core.errors import Reason
 from tests.adapters.pki import NOW_MS
@@ -60,9 +60,9 @@ QUESTIONS: Mapping[str, Callable[[sqlite3.Connection, Transaction], object]] = {
     "a session of one that puts off": lambda db, tx: road.session_began(tx, "H42", 10),
     "a body that has crossed": lambda db, tx: road.body_crossed(tx, "H42", "00"),
     "the status": lambda db, tx: desk.depths(db, NOW_MS, WAITING),
-    "a page of the queue": lambda db, tx: desk.queue(db, None, None, 0, 10),
-    "a page of a neighbour's queue": lambda db, tx: desk.queue(db, "H40", "waiting", 50, 10),
-    "what is held of a neighbour": lambda db, tx: desk.queue(db, "H40", "held", 0, 10),
+    "a page of the queue": lambda db, tx: desk.queue(db, None, None, FIRST, 10),
+    "a page of a neighbour's queue": lambda db, tx: desk.queue(db, "H40", "waiting", (4, 0, 50, 50), 10),
+    "what is held of a neighbour": lambda db, tx: desk.queue(db, "H40", "held", FIRST, 10),
     "a trace": lambda db, tx: desk.trace(db, "01000000-0000-7000-8000-000000000001", 10),
     "what to forget": lambda db, tx: care.forget(tx, STAMP, **KEEP, limit=10),
     "a bite of what is forgotten": lambda db, tx: care.forget(tx, Stamp(NOW_MS + 5 * DAY_MS, 0, True), **KEEP, limit=10),

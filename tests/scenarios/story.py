@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from node.core.custody import FIRST
 from node.core.directory import Connection, Directory, Entry, NodeEntry
 from node.core.identifier import HUB, OrgId
 from node.core.package import Business, Priority
@@ -385,7 +386,8 @@ class Story:
 
     async def held(self, name: str) -> list[dict[str, Any]]:
         """What `truc held list` shows of a node."""
-        return await self.desk(name).held(0, HELD_MAX)
+        rows, _ = await self.desk(name).held(FIRST, HELD_MAX)
+        return rows
 
     async def acts(self, name: str, action: str, why: str) -> int:
         """An operator releases or drops all that is held at a node."""

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from node.core.custody import FIRST
 from node.core.instant import VIETNAM
 from topology.model import OfficeSystem, Tree
 from topology.sim import audit, checkers
@@ -175,7 +176,7 @@ class Bench:
         for machine in self.world.machines.values():
             if machine.run is None:
                 continue
-            held = [str(row["item"]) for row in await machine.run.desk.held(0, HELD_MAX)]
+            held = [str(row["item"]) for row in (await machine.run.desk.held(FIRST, HELD_MAX))[0]]
             released += await machine.run.desk.held_act("release", held, OPERATOR, "diễn tập")
         self.record.note("", "path/released", released)
         self.record.counts["path/released"] += released - 1
@@ -189,7 +190,11 @@ class Bench:
     async def held(self) -> int:
         """Items that wait for a person."""
         return sum(
-            [len(await machine.run.desk.held(0, HELD_MAX)) for machine in self.world.machines.values() if machine.run is not None]
+            [
+                len((await machine.run.desk.held(FIRST, HELD_MAX))[0])
+                for machine in self.world.machines.values()
+                if machine.run is not None
+            ]
         )
 
     # judgement

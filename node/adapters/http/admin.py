@@ -19,6 +19,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from node.adapters.metrics import CONTENT_TYPE, Gauges
+from node.core.custody import FIRST, Cursor, Listing
 from node.core.errors import Deferred, Reason, Refused
 from node.core.health import Check
 from node.core.words import sentence, visible
@@ -49,8 +50,8 @@ class Desk(Protocol):
 
     async def checks(self) -> Sequence[Check]: ...
 
-    async def queue(self, neighbour: str | None, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
-        """Outbox rows with item > after, in order of item."""
+    async def queue(self, neighbour: str | None, state: str | None, after: Cursor, limit: int) -> Listing:
+        """Outbox rows behind `after`, the urgent first."""
         ...
 
     async def queue_item(self, item: int) -> dict[str, Any] | None: ...
@@ -59,8 +60,8 @@ class Desk(Protocol):
         """retry, hold or release; how many rows changed."""
         ...
 
-    async def held(self, after: int, limit: int) -> list[dict[str, Any]]:
-        """What waits for a person; `after` counts rows already seen."""
+    async def held(self, after: Cursor, limit: int) -> Listing:
+        """What waits for a person, behind `after`, the urgent first."""
         ...
 
     async def held_act(self, action: str, items: Sequence[str], who: str, why: str) -> int:
@@ -219,6 +220,22 @@ def _text(request: web.Request, name: str) -> str | None:
     return text
 
 
+def _after(request: web.Request) -> Cursor:
+    """The `next` of the page before; the first page without it."""
+    text = request.query.get("after")
+    if text is None:
+        return FIRST
+    if not re.fullmatch("[0-9]{1,16}(-[0-9]{1,16}){3}", text):
+        raise Refused(Reason.REQUEST_MALFORMED, "after", text, "next")
+    lane, place, key, item = map(int, text.split("-"))
+    return lane, place, key, item
+
+
+def _page(page: Listing) -> web.Response:
+    rows, rest = page
+    return _json({"items": rows, "next": None if rest is None else "-".join(map(str, rest))})
+
+
 async def _act(request: web.Request, model: type[_Some]) -> _Some:
     try:
         return model.model_validate_json(await request.read())
@@ -240,10 +257,7 @@ async def _status(request: web.Request) -> web.Response:
 
 async def _queue(request: web.Request) -> web.Response:
     limit = _whole(request, "limit", LIMIT_DEFAULT, LIMIT_MAX)
-    rows = await request.app[_DESK].queue(
-        _text(request, "neighbour"), _text(request, "state"), _whole(request, "after", 0, WHOLE_MAX), limit
-    )
-    return _json({"items": rows})
+    return _page(await request.app[_DESK].queue(_text(request, "neighbour"), _text(request, "state"), _after(request), limit))
 
 
 async def _queue_item(request: web.Request) -> web.Response:
@@ -264,10 +278,7 @@ async def _queue_act(request: web.Request) -> web.Response:
 
 
 async def _held(request: web.Request) -> web.Response:
-    rows = await request.app[_DESK].held(
-        _whole(request, "after", 0, WHOLE_MAX), _whole(request, "limit", LIMIT_DEFAULT, LIMIT_MAX)
-    )
-    return _json({"items": rows})
+    return _page(await request.app[_DESK].held(_after(request), _whole(request, "limit", LIMIT_DEFAULT, LIMIT_MAX)))
 
 
 async def _held_act(request: web.Request) -> web.Response:

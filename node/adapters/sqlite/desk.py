@@ -13,7 +13,7 @@ from typing import Any
 
 from node.adapters.sqlite import road, rows
 from node.adapters.sqlite.writer import FILES, MAILBOX, Depths, Stamp, Transaction, laid_before, towards
-from node.core.custody import NEIGHBOUR_GONE
+from node.core.custody import FIRST, NEIGHBOUR_GONE, Cursor, Listing
 from node.core.envelope import Lane
 from node.core.lifecycle import Transport
 
@@ -34,20 +34,53 @@ def _queue_row(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "lane": Lane(row["lane"]).name.lower(), "in_doubt": bool(row["in_doubt"])}
 
 
-def queue(db: sqlite3.Connection, neighbour: str | None, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
-    """Outbox rows after an item number, in the order in which they would go: urgent lanes first would break paging, so by item."""
-    wanted = "" if state is None else " AND o.state=?4"
-    if neighbour is None:
-        which = f"o.item>?1 AND ?2 IS NULL{wanted}"
-    else:  # by its lanes, what waits and what is held: not through all that lies between two of its rows
-        one = "SELECT o.item FROM outbox o WHERE o.neighbour=?2 AND o.item>?1"
-        arms = [f"{one} AND o.lane={int(lane)} AND o.state<>'held' AND o.due_ms=0" for lane in Lane]
-        arms += [f"{one} AND o.state<>'held' AND o.due_ms>0", f"{one.replace('o.n', '+o.n')} AND o.state='held'"]
-        which = f"o.item IN ({' UNION ALL '.join(f'SELECT * FROM ({arm}{wanted} ORDER BY o.item LIMIT ?3)' for arm in arms)})"
-    cursor = db.execute(
-        f"{_ROW} WHERE {which} ORDER BY o.item LIMIT ?3", (after, neighbour, limit, *([] if state is None else [state]))
-    )
-    return [_queue_row(row) for row in _dicts(cursor)]
+_OF_LANE = "FROM outbox WHERE neighbour=?1 AND lane=?2 AND state<>'held' AND (?6 IS NULL OR state=?6)"
+_PLACES = (
+    f"SELECT item,item {_OF_LANE} AND due_ms=0 AND item>?4 ORDER BY item LIMIT ?5",
+    f"SELECT due_ms,item {_OF_LANE} AND due_ms>0 AND (due_ms,item)>(?3,?4) ORDER BY due_ms,item LIMIT ?5",
+    "SELECT item,item FROM outbox WHERE state='held' AND (?1 IS NULL OR +neighbour=?1) AND +lane=?2 AND item>?4 AND (?6 IS NULL OR ?6='held')"
+    " ORDER BY item LIMIT ?5",
+)
+"""Of one neighbour and lane: what may go, what had to wait (what is due first stands first), what is held (there also of all)."""
+
+
+def queue(db: sqlite3.Connection, neighbour: str | None, state: str | None, after: Cursor, limit: int) -> Listing:
+    """A page of the outbox, the urgent first, and where the next one begins. # QĐ 28/2018 Điều 6.2"""
+    codes = _neighbours(db) if neighbour is None else [neighbour]
+    found: list[Cursor] = []
+    for lane in Lane:
+        for place, statement in enumerate(_PLACES):
+            if (lane, place) < after[:2] or len(found) == limit:
+                continue
+            begin = after[2:] if (lane, place) == after[:2] else FIRST[2:]
+            more: list[Cursor] = []
+            for code in codes if place < 2 else [neighbour]:
+                rows = db.execute(statement, (code, int(lane), *begin, limit - len(found), state))
+                more += ((int(lane), place, key, item) for key, item in rows)
+            found += sorted(more)[: limit - len(found)]
+    rows_by_item = {
+        row["item"]: _queue_row(row)
+        for row in _dicts(
+            db.execute(f"{_ROW} WHERE o.item IN (SELECT value FROM json_each(?))", (json.dumps([each[3] for each in found]),))
+        )
+    }
+    return [rows_by_item[each[3]] for each in found], found[-1] if len(found) == limit else None
+
+
+def _neighbours(db: sqlite3.Connection) -> list[str]:
+    """All for whom something waits that is not held; from one to the next, by index."""
+    found: set[str] = set()
+    for when in ("due_ms=0", "due_ms>0"):
+        waiting = f"FROM outbox WHERE state<>'held' AND {when}"
+        found.update(
+            code
+            for (code,) in db.execute(
+                f"WITH RECURSIVE each(code) AS (SELECT min(neighbour) {waiting} UNION ALL"
+                f" SELECT (SELECT min(neighbour) {waiting} AND neighbour>each.code) FROM each WHERE each.code IS NOT NULL)"
+                " SELECT code FROM each WHERE code IS NOT NULL"
+            )
+        )
+    return sorted(found)
 
 
 def queue_item(db: sqlite3.Connection, item: int) -> dict[str, Any] | None:
@@ -122,19 +155,32 @@ def _due_now(tx: Transaction, item: int, stamp: Stamp) -> None:
         rows.move_delivery(tx, row[0], row[1], Transport.QUEUED, stamp, {"reason": ""})
 
 
-def held(db: sqlite3.Connection, after: int, limit: int) -> list[dict[str, Any]]:
-    """All that waits for a person: outbox rows (out-N), mailbox items (box-N), requests of office systems (agency-N)."""
-    cursor = db.execute(
-        "SELECT * FROM ("
-        "SELECT 'out-'||o.item AS item,e.id AS envelope,e.doc_id,e.sender,o.recipient,o.reason,'' AS text,o.since_ms,o.attempts"
-        " FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.state='held' UNION ALL "
-        "SELECT 'box-'||m.item,e.id,m.doc_id,e.sender,m.organ,'office-fail','',m.since_ms,m.fails FROM mailbox m"
-        " JOIN envelope e ON e.seq=m.envelope WHERE m.state='held' UNION ALL "
-        "SELECT 'agency-'||item,'','',system,'',action,fields,at_ms,0 FROM agency_request WHERE state='held'"
-        ") ORDER BY since_ms, item LIMIT ? OFFSET ?",
-        (limit, after),
-    )
-    return _dicts(cursor)
+_HELD = (
+    "SELECT 'out-'||o.item AS item,e.id AS envelope,e.doc_id,e.sender,o.recipient,o.reason,'' AS text,o.since_ms,o.attempts,e.priority"
+    " FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.state='held' AND +o.lane=?1 AND o.item>?2 ORDER BY o.item LIMIT ?3",
+    "SELECT 'box-'||m.item AS item,e.id AS envelope,m.doc_id,e.sender,m.organ AS recipient,'office-fail' AS reason,'' AS text,m.since_ms,"
+    "m.fails AS attempts,e.priority FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.state='held' AND +m.lane=?1 AND m.item>?2"
+    " ORDER BY m.item LIMIT ?3",
+    "SELECT 'agency-'||item AS item,'' AS envelope,'' AS doc_id,system AS sender,'' AS recipient,action AS reason,fields AS text,"
+    "at_ms AS since_ms,0 AS attempts,0 AS priority FROM agency_request WHERE state='held' AND ?1=4 AND item>?2 ORDER BY item LIMIT ?3",
+)
+
+
+def held(db: sqlite3.Connection, after: Cursor, limit: int) -> Listing:
+    """A page of all that waits for a person: outbox rows (out-N), mailbox items (box-N), requests of office systems (agency-N); the
+    urgent first, and where the next page begins. # QĐ 28/2018 Điều 6.2"""
+    found: list[dict[str, Any]] = []
+    last = FIRST
+    for lane in Lane:
+        for place, statement in enumerate(_HELD):
+            if (lane, place) < after[:2] or len(found) == limit:
+                continue
+            begin = after[3] if (lane, place) == after[:2] else -1
+            more = _dicts(db.execute(statement, (int(lane), begin, limit - len(found))))
+            if more:
+                found += more
+                last = (int(lane), place, 0, int(more[-1]["item"].rpartition("-")[2]))
+    return found, last if len(found) == limit else None
 
 
 def held_count(db: sqlite3.Connection) -> int:

@@ -22,8 +22,10 @@ from node.core.custody import (
     Arrival,
     BoxItem,
     Confirmed,
+    Cursor,
     Expired,
     Homeward,
+    Listing,
     Settlement,
     Stored,
     StoredBody,
@@ -286,7 +288,7 @@ class SqliteStore:
 
     # the operator's desk
 
-    async def queue(self, neighbour: str | None, state: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+    async def queue(self, neighbour: str | None, state: str | None, after: Cursor, limit: int) -> Listing:
         return await self._ask(lambda db: desk.queue(db, neighbour, state, after, limit))
 
     async def queue_item(self, item: int) -> dict[str, Any] | None:
@@ -296,7 +298,7 @@ class SqliteStore:
         stamp = self.stamp()
         return await self._do(lambda tx: desk.act_queue(tx, action, items, neighbour, who, why, stamp))
 
-    async def held(self, after: int, limit: int) -> list[dict[str, Any]]:
+    async def held(self, after: Cursor, limit: int) -> Listing:
         return await self._ask(lambda db: desk.held(db, after, limit))
 
     async def held_out(self, item: int) -> tuple[bytes, str] | None:

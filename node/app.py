@@ -14,7 +14,7 @@ import resource
 import signal
 import ssl
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import wraps
@@ -28,6 +28,7 @@ from node import children, config, ports
 from node.adapters import chance, logs, metrics
 from node.adapters.bodies.files import Files, HostFiles, renew
 from node.adapters.bodies.folder import FolderBodies
+from node.adapters.calendar_files import CalendarError, KeptCalendar, shipped
 from node.adapters.clock import MS_NS, HostClock
 from node.adapters.directory_file import DirectoryFile, DirectoryFileError
 from node.adapters.folders import BadFile, make_folder
@@ -45,16 +46,16 @@ from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import open_reader, open_writer
 from node.adapters.sqlite.store import SqliteStore, WrongNode
 from node.adapters.sqlite.writer import StoreFailed, is_full
-from node.core.directory import Directory, Entry
+from node.core.directory import Directory
 from node.core.envelope import Lane, Limits
 from node.core.errors import Reason
 from node.core.forwarding import Patience
 from node.core.identifier import OrgId
-from node.core.office import System
 from node.core.package import Party, Reference
 from node.core.tally import Tally
 from node.core.timekeeping import Policy
 from node.core.wire import Batch, EnvelopeVerdicts
+from node.core.working_time import Calendar
 from node.desk import Desk, Identity
 from node.documents.edxml import Reader, ReadLimits
 from node.documents.edxml_writer import StatusMessage, write_status
@@ -63,6 +64,7 @@ from node.gateway import Gateway, Loop
 from node.housekeeper import Housekeeper, Keep
 from node.intake import Intake, Rules
 from node.mailbox import Mailbox
+from node.office_door import OfficeDoor, OfficeTime
 from node.origin import Origin
 from node.parts import Parts
 from node.ports import Bodies, KeptClock, Link, Store
@@ -86,31 +88,6 @@ NEWCOMERS_MAX = 32
 """Connections that have shown none and will not, from all addresses: they come to enrol."""
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
-
-
-class OfficeDoor:
-    """What the office faces are handed: intake, mailbox and directory as one thing."""
-
-    def __init__(self, registry: Systems, intake: Intake, mailbox: Mailbox, surroundings: Surroundings) -> None:
-        self._registry = registry
-        self._surroundings = surroundings
-        self.waiting = mailbox.waiting
-        self.count = mailbox.count
-        self.sent = mailbox.sent
-        self.owns_sent = mailbox.owns_sent
-        self.open_deliveries = mailbox.open_deliveries
-        self.fetch = mailbox.fetch
-        self.settle = mailbox.settle
-        self.page = mailbox.page
-        self.settle_many = mailbox.settle_many
-        self.request_agency = mailbox.request_agency
-        self.submit = intake.submit
-
-    def system(self, system_id: str) -> System | None:
-        return self._registry.get(system_id)
-
-    async def agencies(self) -> Sequence[Entry]:
-        return self._surroundings.directory.entries
 
 
 class LinkDoor:
@@ -144,6 +121,7 @@ class Ground:
     tally: Tally
     registry: Systems
     surroundings: Surroundings
+    calendar: Callable[[], Calendar] = shipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +137,7 @@ class Duties:
     mailbox: Mailbox
     housekeeper: Housekeeper
     questions: Questions
+    timing: OfficeTime
 
 
 def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
@@ -197,7 +176,7 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     )
     parts = Parts(store, bodies, tally, settings.office.package_bytes_max, settings.store.free_urgent_percent / 100)
     questions = Questions(parent, forwarder, tally, ground.rng)
-    return Duties(code, parent, origin, forwarder, intake, parts, mailbox, housekeeper, questions)
+    return Duties(code, parent, origin, forwarder, intake, parts, mailbox, housekeeper, questions, OfficeTime(clock))
 
 
 def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link, session: str) -> list[Loop]:
@@ -237,14 +216,14 @@ def time_policy(settings: config.NodeConfig) -> Policy:
 def office_app(settings: config.NodeConfig, ground: Ground, node: Duties) -> web.Application:
     """The application behind the office listener: every face, on one door."""
     office = web.Application(middlewares=[no_pages], client_max_size=settings.office.package_bytes_max + 2)
-    door = OfficeDoor(ground.registry, node.intake, node.mailbox, ground.surroundings)
+    door = OfficeDoor(ground.registry, node.intake, node.mailbox, ground.surroundings, node.timing)
     reasons = frozenset(Reason)
 
     def told(operation: str, result: str) -> None:
         if result in reasons:
             ground.tally.add("truc_refusals_total", door="office", reason=result)
 
-    VxpFace(door, ground.clock, settings.office, tell=told).register(office)
+    VxpFace(door, ground.clock, settings.office, tell=told, ahead=node.timing.ahead).register(office)
     NativeFace(door, settings.office, tell=told).register(office)
     return office
 
@@ -274,6 +253,8 @@ def desk(
         node.parent,
         lambda: ground.registry.problem,
         store_bytes,
+        node.timing.skews,
+        ground.calendar,
     )
 
 
@@ -326,7 +307,8 @@ class Application:
         make_folder(data, 0o700)
         async with AsyncExitStack() as closing:
             closing.callback(FolderLock(data).release)
-            store, ground = await _lay_ground(settings, self._clock, closing)
+            calendar = KeptCalendar(settings.calendar.folder)
+            store, ground = await _lay_ground(settings, self._clock, calendar, closing)
             node = duties(settings, ground)
             peers = children.registered(settings, node.forwarder.meet)
             loops: list[Loop] = [node.housekeeper.run, ground.bodies.watch]
@@ -338,7 +320,7 @@ class Application:
                 loops += uplink(settings, ground, node, link, chance.token())
             keeper = Timekeeper(ground.clock, link, ground.tally, ground.rng)
             loops.append(keeper.run)
-            self._reloads += [ground.surroundings.refresh, self._renew_contexts, ground.verifier.reload]
+            self._reloads += [ground.surroundings.refresh, self._renew_contexts, ground.verifier.reload, calendar.refresh]
             expiry_ms = {"link": _expiry(settings.link.certificate), "office": _expiry(settings.office.certificate)}
             operator = desk(settings, ground, node, store.size_bytes, expiry_ms)
             files = HostFiles(data)
@@ -419,7 +401,9 @@ def node_clock(settings: config.NodeConfig) -> HostClock:
     return HostClock(settings.clock.bound_ms, kept=bool(settings.link.parent_url), policy=time_policy(settings))
 
 
-async def _lay_ground(settings: config.NodeConfig, clock: HostClock, closing: AsyncExitStack) -> tuple[SqliteStore, Ground]:
+async def _lay_ground(
+    settings: config.NodeConfig, clock: HostClock, calendar: KeptCalendar, closing: AsyncExitStack
+) -> tuple[SqliteStore, Ground]:
     """Open the files."""
     code = OrgId.canonical(settings.node.code)
     data = settings.node.data_dir
@@ -439,7 +423,8 @@ async def _lay_ground(settings: config.NodeConfig, clock: HostClock, closing: As
     clock.resume(await store.vouched_ms())
     signer = Signer(settings.link.certificate, settings.link.key)
     verifier = Verifier(settings.link.trust, settings.node.zone)
-    return store, Ground(clock, store, bodies, signer, verifier, chance.generator(), tally, registry, surroundings)
+    rng = chance.generator()
+    return store, Ground(clock, store, bodies, signer, verifier, rng, tally, registry, surroundings, calendar.get)
 
 
 async def renew_wal(files: Files) -> None:
@@ -540,7 +525,7 @@ def main(path: Path) -> int:
     try:
         take_faster_loop()
         asyncio.run(_run(settings, clock))
-    except (RegistryError, DirectoryFileError, tls.TlsFileError, WrongNode, BadFile) as error:
+    except (RegistryError, DirectoryFileError, CalendarError, tls.TlsFileError, WrongNode, BadFile) as error:
         log.error("bad configuration", reason=str(error))
         return EXIT_CONFIG
     except FolderInUse as error:

@@ -120,6 +120,10 @@ class Clock(Section):
     poll_max_s: float = Field(default=256.0, ge=1, le=7200, description="longest wait between two questions to the parent")
 
 
+class Calendar(Section):
+    folder: Path | None = Field(default=None, description="the owner's working calendar: years that stand for the shipped, hours")
+
+
 class Retention(Section):
     handed_over_h: float = Field(default=72.0, ge=0, le=720, description="keep what the neighbour has taken, for a restored one")
     collected_d: float = Field(default=30.0, ge=0, le=3650, description="keep the content of collected items")
@@ -138,6 +142,7 @@ class NodeConfig(Section):
     forwarding: Forwarding = Forwarding()
     clock: Clock = Clock()
     retention: Retention = Retention()
+    calendar: Calendar = Calendar()
 
     @model_validator(mode="after")
     def _relations(self) -> NodeConfig:

@@ -19,8 +19,10 @@ from node.core.health import Check
 from node.core.identifier import OrgId
 from node.core.instant import day, iso
 from node.core.lifecycle import Transport
+from node.core.skew import Skew
 from node.core.tally import Labels, Tally
 from node.core.timekeeping import Alarm
+from node.core.working_time import Calendar
 from node.forwarder import Forwarder
 from node.origin import Origin
 from node.ports import Bodies, KeptClock, Store
@@ -61,6 +63,8 @@ class Desk:
         parent: OrgId | None,
         systems_problem: Callable[[], str],
         store_bytes: Callable[[], int],
+        skews: Callable[[], Mapping[str, Skew]] = dict,
+        calendar: Callable[[], Calendar] = Calendar,
     ) -> None:
         self._identity = identity
         self._store = store
@@ -73,6 +77,8 @@ class Desk:
         self._parent = parent
         self._systems_problem = systems_problem
         self._store_bytes = store_bytes
+        self._skews = skews
+        self._calendar = calendar
         self.stopping = False
 
     # how it is
@@ -162,6 +168,10 @@ class Desk:
             found.append(("digest-conflict", "truc trace"))
         if free < 0.10:
             found.append(("disk-low", "df -h"))
+        if any(skew.off for skew in self._skews().values()):
+            found.append(("office-clock", "truc system list"))
+        if self._calendar().missing(day(now_ms)):
+            found.append(("calendar-missing", "truc config check"))
         if self._systems_problem():
             found.append(("systems-broken", "truc system list"))
         ends = self._identity.expiry_ms.values()
@@ -187,11 +197,20 @@ class Desk:
         lines.append(Check("held", "!" if depths["held"] else "+", str(depths["held"]) if depths["held"] else ""))
         problem = self._systems_problem()
         lines.append(Check("systems", "!" if problem else "+", problem[:200]))
+        year = self._calendar().missing(day(self._clock.utc_ms()))  # nor for the calendar
+        lines.append(Check("calendar", "!" if year else "+", str(year) if year else ""))
         alarms = self._clock.reading().alarms  # documents never wait for the clock
         lines.append(Check("clock", "!" if alarms else "+", "; ".join(_figured(*each) for each in alarms)))
         if self.stopping:
             lines.append(Check("stopping", "-", ""))
         return lines
+
+    async def systems(self) -> list[dict[str, Any]]:
+        """What was measured lately of the clocks of office systems. # QĐ 28/2018 Điều 14.4"""
+        return [
+            {"id": system, "clock_ahead_s": skew.ahead_ms / 1000, "clock_seen_ms": skew.seen_ms, "samples": skew.samples}
+            for system, skew in self._skews().items()
+        ]
 
     async def gauges(self) -> Mapping[str, Mapping[Labels, float]]:
         depths = await self._store.depths()
@@ -212,6 +231,8 @@ class Desk:
             "truc_clock_bound_seconds": time.bound_ns / 1e9,
             "truc_clock_stratum": float(time.stratum),
             "truc_clock_synchronised": float(time.synchronised),
+            "truc_office_clock_skew_seconds": max((abs(skew.ahead_ms) / 1000 for skew in self._skews().values()), default=0.0),
+            "truc_calendar_missing": float(self._calendar().missing(day(self._clock.utc_ms())) is not None),
             "truc_directory_version": float(self._directory().version),
         }
         if self._parent is not None:

@@ -98,6 +98,7 @@ class FakeDesk:
                 "detail": "",
             },
         ]
+        self.clocks: list[dict[str, Any]] = []
         self.done: list[tuple[Any, ...]] = []
         self.asked: list[str] = []
         self.error: Exception | None = None
@@ -141,6 +142,9 @@ class FakeDesk:
     async def trace(self, key: str) -> list[dict[str, Any]]:
         self.asked.append(key)
         return self.events if key in ("doc-1", DOCUMENT_ID) else []
+
+    async def systems(self) -> list[dict[str, Any]]:
+        return self.clocks
 
     async def gauges(self) -> Gauges:
         return {"truc_parent_up": {(): 1}}

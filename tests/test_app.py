@@ -21,6 +21,7 @@ from node.core.errors import Reason
 from node.core.office import System
 from node.core.routing import Deliver, Forward, Refuse, decide
 from node.core.wire import Batch
+from node.office_door import OfficeDoor
 from node.surroundings import Surroundings
 from node.uplink import ANSWERS_AT_ONCE, BODIES_AT_ONCE
 from tests.adapters.pki import Clock
@@ -151,8 +152,8 @@ async def tree(tmp_path: Path) -> AsyncIterator[Tree]:
         yield found
 
 
-def office(site: Site) -> app.OfficeDoor:
-    return app.OfficeDoor(site.ground.registry, site.duties.intake, site.duties.mailbox, site.surroundings)
+def office(site: Site) -> OfficeDoor:
+    return OfficeDoor(site.ground.registry, site.duties.intake, site.duties.mailbox, site.surroundings, site.duties.timing)
 
 
 async def test_an_office_door_is_intake_mailbox_and_directory_as_one(tree: Tree) -> None:

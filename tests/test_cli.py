@@ -637,7 +637,27 @@ def test_a_system_as_json_carries_its_secret_at_birth_only(mapped: Site) -> None
     (born,) = json_lines(mapped.truc("system", "add", "a", "--code", "H41.07", "--json"))
     assert born["secret"] == mapped.systems[0].secrets[0]
     (listed,) = json_lines(mapped.truc("system", "list", "--json"))
-    assert listed == {"id": "a", "codes": ["H41.07"], "networks": [], "secrets": 1, "disabled": False, "all_or_nothing": False}
+    assert listed == {
+        "id": "a",
+        "codes": ["H41.07"],
+        "networks": [],
+        "secrets": 1,
+        "disabled": False,
+        "all_or_nothing": False,
+        "clock_ahead_s": None,
+        "clock_seen": None,
+    }
+
+
+def test_how_far_a_systems_clock_is_off_is_shown_where_it_was_measured(running: Site) -> None:  # QĐ 28/2018 Điều 14.4
+    for name in ("a", "b"):
+        assert running.truc("system", "add", name, "--code", f"H41.07.{name}").exit_code == 0
+    running.desk.clocks = [{"id": "a", "clock_ahead_s": 61.25, "clock_seen_ms": 1_795_316_400_123, "samples": 3}]
+    listed = running.truc("system", "list").stdout
+    assert "nhanh 61.250 s" in listed and "chưa đo" in listed
+    first, second = json_lines(running.truc("system", "list", "--json"))
+    assert (first["clock_ahead_s"], first["clock_seen"]) == (61.25, "2026-11-22T10:00:00.123+07:00")
+    assert (second["clock_ahead_s"], second["clock_seen"]) == (None, None)
 
 
 def test_a_code_has_one_system(mapped: Site) -> None:  # QĐ 28/2018 Điều 7.3

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from node import app
+from node.adapters.calendar_files import shipped
 from node.core.custody import FIRST
 from node.core.errors import Reason, Refused
 from node.core.tally import METRICS, Kind
@@ -75,7 +77,7 @@ async def test_a_lost_parent_is_a_warning_and_documents_wait(tree: Tree) -> None
     assert found["outbox"] == {"depth": 1, "oldest_age_s": 3700.0}
     assert found["parent"]["up"] is False
     checks = {check.name: check.state for check in await desk(site).checks()}
-    assert checks == {"database": "+", "disk": "+", "parent": "!", "held": "+", "systems": "+", "clock": "+"}
+    assert checks == {"database": "+", "disk": "+", "parent": "!", "held": "+", "systems": "+", "calendar": "+", "clock": "+"}
 
 
 async def test_a_parent_that_answers_and_a_child_that_calls_are_up(tree: Tree) -> None:
@@ -300,3 +302,31 @@ async def test_what_is_wrong_with_the_clock_is_a_warning_with_its_figure_and_nev
     gauges = await operator.gauges()
     names = ("offset_seconds", "bound_seconds", "stratum", "synchronised")
     assert [gauges[f"truc_clock_{name}"][()] for name in names] == [-3600.0, 0.005, 16.0, 0.0]
+
+
+async def test_an_office_whose_clock_is_off_is_named(tree: Tree) -> None:  # QĐ 28/2018 Điều 14.4
+    site = tree[H41]
+    operator = desk(site)
+    assert await operator.systems() == []
+    system = site.ground.registry.get("ubnd-41")
+    assert system is not None
+    site.duties.timing.told_time(system, tree.clock.now_ms + 61_000)
+    site.duties.timing.ahead("so-y-te", tree.clock.now_ms + 900)
+    assert [(row["id"], row["clock_ahead_s"]) for row in await operator.systems()] == [("so-y-te", 0.9), ("ubnd-41", 61.0)]
+    assert "office-clock" in await codes(site)
+    assert (await operator.gauges())["truc_office_clock_skew_seconds"][()] == 61.0
+    told = site.duties.timing.time()
+    assert (told.utc_ms, told.synchronised) == (tree.clock.now_ms, True)
+
+
+async def test_a_missing_calendar_is_a_warning_from_december_on_and_stops_nothing(tree: Tree) -> None:
+    site = tree[HUB]
+    tree.clock.now_ms = 1_796_057_999_000  # the last second of November 2026
+    operator = app.desk(site.settings, replace(site.ground, calendar=shipped), site.duties, site.store.size_bytes, {})
+    assert not [problem for problem in (await operator.status())["problems"] if problem["code"] == "calendar-missing"]
+    tree.clock.now_ms += 1000
+    assert [problem for problem in (await operator.status())["problems"] if problem["code"] == "calendar-missing"]
+    (check,) = [check for check in await operator.checks() if check.name == "calendar"]
+    assert (check.state, check.detail) == ("!", "2027")
+    assert (await operator.gauges())["truc_calendar_missing"][()] == 1.0
+    assert (await tree[H41].send("ubnd-41", document("H41.05"))).doc_id

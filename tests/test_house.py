@@ -37,6 +37,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.surroundings": ("node.core", "node.ports", "node.adapters.directory_file"),
     "node.desk": ("node.core", "node.ports", "node.origin", "node.forwarder"),
     **dict.fromkeys(("node.uplink", "node.questions"), ("node.core", "node.ports", "node.forwarder")),
+    "node.office_door": ("node.core", "node.ports", "node.intake", "node.mailbox", "node.surroundings"),
     "node.gateway": (),
     "node.children": ("node.core", "node.ports", "node.config", "node.adapters"),
     "node.timekeeper": ("node.core", "node.ports"),
@@ -56,6 +57,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         *(
             "node.children",
             "node.origin",
+            "node.office_door",
             "node.desk",
             "node.uplink",
             "node.gateway",
@@ -71,6 +73,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         "node.config",
         "node.adapters.registry",
         "node.adapters.directory_file",
+        "node.adapters.calendar_files",
         "node.adapters.folders",
         *("node.adapters.authority", "node.adapters.issuing", "node.adapters.clock"),
         *("node.adapters.peers", "node.adapters.enrolment", "node.adapters.chance"),
@@ -210,7 +213,7 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "node.core.office": "",
     "node.core.package": "tests/documents/test_edxml.py",
     "node.ports": "",  # protocols
-    "node.surroundings": "tests/test_app.py",  # tried where it is put together
+    **dict.fromkeys(("node.surroundings", "node.office_door"), "tests/test_app.py"),  # tried where it is put together
     "node.children": "tests/processes/test_enrolment.py",
     "node.__main__": "tests/test_cli.py",
     "node.cli": "tests/test_cli.py",  # one command, tried as its users do

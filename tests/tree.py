@@ -52,6 +52,7 @@ from node.core.wire import (
     limits_for,
     told_time,
 )
+from node.core.working_time import Calendar, Year
 from node.documents.edxml_writer import DocumentMessage, File, StatusMessage, write_document, write_status
 from node.origin import Content
 from node.surroundings import Surroundings
@@ -161,6 +162,10 @@ class Time(Clock):
 
     def wait_s(self) -> float:
         return 1.0
+
+
+CALENDAR = Calendar(Year(year, 1, frozenset(), frozenset()) for year in range(2019, 2040))
+"""Plain years: every weekday is worked."""
 
 
 @dataclass
@@ -330,7 +335,16 @@ class Site:
         await self.store.prepare(self.code)
         await self.bodies.sweep(await self.store.known_files())
         self.ground = app.Ground(
-            self.tree.clock, self.store, self.bodies, self.signer, self.verifier, rng, self.tally, systems, self.surroundings
+            self.tree.clock,
+            self.store,
+            self.bodies,
+            self.signer,
+            self.verifier,
+            rng,
+            self.tally,
+            systems,
+            self.surroundings,
+            lambda: CALENDAR,
         )
         self.duties = app.duties(self.settings, self.ground)
         self._tasks = [asyncio.create_task(self.store.run())]

@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -43,6 +44,27 @@ def load(folder: Path | None) -> Calendar:
     years |= {year.year: year for year in map(_year, sorted(folder.glob("[0-9]*.toml")))}
     hours = folder / HOURS_FILE
     return Calendar(years.values(), _hours(hours) if hours.is_file() else ())
+
+
+@cache
+def shipped() -> Calendar:
+    """That which comes with the program."""
+    return load(None)
+
+
+class KeptCalendar:
+    """The calendar as the running node has it. `CalendarError` at the start where a file cannot be used; afterwards the last good
+    one stays, and whoever asks for it to be read again hears why."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._calendar = load(folder)
+
+    def get(self) -> Calendar:
+        return self._calendar
+
+    def refresh(self) -> None:
+        self._calendar = load(self._folder)
 
 
 class _Strict(BaseModel):

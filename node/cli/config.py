@@ -65,8 +65,12 @@ def _missing(config: NodeConfig) -> Iterator[str]:
 
 
 def _unusable(config: NodeConfig) -> Iterator[str]:
-    from node.adapters import directory_file, registry
+    from node.adapters import calendar_files, directory_file, registry
 
+    try:
+        calendar_files.load(config.calendar.folder)
+    except calendar_files.CalendarError as error:
+        yield f"calendar.folder: {error}"
     try:
         directory_file.load(config.node.directory)
     except directory_file.DirectoryFileError as error:

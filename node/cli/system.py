@@ -6,14 +6,16 @@ import ipaddress
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from node.adapters import directory_file, registry
 from node.cli.config import load_config
+from node.cli.desk import running
 from node.cli.face import Group, config_option, json_option, option
 from node.cli.talk import Code, Stop, bad_configuration, json_line, say, t, table
 from node.config import NodeConfig
@@ -102,15 +104,19 @@ def add(system_id: str, codes: Sequence[str], networks: Sequence[str], all_or_no
 def list_(as_json: bool) -> None:
     config, _ = load_config()
     systems = _load(config.node.systems)
+    clocks = _clocks()
     if as_json:
         for system in systems:
-            json_line(_public(system))
+            clock = clocks.get(system.id, {})
+            json_line(
+                {**_public(system), "clock_ahead_s": clock.get("clock_ahead_s"), "clock_seen_ms": clock.get("clock_seen_ms")}
+            )
         return
     if not systems:
         say("Chưa đăng ký hệ thống nào; thêm bằng truc system add.", "No system is registered; truc system add adds one.")
         return
-    headings = t("hệ thống|mã|mạng|khóa bí mật|trạng thái", "system|codes|networks|secrets|state").split("|")
-    table(headings, (_cells(system) for system in systems))
+    headings = t("hệ thống|mã|mạng|khóa bí mật|trạng thái|giờ", "system|codes|networks|secrets|state|clock").split("|")
+    table(headings, ((*_cells(system), _ahead(clocks.get(system.id))) for system in systems))
 
 
 @command.command(
@@ -170,6 +176,22 @@ def disable(system_id: str, undo: bool) -> None:
         say(f"{system_id} dùng lại được.", f"{system_id} is enabled.")
     else:
         say(f"{system_id} đã ngừng được sử dụng.", f"{system_id} is disabled.")
+
+
+def _clocks() -> Mapping[str, Mapping[str, Any]]:
+    """What the running node has measured of the systems' clocks; nothing where it does not run."""
+    try:
+        return {row["id"]: row for row in running().get("/api/systems")["items"]}
+    except Stop:
+        return {}
+
+
+def _ahead(clock: Mapping[str, Any] | None) -> str:
+    """# QĐ 28/2018 Điều 14.4"""
+    if clock is None:
+        return t("chưa đo", "not measured")
+    seconds = clock["clock_ahead_s"]
+    return t(f"{'nhanh' if seconds > 0 else 'chậm'} {abs(seconds):.3f} s", f"{seconds:+.3f} s")
 
 
 def _organ(text: str, directory: Directory | None) -> OrgId:

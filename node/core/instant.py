@@ -34,6 +34,15 @@ def iso_utc(ms: int) -> str:
     return _utc(ms).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
+def parse_iso(text: str) -> int | None:
+    """ISO 8601 with an offset to UTC milliseconds; None for any other text, one without an offset included."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if found.tzinfo is None else (found - _EPOCH) // _MILLISECOND
+
+
 def day(ms: int) -> date:
     """The calendar day in Vietnam."""
     return _utc(ms).astimezone(VIETNAM).date()

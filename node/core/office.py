@@ -28,6 +28,18 @@ class System:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeTime:
+    """The node's time as office systems are told it. utc_ms ± bound_ms; state: a key of words.LABELS["clock"]; stratum: 1 at the
+    hub, 16 where nobody vouches for it. # QĐ 28/2018 Điều 14.4"""
+
+    utc_ms: int
+    bound_ms: int
+    state: str
+    synchronised: bool
+    stratum: int
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """What a caller says of a package beside the package: for the log, and to tell a status from a document early."""
 

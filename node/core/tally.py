@@ -82,6 +82,10 @@ METRICS: Mapping[str, Metric] = {
     "truc_certificate_expiry_timestamp_seconds": Metric(
         Kind.GAUGE, "When a certificate of this node ends (seconds since 1970), by listener.", ("listener",)
     ),
+    "truc_office_clock_skew_seconds": Metric(
+        Kind.GAUGE, "How far the clock of the office system that is furthest off differs from the node's time, as measured."
+    ),
+    "truc_calendar_missing": Metric(Kind.GAUGE, "1 while the working calendar of a year that should be here is not."),
     "truc_directory_version": Metric(Kind.GAUGE, "Version of the directory of codes in use."),
 }
 """Everything this program counts. Nothing else is ever added or shown."""

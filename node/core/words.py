@@ -418,6 +418,7 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "notice": ("thông báo về cho nút gốc", "notice sent home"),
         "status": ("trạng thái xử lý của Bên nhận", "status from the recipient"),
         "unmatched": ("trạng thái xử lý chưa khớp văn bản nào", "status that joins no document"),
+        "not-counted": ("không tính vào số liệu: bì không đọc được", "not counted: the envelope cannot be read"),
         "digest-conflict": ("trùng mã bì nhưng khác nội dung", "known id with another content"),
         "agency-request": ("yêu cầu về mã định danh", "request about a code"),
     },
@@ -442,6 +443,7 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "directory": ("danh mục mã định danh", "directory"),
         "certificate": ("chứng thư số", "certificate"),
         "clock": ("đồng hồ", "clock"),
+        "calendar": ("lịch làm việc", "working calendar"),
         "stopping": ("nút đang dừng", "stopping"),
     },
     "clock": {  # states of the node's clock
@@ -459,6 +461,11 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "unmatched-statuses": ("có trạng thái xử lý chưa khớp văn bản nào", "statuses that join no document"),
         "digest-conflict": ("có bì trùng mã nhưng khác nội dung", "an id was seen with two contents"),
         "disk-low": ("sắp hết dung lượng lưu trữ", "the disk is nearly full"),
+        "calendar-missing": (
+            "chưa có lịch làm việc của năm này hoặc năm tới",
+            "a working calendar is missing for this or the next year",
+        ),
+        "office-clock": ("giờ của một hệ thống lệch với giờ của nút", "an office system's clock is off the node's time"),
         "clock-unsynchronised": ("đồng hồ chưa đồng bộ", "the clock is not synchronised"),
         "clock-step": ("đồng hồ máy vừa bị chỉnh", "the host's clock was set"),
         "clock-zone": ("đồng hồ máy lệch tròn giờ, có thể sai múi giờ", "the host's clock is whole hours off: a wrong zone?"),

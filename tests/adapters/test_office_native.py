@@ -23,7 +23,8 @@ from node.adapters.http.office_native import BATCHES_AT_ONCE, ITEMS_MAX, WAIT_S_
 from node.adapters.http.office_vxp import no_pages
 from node.config import Office
 from node.core.errors import Deferred, Reason, Refused
-from node.core.office import Claim, Given, Listed, Page, Problem, Submitted, System
+from node.core.instant import iso
+from node.core.office import Claim, Given, Listed, NodeTime, Page, Problem, Submitted, System
 from tests.adapters.test_office_vxp import (
     H41,
     NOW_MS,
@@ -88,6 +89,14 @@ class Door(FakeDoor):
                 yield data
         finally:
             self.closed_pages += 1
+
+    told: list[int] = field(default_factory=list)
+
+    def time(self) -> NodeTime:
+        return NodeTime(NOW_MS, 4, "synchronised", True, 3)
+
+    def told_time(self, system: System, claimed_ms: int) -> None:
+        self.told.append(claimed_ms)
 
     async def settle_many(self, system: System, doc_ids: Sequence[str], word: str) -> list[Refused | Deferred | None]:
         self._judge()
@@ -184,6 +193,43 @@ def item(number: int, content: bytes, how: Given = Given.INLINE) -> tuple[Listed
         how,
         content,
     )
+
+
+# --- the time -------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_time_is_told_with_four_timestamps_and_its_bound(face: Served) -> None:  # QĐ 28/2018 Điều 14.4
+    answer = await call(face, "GET", "/time", params={"t1": iso(NOW_MS + 1500)})
+    assert answer.json == {
+        "time": iso(NOW_MS),
+        "t1": iso(NOW_MS + 1500),
+        "t2": iso(NOW_MS),
+        "t3": iso(NOW_MS),
+        "utc_ms": NOW_MS,
+        "ahead_s": 1.5,
+        "bound_s": 0.004,
+        "state": "synchronised",
+        "synchronised": True,
+        "stratum": 3,
+    }
+    assert (await call(face, "GET", f"/time?t1={NOW_MS - 250}")).json["ahead_s"] == -0.25
+    assert (await call(face, "GET", "/time?t1=2026-11-22T10:00:00+07:00")).status == 200  # the plus left as it is
+    plain = (await call(face, "GET", "/time")).json
+    assert (plain["t1"], plain["ahead_s"]) == (None, None)
+    assert face.door.told[:2] == [NOW_MS + 1500, NOW_MS - 250]
+
+
+@pytest.mark.parametrize("text", ["2026-11-22T10:00:00", "hôm nay", "1" * 19, "9" * 16])
+async def test_a_time_without_a_zone_is_no_time(face: Served, text: str) -> None:
+    answer = await call(face, "GET", "/time", params={"t1": text})
+    assert (answer.status, answer.problem["code"], answer.problem["element"]) == (400, "request-malformed", "t1")
+    assert face.door.told == []
+
+
+async def test_the_date_of_any_call_shows_how_the_systems_clock_is(face: Served) -> None:
+    for date in ("Sun, 22 Nov 2026 03:00:00 GMT", "Sun, 22 Nov 2026 03:00:00 -0000", "mai", "Sun, 99 Nov 2026 03:00:00 GMT"):
+        assert (await call(face, "GET", "/openapi.json", headers={"Date": date})).status == 200
+    assert face.door.told == [1_795_316_400_500]
 
 
 # --- who calls --------------------------------------------------------------------------------------------------------------

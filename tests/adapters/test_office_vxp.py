@@ -202,7 +202,12 @@ async def listening(app: web.Application) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def serving(office: Office | None = None, *, rate_window_s: float = 15.0) -> AsyncIterator[Served]:
+async def serving(
+    office: Office | None = None,
+    *,
+    rate_window_s: float = 15.0,
+    ahead: Callable[[str, int], None] = lambda system, claimed_ms: None,
+) -> AsyncIterator[Served]:
     door = FakeDoor({SYSTEM: System(SYSTEM, (H41,), (SECRET,))})
     told: list[tuple[str, str]] = []
     face = VxpFace(
@@ -211,6 +216,7 @@ async def serving(office: Office | None = None, *, rate_window_s: float = 15.0) 
         office or settings(),
         tell=lambda operation, result: told.append((operation, result)),
         rate_window_s=rate_window_s,
+        ahead=ahead,
     )
     app = web.Application(middlewares=[no_pages])
     face.register(app)
@@ -703,6 +709,15 @@ async def test_an_old_timestamp_is_noted_once_and_refused_never(face: Served) ->
             await office.count()
     warnings = [line for line in logs if line["log_level"] == "warning"]
     assert len(warnings) == 1 and warnings[0]["system"] == SYSTEM and warnings[0]["age_h"] == 73
+
+
+async def test_a_timestamp_ahead_of_the_nodes_time_is_told(tmp_path: Path) -> None:  # QĐ 28/2018 Điều 14.4
+    ahead: list[tuple[str, int]] = []
+    async with serving(ahead=lambda system, claimed_ms: ahead.append((system, claimed_ms - NOW_MS))) as served:
+        for now in (datetime(2026, 11, 22, 9, 0), datetime(2026, 11, 23, 9, 0)):
+            async with served.client(now=now) as office:
+                await office.count()
+    assert [(system, skew_ms > 0) for system, skew_ms in ahead] == [(SYSTEM, True)]
 
 
 # -- sending -------------------------------------------------------------------------------------------------------------

@@ -17,6 +17,13 @@ def test_an_instant_is_printed_in_vietnams_time_with_its_offset() -> None:
     assert instant.iso(0) == "1970-01-01T07:00:00.000+07:00"
 
 
+def test_what_is_printed_is_read_and_a_time_without_a_zone_is_none() -> None:
+    assert instant.parse_iso(instant.iso(TEN_O_CLOCK)) == TEN_O_CLOCK
+    assert instant.parse_iso(instant.iso_utc(TEN_O_CLOCK)) == TEN_O_CLOCK
+    assert instant.parse_iso("2026-11-22T10:00:00") is None
+    assert instant.parse_iso("2026/11/22 10:00:00") is None
+
+
 def test_a_log_line_carries_utc() -> None:
     assert instant.iso_utc(TEN_O_CLOCK) == "2026-11-22T03:00:00.123Z"
 

@@ -72,6 +72,10 @@ class Desk(Protocol):
         """The history at this node by docId, envelope id or DocumentId, oldest first."""
         ...
 
+    async def systems(self) -> list[dict[str, Any]]:
+        """id, clock_ahead_s, clock_seen_ms, samples of each office system whose clock was measured lately."""
+        ...
+
     async def gauges(self) -> Gauges: ...
 
 
@@ -121,6 +125,7 @@ def admin_app(desk: Desk, metrics_text: Callable[[], Awaitable[bytes]], token: s
     app.router.add_get("/api/held", _held)
     app.router.add_post("/api/held/{action}", _held_act)
     app.router.add_get("/api/trace", _trace)
+    app.router.add_get("/api/systems", _systems)
     return app
 
 
@@ -294,3 +299,7 @@ async def _trace(request: web.Request) -> web.Response:
     if not key:
         raise Refused(Reason.REQUEST_MALFORMED, "key")
     return _json({"events": await request.app[_DESK].trace(key)})
+
+
+async def _systems(request: web.Request) -> web.Response:
+    return _json({"items": await request.app[_DESK].systems()})

@@ -14,7 +14,7 @@ from typing import Any
 from node.core import words
 from node.core.errors import Deferred, Reason, Refused
 from node.core.instant import iso
-from node.core.office import Given, Listed, Page, Problem, Submitted
+from node.core.office import Given, Listed, NodeTime, Page, Problem, Submitted
 
 Answer = dict[str, Any]
 Settled = Refused | Deferred | None
@@ -102,6 +102,23 @@ def _refused(refused: Refused) -> Answer:
 
 def _later(deferred: Deferred) -> Answer:
     return {"status": "later", "code": str(deferred.reason), "retry_after_s": whole_s(deferred.retry_after_s)}
+
+
+def node_time(asked: str, asked_ms: int | None, received: NodeTime, sent: NodeTime) -> Answer:
+    """t2, t3: when the question arrived and the answer left, by the node's time. ahead_s: how far the caller's clock is ahead at
+    least, where it named its t1."""
+    return {
+        "time": iso(sent.utc_ms),
+        "t1": asked or None,
+        "t2": iso(received.utc_ms),
+        "t3": iso(sent.utc_ms),
+        "utc_ms": sent.utc_ms,
+        "ahead_s": None if asked_ms is None else (asked_ms - received.utc_ms) / 1000,
+        "bound_s": sent.bound_ms / 1000,
+        "state": sent.state,
+        "synchronised": sent.synchronised,
+        "stratum": sent.stratum,
+    }
 
 
 def page(page: Page) -> Answer:

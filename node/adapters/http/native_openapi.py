@@ -108,6 +108,14 @@ DOCUMENT: Schema = {
                 },
             )
         },
+        "/api/v1/time": {
+            "get": _call(
+                "time",
+                "Giờ của nút, kèm sai số, để hệ thống tự đo độ lệch: ((t2 - t1) + (t3 - t4)) / 2",
+                _json(_ref("Time")),
+                parameters=[_query("t1", _TEXT, "giờ của hệ thống lúc hỏi: ISO 8601 có múi giờ, hoặc UTC mili giây")],
+            )
+        },
         "/api/v1/openapi.json": {"get": _call("openapi", "Tài liệu này", _json({"type": "object"}))},
     },
     "components": {
@@ -146,6 +154,18 @@ DOCUMENT: Schema = {
             ),
             "Settled": _object(
                 doc_id=_TEXT, status=_one("ok", "refused", "later"), code_=_TEXT, text_=_TEXT, retry_after_s_=_COUNT
+            ),
+            "Time": _object(
+                time=_INSTANT,
+                t1={"type": ["string", "null"]},
+                t2=_INSTANT,
+                t3=_INSTANT,
+                utc_ms={"type": "integer"},
+                ahead_s={"type": ["number", "null"]},
+                bound_s={"type": "number", "minimum": 0},
+                state=_one("root", "host", "synchronised", "holdover", "unsynchronised"),
+                synchronised={"type": "boolean"},
+                stratum=_COUNT,
             ),
             "Page": _object(items=_list(_ref("Item")), cursor=_TEXT),
             "Item": {

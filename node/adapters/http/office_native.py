@@ -15,6 +15,7 @@ import hmac
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Protocol
 
@@ -41,7 +42,8 @@ from node.adapters.http.vxp_signing import may_call_from
 from node.config import Office
 from node.core.envelope import strict_json
 from node.core.errors import Deferred, Reason, Refused
-from node.core.office import Claim, Given, Page, Submitted, System
+from node.core.instant import FIRST_MS, LAST_MS, parse_iso
+from node.core.office import Claim, Given, NodeTime, Page, Submitted, System
 
 FACE = "native"
 PREFIX = "/api/v1"
@@ -75,6 +77,12 @@ class NativeDoor(Door, Protocol):
         self, system: System, kind: str, *, after: int | None, limit: int, wait_s: float, room_bytes: int | None
     ) -> Page:
         """Open items, many at once; held back up to wait_s while there is nothing. room_bytes: contents given inline, or None."""
+        ...
+
+    def time(self) -> NodeTime: ...
+
+    def told_time(self, system: System, claimed_ms: int) -> None:
+        """The system has said in this very call what time it is by its clock."""
         ...
 
     async def settle_many(self, system: System, doc_ids: Sequence[str], word: str) -> Sequence[Refused | Deferred | None]:
@@ -140,6 +148,7 @@ class NativeFace(OfficeFace):
             Operation("mailbox", hdrs.METH_GET, "/mailbox", self._mailbox),
             Operation("settle", hdrs.METH_POST, "/mailbox/done", self._settle),
             Operation("package", hdrs.METH_GET, "/mailbox/{doc_id}/package", self._package),
+            Operation("time", hdrs.METH_GET, "/time", self._time),
             Operation("openapi", hdrs.METH_GET, "/openapi.json", self._openapi),
         )
 
@@ -175,6 +184,7 @@ class NativeFace(OfficeFace):
         try:
             async with asyncio.timeout(timeout_s) as limit:
                 system = self._authenticate(request)
+                self._hear(system, request)
                 if operation is None or operation.method != request.method:
                     asked = f"{request.method} {request.path}"[:ASKED_CHARS_MAX]
                     raise Refused(Reason.OPERATION_UNKNOWN, "", asked, "" if operation is None else operation.method)
@@ -202,6 +212,24 @@ class NativeFace(OfficeFace):
         if coding.strip().lower() != "identity":
             raise Refused(Reason.REQUEST_MALFORMED, hdrs.CONTENT_ENCODING, coding, "identity")
         return found
+
+    def _hear(self, system: System, request: web.Request) -> None:
+        """A `Date` of the caller shows how far its clock is off; whole seconds, so the middle of one."""
+        try:
+            said = parsedate_to_datetime(request.headers.get(hdrs.DATE, ""))
+        except ValueError:
+            return
+        if said.tzinfo is not None:
+            self._door.told_time(system, int(said.timestamp()) * 1000 + 500)
+
+    async def _time(self, call: Call) -> web.StreamResponse:
+        """Four timestamps: the caller has t1 and t4, and finds its offset as ((t2 - t1) + (t3 - t4)) / 2."""
+        received = self._door.time()
+        asked = call.asked("t1")
+        asked_ms = _instant(asked) if asked else None
+        if asked_ms is not None:
+            self._door.told_time(call.system, asked_ms)
+        return await self._json(call, answers.node_time(asked, asked_ms, received, self._door.time()))
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
@@ -397,6 +425,14 @@ async def _compared(body: AsyncIterator[bytes], claimed: bytes | None) -> AsyncI
 async def _pieces(content: memoryview) -> AsyncIterator[bytes]:
     for start in range(0, len(content), PIECE_BYTES):
         yield bytes(content[start : start + PIECE_BYTES])
+
+
+def _instant(text: str) -> int:
+    """UTC ms as a whole number, or ISO 8601 with an offset (a space for the plus that a careless client left unescaped)."""
+    found = int(text) if _NUMBER.fullmatch(text) else parse_iso(text.replace(" ", "+"))
+    if found is None or not FIRST_MS <= found <= LAST_MS:
+        raise Refused(Reason.REQUEST_MALFORMED, "t1", text[:ASKED_CHARS_MAX], "2026-11-22T10:00:00.000+07:00")
+    return found
 
 
 def _doc_id(text: str) -> str:

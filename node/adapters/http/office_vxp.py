@@ -92,10 +92,13 @@ class VxpFace(OfficeFace):
         *,
         tell: Tell | None = None,
         rate_window_s: float = RATE_WINDOW_S,
+        ahead: Callable[[str, int], None] = lambda system, claimed_ms: None,
     ) -> None:
+        """ahead: called with the system's id and its instant (UTC ms) where that lies ahead of the node's time."""
         super().__init__(office, tell, rate_window_s)
         self._door = door
         self._clock = clock
+        self._ahead = ahead
         self._old_signers: set[str] = set()  # registered systems only, so the registry bounds it
         self._choices: dict[tuple[str, tuple[str, ...], str], str] = {}
         self._operations: Mapping[str, Operation] = {
@@ -173,9 +176,13 @@ class VxpFace(OfficeFace):
     def _notice_old_signature(self, system: System, signed: signing.Signed) -> None:
         """A service object takes its timestamp once and keeps it for days: worth one line, never a refusal."""
         signed_ms = read_timestamp(signed.get("timestamp") or "")
-        if signed_ms is None or system.id in self._old_signers:
+        if signed_ms is None:
             return
         age_ms = self._clock.utc_ms() - signed_ms
+        if age_ms < 0:
+            self._ahead(system.id, signed_ms)  # how far its clock is behind cannot be told from how old the object is
+        if system.id in self._old_signers:
+            return
         if age_ms > OLD_SIGNATURE_MS:
             self._old_signers.add(system.id)
             log.warning("office system signs with an old timestamp", face=PATH, system=system.id, age_h=age_ms // 3_600_000)

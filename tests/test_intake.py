@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import pytest
 from structlog.testing import capture_logs
@@ -189,12 +190,32 @@ async def test_offices_of_one_node_write_to_each_other_without_a_road(tree: Tree
 # --- from an office: who sends ---------------------------------------------------------------------------------------------
 
 
+HOSTILE = """x' OR '1'='1'; DROP TABLE envelope; --"%_\\"""
+
+
+async def test_what_an_office_writes_is_a_value_to_the_database_and_never_a_part_of_its_language(tree: Tree) -> None:
+    """Threats, row 31: quotes, wildcards and statements in every text that is stored, looked for or compared."""
+    site = tree[H41]
+    innocent = (await site.send("ubnd-41", document("H54.02"))).doc_id
+    package = document("H54.02", number=HOSTILE, document_id=HOSTILE).replace(b"UBND-VX", escape(HOSTILE).encode())
+    taken = await site.send("ubnd-41", package)
+    assert site.rows("SELECT document_id FROM submission WHERE doc_id=?", taken.doc_id) == [(HOSTILE,)]
+    assert site.count("envelope") == 2
+    assert {row["doc_id"] for row in await site.store.trace(HOSTILE, 100)} == {taken.doc_id}
+    assert await site.store.trace("%", 100) == []
+    with pytest.raises(Refused):
+        await site.fetch("ubnd-41", HOSTILE)
+    assert await site.duties.mailbox.sent(site.system("ubnd-41"), "edoc", HOSTILE) == []
+    sent = await site.duties.mailbox.sent(site.system("ubnd-41"), "edoc", None)
+    assert {line.doc_id for line in sent} == {innocent, taken.doc_id}
+
+
 @pytest.mark.parametrize(
     ("sender", "reason"),
     [("000.00.02.H54", Reason.SENDER_NOT_ALLOWED), ("H41.07", Reason.SENDER_NOT_ALLOWED), ("H41.99", Reason.SENDER_NOT_ALLOWED)],
 )
 async def test_a_system_sends_for_its_own_codes_only(tree: Tree, sender: str, reason: Reason) -> None:
-    """QĐ 28/2018 Điều 6.1: the package's From decides."""
+    """QĐ 28/2018 Điều 6.1: the package's From decides. Threats, row 20."""
     with pytest.raises(Refused) as caught:
         await tree[H41].send("ubnd-41", document("H54.02", sender=sender))
     assert refused_with(caught) is reason
@@ -468,7 +489,7 @@ async def test_a_child_presents_what_its_own_subtree_originates(tree: Tree) -> N
 async def test_a_child_that_presents_a_sender_or_an_origin_outside_its_prefixes_is_refused(
     tree: Tree, maker: OrgId, sender: OrgId, kind: str
 ) -> None:
-    """A child may present only senders within its prefixes; the certificate names the child, never the body."""
+    """Threats, row 20: a child may present only senders within its prefixes; the certificate names it, never the body."""
     said = await present(tree[HUB], batch(signed(tree[maker], content(sender=sender, kind=kind))), H41)
     assert said == {"H54.02": (Outcome.REFUSED, Reason.SENDER_OUTSIDE)}
     assert tree[HUB].count("envelope") == 0
@@ -671,7 +692,7 @@ def told(tree: Tree, by: OrgId, state: Transport, *to: OrgId, recipient: OrgId =
 
 
 async def test_only_the_node_that_serves_a_receiver_says_that_it_has_collected(tree: Tree) -> None:
-    """QĐ 28/2018 Điều 9.2: nobody else's word makes a delivery arrive."""
+    """QĐ 28/2018 Điều 9.2: nobody else's word makes a delivery arrive. Threats, row 23."""
     site = tree[H41]
     await site.send("ubnd-41", document("H54.02", "G22"))
     ((id_,),) = site.rows("SELECT id FROM envelope")

@@ -138,6 +138,7 @@ def installing(checkout: Path) -> dict[str, str]:
 
 
 def test_every_package_is_checked_against_its_hash_and_the_project_brings_none_of_its_own(checkout: Path) -> None:
+    """Threats, row 35."""
     done = run(checkout, "scripts/setup", env=installing(checkout))
     assert done.returncode == 0, done.stderr
     locked, own = (checkout / "log").read_text().splitlines()

@@ -121,6 +121,7 @@ async def test_metrics_are_passed_through_as_prometheus_reads_them(caller: Calle
     ],
 )
 async def test_the_desk_is_closed_without_the_token(caller: Caller, method: str, path: str, authorization: str) -> None:
+    """Threats, row 32."""
     assert await caller.problem(method, path, headers={"Authorization": authorization}) == (401, "unauthorised")
     assert caller.desk.done == []
 
@@ -135,6 +136,7 @@ async def test_an_empty_token_is_no_token() -> None:
 )
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/api/status"])
 async def test_a_page_that_rebinds_its_name_to_loopback_is_turned_away(caller: Caller, host: str, path: str) -> None:
+    """Threats, row 32."""
     assert await caller.problem("GET", path, headers={"Host": host}) == (403, "host-forbidden")
 
 

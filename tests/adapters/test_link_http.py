@@ -433,6 +433,7 @@ UNWELCOME = {
 
 @pytest.mark.parametrize(("holder", "reason"), UNWELCOME.values(), ids=UNWELCOME.keys())
 async def test_a_valid_chain_is_not_enough_and_the_log_says_why(road: Road, holder: Holder, reason: Reason) -> None:
+    """Threats, row 21."""
     with capture_logs() as logs:
         heard = await deferred(road.link(holder).push(BATCH))
     assert (heard.reason, heard.in_doubt) == (reason, False)
@@ -443,12 +444,14 @@ async def test_a_valid_chain_is_not_enough_and_the_log_says_why(road: Road, hold
 
 
 async def test_a_pinned_child_with_another_key_is_refused(opened: Open) -> None:
+    """Threats, row 21."""
     road = await opened(peers=registered([(CHILD, [spki_pin(NODE.der)])], ZONE))
     assert (await deferred(road.link(leaf(ISSUER, CHILD_NAME)).push(BATCH))).reason is Reason.PEER_KEY
     assert await road.link().push(BATCH) == TAKEN
 
 
 async def test_a_judgement_is_made_anew_on_a_connection_that_stays_open(road: Road) -> None:
+    """Threats, row 22."""
     link = road.link()
     assert await link.push(BATCH) == TAKEN
     reader, writer = await asyncio.open_connection(HOST, road.listener.port, ssl=road.context(), server_hostname=PARENT_NAME)
@@ -494,6 +497,7 @@ LIMITS = limits_for(64 * 1024, 10)
 
 
 async def test_a_body_declared_too_large_is_refused_unread(road: Road) -> None:
+    """Threats, row 6."""
     answer = await road.raw(push_head(LIMITS.bytes_max + 1))
     assert (status(answer), reason_in(answer)) == (413, "wire-too-large")
     put = head("PUT", f"bodies/{DIGEST}?offset=0&size=99999999", "application/octet-stream", BODY_CHUNK_MAX + 1)
@@ -501,6 +505,7 @@ async def test_a_body_declared_too_large_is_refused_unread(road: Road) -> None:
 
 
 async def test_a_body_that_grows_too_large_is_refused_while_it_grows(road: Road) -> None:
+    """Threats, row 6."""
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     answer = await road.raw(push_head("chunked"), *[chunk] * (LIMITS.bytes_max // 0x10000 + 1))
     assert (status(answer), reason_in(answer)) == (413, "wire-too-large")
@@ -508,6 +513,7 @@ async def test_a_body_that_grows_too_large_is_refused_while_it_grows(road: Road)
 
 
 async def test_a_slow_body_is_408_and_a_child_may_try_again_without_doubt(opened: Open) -> None:
+    """Threats, row 2."""
     road = await opened(request_timeout_s=0.2)
     answer = await road.raw(push_head(1000), b"x")
     assert status(answer) == 408
@@ -575,6 +581,7 @@ async def test_what_moved_is_told_with_its_direction_and_its_bytes(road: Road) -
 
 
 async def test_a_compressed_body_is_415_whatever_it_would_inflate_to(road: Road) -> None:
+    """Threats, row 7."""
     bomb = gzip.compress(bytes(20 << 20))
     assert status(await road.raw(push_head(len(bomb), "Content-Encoding: gzip"), bomb)) == 415
 
@@ -602,6 +609,7 @@ async def test_a_compressed_body_is_415_whatever_it_would_inflate_to(road: Road)
     ],
 )
 async def test_a_request_of_another_form_is_refused_shortly(road: Road, request_: bytes, code: int) -> None:
+    """Threats, row 8."""
     answer = await road.raw(request_)
     assert (status(answer), len(answer) < 600) == (code, True)
     assert road.downlink.calls == []
@@ -789,6 +797,7 @@ LINK_LIMITS = limits_for(64 * 1024, 10)
     ],
 )
 async def test_an_answer_that_makes_no_sense_leaves_the_batch_in_doubt(road: Road, tmp_path: Path, answer: bytes) -> None:
+    """Threats, row 25."""
     async with parent(tmp_path, answer) as (port, _):
         link = road.link(port=port, request_timeout_s=0.5)
         assert (await deferred(link.push(BATCH))).in_doubt
@@ -806,6 +815,7 @@ async def test_what_came_of_a_piece_before_its_answer_was_cut_is_kept(road: Road
 
 
 async def test_a_piece_longer_than_asked_is_worth_nothing(road: Road, tmp_path: Path) -> None:
+    """Threats, row 26."""
     async with parent(tmp_path, http(200, b"a" * 101, "application/octet-stream")) as (port, _):
         link = road.link(port=port)
         assert (await deferred(link.get_body(DIGEST, 0, 100))).in_doubt
@@ -813,6 +823,7 @@ async def test_a_piece_longer_than_asked_is_worth_nothing(road: Road, tmp_path: 
 
 
 async def test_an_endless_answer_is_left_at_its_limit(road: Road, tmp_path: Path) -> None:
+    """Threats, row 26."""
     endless = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with parent(tmp_path, endless + (b"10000\r\n" + b" " * 0x10000 + b"\r\n") * 200) as (port, _):
         link = road.link(port=port)

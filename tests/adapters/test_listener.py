@@ -144,6 +144,7 @@ async def test_all_tls_connections_read_into_one_buffer_and_none_reads_another_o
 
 
 async def test_a_connection_that_says_nothing_is_closed(start: Start) -> None:
+    """Threats, row 1."""
     listener = await start(replace(GUARDS, idle_timeout_s=0.2))
     for opening in (b"", b"GET / HTTP/1.1\r\nHost: he"):
         reader, writer = await silent(listener)
@@ -153,6 +154,7 @@ async def test_a_connection_that_says_nothing_is_closed(start: Start) -> None:
 
 
 async def test_a_kept_connection_is_closed_when_nothing_more_is_asked(start: Start) -> None:
+    """Threats, row 1."""
     listener = await start(replace(GUARDS, idle_timeout_s=0.2))
     assert (await said(listener, GET)).endswith(b"\r\n\r\n/")
 
@@ -161,6 +163,7 @@ async def test_a_kept_connection_is_closed_when_nothing_more_is_asked(start: Sta
 async def test_a_handshake_that_does_not_come_is_cut(
     start: Start, contexts: tuple[ssl.SSLContext, ssl.SSLContext], opening: bytes
 ) -> None:
+    """Threats, row 3."""
     listener = await start(replace(GUARDS, handshake_timeout_s=0.2), contexts[0])
     reader, writer = await silent(listener)
     writer.write(opening)
@@ -185,6 +188,7 @@ async def test_the_reason_of_a_failed_handshake_is_logged_where_the_client_canno
 
 
 async def test_one_address_cannot_take_all_connections(start: Start) -> None:
+    """Threats, row 4."""
     listener = await start(replace(GUARDS, per_address_max=5))
     held = [await silent(listener) for _ in range(5)]
     refused = [await silent(listener) for _ in range(20)]
@@ -272,6 +276,7 @@ def test_no_more_than_half_of_all_may_be_on_their_way_where_strangers_come() -> 
     ],
 )
 async def test_malformed_or_swollen_heads_are_400_and_the_log_does_not_repeat_them(start: Start, request_: bytes) -> None:
+    """Threats, row 5."""
     listener = await start()
     with capture_logs() as logs:
         answer = await said(listener, request_)
@@ -418,6 +423,8 @@ async def test_an_address_in_use_is_an_error_that_leaves_nothing_behind(start: S
 
 
 async def test_it_does_not_start_on_the_parser_without_its_c_part(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threats, row 8."""
+
     class Python:
         __module__ = "aiohttp.http_parser"
 

@@ -65,6 +65,7 @@ def test_what_lies_below_the_level_is_not_written() -> None:
 
 
 def test_a_name_with_line_breaks_escapes_and_direction_marks_stays_one_harmless_line() -> None:
+    """Threats, row 29."""
     stream = start()
     hostile = "a\r\nb\x1b[31m\u202e\u2028\x85\x7f\u200b\ud800\U000e0041"
     structlog.get_logger().info("peer refused", reason=hostile)

@@ -389,6 +389,7 @@ async def test_a_package_that_is_too_large_is_413_after_all_of_it_was_read(decla
 
 
 async def test_a_packed_body_is_refused(face: Served) -> None:
+    """Threats, row 7."""
     answer = await call(face, "POST", "/packages", data=b"x", headers={"Content-Encoding": "gzip"})
     assert (answer.status, answer.problem["element"]) == (400, "Content-Encoding")
 

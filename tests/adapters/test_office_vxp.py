@@ -881,6 +881,7 @@ async def test_a_large_package_is_taken_in_constant_memory(face: Served, office:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_compressed_bodies_are_refused_everywhere(face: Served, operation: str) -> None:
+    """Threats, row 7."""
     headers = [*call_of(values_of(docId="doc-1")), ("Content-Encoding", "gzip")]
     reply = await raw(face.port, head_of("POST", f"/vxp/{operation}", headers, 3) + b"\x1f\x8b\x08")
     assert face.told == [(operation, "request-malformed")]
@@ -888,6 +889,7 @@ async def test_compressed_bodies_are_refused_everywhere(face: Served, operation:
 
 
 async def test_a_sender_below_the_least_rate_is_cut_off_with_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threats, row 2."""
     monkeypatch.setattr("node.adapters.http.office_face.drain", None)  # nobody waits for the rest of such a body
     async with serving(settings(body_rate_min=1000), rate_window_s=0.3) as face, face.client() as office:
         request = as_bytes(office.prepare_send(b"z" * 100_000))
@@ -1299,6 +1301,7 @@ async def test_a_client_that_left_is_nobodys_fault(face: Served, office: VxpClie
 
 
 async def test_the_log_names_no_secret_no_signature_and_no_content(face: Served) -> None:
+    """Threats, row 33."""
     face.door.packages = {"doc-1": PACKAGE}
     with capture_logs() as logs:
         async with face.client() as office, face.client(secret="wrong-secret-7") as stranger:

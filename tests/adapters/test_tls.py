@@ -194,6 +194,7 @@ def encrypted(files: Files) -> None:
 def test_a_node_does_not_start_with_files_that_are_open_missing_or_do_not_fit(
     files: Files, make: Callable[..., ssl.SSLContext], spoil: Callable[[Files], object], named: str, problem: str
 ) -> None:
+    """Threats, row 33."""
     spoil(files)
     with pytest.raises(TlsFileError) as caught:
         make(*three(files))

@@ -100,7 +100,7 @@ async def test_the_answer_survives_a_restart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("presenter", [HUB, OTHER_UNIT])
 async def test_a_known_key_is_answered_with_the_first_outcome_whoever_presents_it(at: Opened, presenter: OrgId) -> None:
-    """Decision 4: and nothing is stored, sent on or counted as arrived a second time."""
+    """Decision 4: and nothing is stored, sent on or counted as arrived a second time. Threats, row 19."""
     head = header(UNIT)
     await at.admit(arrival(head), HUB)
     before = at.rows("SELECT * FROM envelope"), at.rows("SELECT * FROM mailbox"), at.rows("SELECT * FROM seen")

@@ -124,7 +124,7 @@ async def flooded(at: Opened, number: int = 600) -> None:
 
 
 async def test_another_sender_gets_half_of_a_full_batch(at: Opened) -> None:
-    """Decision 9: fair between senders."""
+    """Decision 9: fair between senders. Threats, row 28."""
     await flooded(at)
     await at.store.admit([arrival(header(sender=org("H41.05")), to(UNIT)) for _ in range(600)], HUB)
     window = await at.window(UNIT, bytes_max=1 << 20, rows_max=500, after={})

@@ -50,6 +50,7 @@ def test_even_ways_give_the_exact_offset_and_half_the_round_trip() -> None:
 
 @pytest.mark.parametrize(("up_ms", "down_ms"), [(0, 10), (10, 0), (9_000, 1), (1, 9_000)])
 def test_uneven_ways_mislead_by_no_more_than_the_bound(up_ms: int, down_ms: int) -> None:
+    """Threats, row 24."""
     found = sample(0, up_ns=up_ms * MS, down_ns=down_ms * MS)
     assert abs(found.offset_ns) <= found.bound_ns
 
@@ -95,7 +96,7 @@ def test_a_parent_that_jumps_is_followed_only_when_it_insists() -> None:
 
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_parent_a_day_off_is_never_followed_by_itself(sign: int) -> None:
-    """threats.md row 24: a step beyond the limit is an alarm."""
+    """Threats, row 24: a step beyond the limit is an alarm."""
     clocks = ClockFilter(PPM)
     assert set(jumped(clocks, sign * 86_400 * S, 0)) == {Heard.DOUBTED}
     assert clocks.best is not None and abs(clocks.best.offset_ns) < MS

@@ -283,6 +283,7 @@ def test_a_wrapper_of_another_form_is_refused(wrapper: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("depth", [*range(900, 1100, 7), 5_000, 100_000])
 def test_nesting_at_any_depth_is_refused_whoever_runs_out_of_stack_first(depth: int) -> None:
+    """Threats, row 10."""
     deep = b"[" * depth + b"]" * depth
     for data in (b'{"to":' + deep + b"}", b'{"to":["H54"],"hops":[' + deep + b'],"attempts":0}'):
         refusal(decode_batch, MAGIC + SEQUENCE + envelope_frame(data, encode_header(HEADER), b"s"))
@@ -314,6 +315,7 @@ def many(count: int, recipients: int = 1) -> Batch:
     [(many(21), "envelopes"), (many(1, recipients=201), "recipients"), (many(3, recipients=100), "recipients")],
 )
 def test_a_batch_with_too_many_parts_is_too_large(batch: Batch, element: str) -> None:
+    """Threats, row 9."""
     found = refusal(decode_batch, encode_batch(batch))
     assert (found.reason, found.element) == (Reason.WIRE_TOO_LARGE, element)
 

@@ -149,6 +149,7 @@ def test_what_a_stream_already_holds_is_counted_before_more_comes() -> None:
 
 
 def test_a_bomb_is_stopped_within_one_step_and_in_little_memory() -> None:
+    """Threats, row 17."""
     data = archive({"a": bytes(80 * MIB)})
     limits = ArchiveLimits(unpacked_bytes_max=10 * MIB)
     watched = Watch(limits)
@@ -182,6 +183,7 @@ def with_directory(data: bytes, entries: int, unpacked: int | None = None) -> by
 
 
 def test_overlapping_entries_show_in_the_directory() -> None:
+    """Threats, row 17."""
     data = archive({"kernel": noise(1000)})
     with pytest.raises(Bomb, match=r"packed bytes ≤ \d+: 2\d\d\d"):
         watch(with_directory(data, 2))

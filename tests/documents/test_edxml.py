@@ -649,6 +649,7 @@ def test_a_damaged_archive_is_the_offices_affair() -> None:
     ],
 )
 def test_any_doctype_is_refused_before_its_entities_do_anything(doctype: str) -> None:
+    """Threats, row 11."""
     started = time.process_time()
     caught = refusal(doctype + package("<Subject>" + "&big;&a11;&x;" * 200 + "</Subject>"))
     assert (caught.reason, caught.value) == (Reason.XML_DOCTYPE, "edXML")
@@ -660,6 +661,7 @@ def test_an_undeclared_entity_is_malformed() -> None:
 
 
 def test_two_hundred_thousand_levels_do_not_hurt() -> None:
+    """Threats, row 11."""
     caught = refusal("<edXML>" + "<a>" * 200_000)
     assert (caught.reason, caught.element, caught.value, caught.rule) == (Reason.XML_TOO_DEEP, "a", "65", "≤ 64")
     fits = "<a>" * 61 + "</a>" * 61
@@ -677,6 +679,7 @@ def endless(beginning: str, filling: bytes, size: int) -> Iterator[bytes]:
     ['<edXML a="', "<edXML a='x' b='", "<edXML><!-- ", "<edXML><?pi ", "<!-- ", "<edXML><a", "<!DOCTYPE edXML PUBLIC 'a' '"],
 )
 def test_fifty_megabytes_without_an_end_are_refused_early_and_cheaply(beginning: str) -> None:
+    """Threats, row 12."""
     reader = Reader(LIMITS)
     fed = 0
     tracemalloc.start()

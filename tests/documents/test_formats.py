@@ -155,6 +155,7 @@ def test_dates_have_one_form_and_must_exist(text: str, day: date | None) -> None
     ],
 )
 def test_a_name_becomes_a_label_that_is_never_a_path(name: str, expected: str) -> None:
+    """Threats, row 16."""
     assert label(name) == expected
 
 

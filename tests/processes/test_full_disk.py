@@ -42,6 +42,7 @@ async def laid(tree: Tree, code: str) -> tuple[Node, SmallDisk]:
 async def test_an_office_hears_later_from_a_full_disk_and_is_served_again_when_the_disk_has_grown(
     small: Callable[[], Tree],
 ) -> None:
+    """Threats, row 27."""
     skip_without(no_tmpfs)
     with small() as tree:
         node, disk = await laid(tree, "H41.07")

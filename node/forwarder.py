@@ -336,11 +336,16 @@ class Forwarder:
         async with child.lock:
             self.seen(child, True)
             child.slow = request.room_bytes < self._bounds.batch_bytes
-            became = await self._confirm(child, request)
-            if mine != child.generation or child.questions:
-                await self.record(child, became)
-                return _asking(child, request, mine)
-            found = await self.next(child, request.room_bytes, wait_s=request.wait_ms / 1000, became=became)
+            offered = child.outstanding
+            try:
+                became = await self._confirm(child, request)
+                if mine != child.generation or child.questions:
+                    await self.record(child, became)
+                    return _asking(child, request, mine)
+                found = await self.next(child, request.room_bytes, wait_s=request.wait_ms / 1000, became=became)
+            except Deferred:  # our own disk is full, perhaps: the child says once more what became of them
+                child.outstanding = offered
+                raise
             if found is None:
                 return _asking(child, request, mine)
             child.outstanding, batch = found

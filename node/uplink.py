@@ -249,8 +249,7 @@ class Uplink:
                 became = ()
                 if found is not None:
                     failures, became = await self._push(failures, *found)
-            except Deferred as failure:  # our own store: what was offered stays in doubt and is offered again
-                became = ()
+            except Deferred as failure:  # our own store, full perhaps: what the parent said is recorded when there is room
                 failures = await self._pause(failures, failure, lost=False)
             except Exception:
                 # The one catch-all of the road: nobody classified it, so nobody knows what arrived, and it is offered again.

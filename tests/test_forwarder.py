@@ -197,6 +197,30 @@ async def test_a_chain_that_is_asked_for_is_sent_again(tree: Tree) -> None:
     assert list(again.certificates) == [envelope.header.key]
 
 
+async def test_what_a_child_confirms_to_a_full_disk_counts_when_it_says_it_again(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a document that was taken would be offered, and taken, again and again until the disk has room."""
+    child = Child(tree[HUB])
+    await send(tree)
+    assert len((await child.pull()).envelopes) == 1
+    store = tree[HUB].store
+    really = store.settle
+
+    def full(*_: Any) -> asyncio.Future[None]:
+        refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        refused.set_exception(Deferred(30, Reason.DISK_FULL))
+        return refused
+
+    monkeypatch.setattr(store, "settle", full)
+    for _ in range(2):
+        with pytest.raises(Deferred):
+            await child.pull(TAKEN)
+    monkeypatch.setattr(store, "settle", really)
+    assert (await child.pull(TAKEN)).envelopes == ()
+    assert outbox(tree[HUB], "item") == []
+
+
 async def test_a_waiting_pull_is_answered_by_the_next_document(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     child = Child(tree[HUB])
     begun = waiting_begins(tree, monkeypatch)

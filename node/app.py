@@ -35,12 +35,14 @@ from node.adapters.folders import BadFile, make_folder
 from node.adapters.http import tls
 from node.adapters.http.admin import admin_app
 from node.adapters.http.link_client import HttpLink
-from node.adapters.http.link_server import link_app
+from node.adapters.http.link_enrol import NewcomersDoor
+from node.adapters.http.link_server import link_app, unwelcome
+from node.adapters.http.link_trust import TrustDoor
 from node.adapters.http.listener import Guards, Listener, listen
 from node.adapters.http.office_native import NativeFace
 from node.adapters.http.office_vxp import VxpFace, malformed, no_pages
+from node.adapters.lists import Lists
 from node.adapters.lock import FolderInUse, FolderLock
-from node.adapters.peers import Peers
 from node.adapters.registry import Registry, RegistryError
 from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import open_reader, open_writer
@@ -52,6 +54,7 @@ from node.core.errors import Reason
 from node.core.forwarding import Patience
 from node.core.identifier import OrgId
 from node.core.package import Party, Reference
+from node.core.standing import Standing
 from node.core.tally import Tally
 from node.core.timekeeping import Policy
 from node.core.wire import Batch, EnvelopeVerdicts
@@ -63,6 +66,7 @@ from node.forwarder import Bounds, Forwarder
 from node.gateway import Gateway, Loop
 from node.housekeeper import Housekeeper, Keep
 from node.intake import Intake, Rules
+from node.keys import Keys
 from node.mailbox import Mailbox
 from node.office_door import OfficeDoor, OfficeTime
 from node.origin import Origin
@@ -229,9 +233,14 @@ def office_app(settings: config.NodeConfig, ground: Ground, node: Duties) -> web
 
 
 def desk(
-    settings: config.NodeConfig, ground: Ground, node: Duties, store_bytes: Callable[[], int], expiry_ms: Mapping[str, int]
+    settings: config.NodeConfig,
+    ground: Ground,
+    node: Duties,
+    store_bytes: Callable[[], int],
+    expiry_ms: Mapping[str, int],
+    standing: Callable[[], Standing] = Standing,
 ) -> Desk:
-    """The operator's side. expiry_ms: end of validity (UTC) of the certificate of each listener."""
+    """The operator's side. expiry_ms: end of validity (UTC) of each certificate. standing: what revocation lists say."""
     identity = Identity(
         settings.node.name,
         node.code,
@@ -255,6 +264,7 @@ def desk(
         store_bytes,
         node.timing.skews,
         ground.calendar,
+        standing,
     )
 
 
@@ -308,24 +318,30 @@ class Application:
         async with AsyncExitStack() as closing:
             closing.callback(FolderLock(data).release)
             calendar = KeptCalendar(settings.calendar.folder)
-            store, ground = await _lay_ground(settings, self._clock, calendar, closing)
+            keys = Keys(settings, self._clock)
+            store, ground = await _lay_ground(settings, self._clock, calendar, keys.lists, closing)
             node = duties(settings, ground)
             peers = children.registered(settings, node.forwarder.meet)
+            files = HostFiles(data)
+            closing.callback(files.close)
+            run = children.OnThread(files)
             loops: list[Loop] = [node.housekeeper.run, ground.bodies.watch]
             link = None
             if node.parent is not None:
-                link = HttpLink(settings.link, settings.node.zone, ground.clock)
+                link = HttpLink(settings.link, settings.node.zone, ground.clock, keys.lists.judge)
                 closing.push_async_callback(link.close)
                 self._reloads.append(link.reload)
                 loops += uplink(settings, ground, node, link, chance.token())
             keeper = Timekeeper(ground.clock, link, ground.tally, ground.rng)
             loops.append(keeper.run)
             self._reloads += [ground.surroundings.refresh, self._renew_contexts, ground.verifier.reload, calendar.refresh]
-            expiry_ms = {"link": _expiry(settings.link.certificate), "office": _expiry(settings.office.certificate)}
-            operator = desk(settings, ground, node, store.size_bytes, expiry_ms)
-            files = HostFiles(data)
-            closing.callback(files.close)
-            apps = self._apps(ground, node, operator, peers, files)
+            self._reloads.append(keys.reload)
+            operator = desk(settings, ground, node, store.size_bytes, keys.ends_ms, keys.standing)
+            judge = keys.judge(peers)
+            warden = keys.warden(peers, link, run, ground.rng, chance.token(), lambda: self._sweep(judge))
+            loops.append(warden.run)
+            newcomers = children.newcomers(settings, ground.clock, peers, run, ground.surroundings.refresh)
+            apps = self._apps(ground, node, operator, judge, newcomers, warden)
 
             async def open_doors() -> None:
                 await keeper.first(FIRST_TIME_S)
@@ -340,15 +356,22 @@ class Application:
             writer, *others = (ending_with_the_disk(loop, self._leave) for loop in (store.run, *loops))
             await Gateway(writer, others, open_doors, close_doors, store.drain).run(stop)
 
-    def _apps(self, ground: Ground, node: Duties, operator: Desk, peers: Peers, files: HostFiles) -> dict[str, web.Application]:
+    def _sweep(self, judge: tls.Judge) -> int:
+        listener = self._listeners.get("link")
+        return listener.sweep(unwelcome(judge)) if listener is not None else 0
+
+    def _apps(
+        self, ground: Ground, node: Duties, operator: Desk, judge: tls.Judge, newcomers: NewcomersDoor | None, trust: TrustDoor
+    ) -> dict[str, web.Application]:
         settings, tally = self._settings, ground.tally
         return {
             "link": link_app(
                 settings.link,
                 LinkDoor(node, ground.clock),
-                tls.judge(peers, ground.clock),
+                judge,
                 lambda reason: tally.add("truc_refusals_total", door="link", reason=reason.value),
-                children.newcomers(settings, ground.clock, peers, files, ground.surroundings.refresh),
+                newcomers,
+                trust,
             ),
             "office": office_app(settings, ground, node),
             "admin": admin_app(
@@ -402,7 +425,7 @@ def node_clock(settings: config.NodeConfig) -> HostClock:
 
 
 async def _lay_ground(
-    settings: config.NodeConfig, clock: HostClock, calendar: KeptCalendar, closing: AsyncExitStack
+    settings: config.NodeConfig, clock: HostClock, calendar: KeptCalendar, lists: Lists, closing: AsyncExitStack
 ) -> tuple[SqliteStore, Ground]:
     """Open the files."""
     code = OrgId.canonical(settings.node.code)
@@ -422,7 +445,7 @@ async def _lay_ground(
     await prepare(code, store, bodies)
     clock.resume(await store.vouched_ms())
     signer = Signer(settings.link.certificate, settings.link.key)
-    verifier = Verifier(settings.link.trust, settings.node.zone)
+    verifier = Verifier(settings.link.trust, settings.node.zone, lists.revoked_ms)
     rng = chance.generator()
     return store, Ground(clock, store, bodies, signer, verifier, rng, tally, registry, surroundings, calendar.get)
 
@@ -489,14 +512,6 @@ def _guards(settings: config.NodeConfig, name: str) -> Guards:
             office.header_bytes_max,
         )
     return Guards(64, 64, 64, link.handshake_timeout_s, link.idle_timeout_s)
-
-
-def _expiry(certificate: Path) -> int:
-    """End of validity (UTC ms) of the first certificate in a PEM file."""
-    from cryptography import x509
-
-    leaf = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
-    return int(leaf.not_valid_after_utc.timestamp() * 1000)
 
 
 def version() -> str:

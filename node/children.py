@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from node import config
 from node.adapters.bodies.files import HostFiles
-from node.adapters.enrolment import Enrolment, Newcomers
+from node.adapters.enrolment import Enrolment, Newcomers, Run
 from node.adapters.http import tls
 from node.adapters.http.link_enrol import NewcomersDoor
 from node.adapters.issuing import Issuing
@@ -20,6 +20,16 @@ from node.core.identifier import OrgId
 from node.ports import Clock
 
 T = TypeVar("T")
+
+
+class OnThread:
+    """Work on the thread of these files. Who hangs up interrupts nothing: what was begun is finished."""
+
+    def __init__(self, files: HostFiles) -> None:
+        self._files = files
+
+    async def __call__(self, work: Callable[[], T]) -> T:
+        return await asyncio.shield(self._files.do(work))
 
 
 def registered(settings: config.NodeConfig, meet: Callable[[OrgId], None]) -> Peers:
@@ -34,10 +44,9 @@ def registered(settings: config.NodeConfig, meet: Callable[[OrgId], None]) -> Pe
 
 
 def newcomers(
-    settings: config.NodeConfig, clock: Clock, peers: Peers, files: HostFiles, refresh: Callable[[], None]
+    settings: config.NodeConfig, clock: Clock, peers: Peers, run: Run, refresh: Callable[[], None]
 ) -> NewcomersDoor | None:
-    """The door for nodes that have no certificate yet; None where this node enrols nobody. files: whose thread waits for the
-    disk. refresh: reads the directory again."""
+    """The door for nodes that have no certificate yet; None where this node enrols nobody. refresh: reads the directory again."""
     link = settings.link
     if link.peers is None or link.authority is None:
         return None
@@ -46,10 +55,6 @@ def newcomers(
     issuing = Issuing(link.authority, zone, code)
     own_files = (link.certificate, link.trust, settings.node.directory)
     enrolment = Enrolment(code, zone, link.peers, issuing, own_files, declared)
-
-    async def run(work: Callable[[], T]) -> T:
-        """A newcomer that hangs up interrupts nothing: what was begun is finished, and can be asked for again."""
-        return await asyncio.shield(files.do(work))
 
     def granted() -> None:
         refresh()

@@ -20,6 +20,7 @@ from node.core.identifier import OrgId
 from node.core.instant import day, iso
 from node.core.lifecycle import Transport
 from node.core.skew import Skew
+from node.core.standing import ALARM_DAYS, Standing, alarm_days
 from node.core.tally import Labels, Tally
 from node.core.timekeeping import Alarm
 from node.core.working_time import Calendar
@@ -31,12 +32,12 @@ TRACE_MAX = 5000
 OLD_S = 3600.0
 SILENT_MS = 120_000
 DAY_MS = 86_400_000
-EXPIRY_WARN_MS = 30 * DAY_MS
+EXPIRY_WARN_MS = ALARM_DAYS[0] * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this node is, for the status. expiry_ms: end of validity by listener."""
+    """Who this node is, for the status. expiry_ms: end of validity by what ends, as it is now: certificates are renewed."""
 
     name: str
     code: OrgId
@@ -48,7 +49,7 @@ class Identity:
 
 
 class Desk:
-    """systems_problem: why the file of systems on disk is not in use, "" when it is."""
+    """systems_problem: why the file of systems on disk is not in use, "" when it is. standing: of keys and revocation lists."""
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class Desk:
         store_bytes: Callable[[], int],
         skews: Callable[[], Mapping[str, Skew]] = dict,
         calendar: Callable[[], Calendar] = Calendar,
+        standing: Callable[[], Standing] = Standing,
     ) -> None:
         self._identity = identity
         self._store = store
@@ -79,6 +81,7 @@ class Desk:
         self._store_bytes = store_bytes
         self._skews = skews
         self._calendar = calendar
+        self._standing = standing
         self.stopping = False
 
     # how it is
@@ -87,7 +90,10 @@ class Desk:
         identity = self._identity
         depths = await self._store.depths()
         problems = self._problems(depths)
-        critical = any(problem["code"] in ("disk-low", "certificate-expired", "digest-conflict") for problem in problems)
+        critical = any(
+            problem["code"] in ("disk-low", "certificate-expired", "certificate-revoked", "digest-conflict")
+            for problem in problems
+        )
         return {
             "node": identity.name,
             "code": str(identity.code),
@@ -174,16 +180,28 @@ class Desk:
             found.append(("calendar-missing", "truc config check"))
         if self._systems_problem():
             found.append(("systems-broken", "truc system list"))
-        ends = self._identity.expiry_ms.values()
-        if any(end < now_ms for end in ends):
+        standing, ending = self._standing(), self._ending(now_ms)
+        if standing.revoked:
+            found.append(("certificate-revoked", "truc config show"))
+        if standing.old:
+            found.append(("lists-old", "truc queue list"))
+        if any(end < now_ms for end in self._identity.expiry_ms.values()):
             found.append(("certificate-expired", "truc config show"))
-        elif any(end < now_ms + EXPIRY_WARN_MS for end in ends):
+        elif ending:
             found.append(("certificate-expiring", "truc config show"))
         told = [{"code": code, "text": words.label("problem", code), "command": command} for code, command in found]
+        for problem in told:
+            if problem["code"].startswith("certificate-exp"):
+                problem["text"] += f" ({ending})"
         return told + [
             {"code": alarm.value, "text": _figured(alarm, value), "command": "truc status"}
             for alarm, value in self._clock.reading().alarms
         ]
+
+    def _ending(self, now_ms: int) -> str:
+        """Certificates in an alarm, each with the days it has left: "link 29"."""
+        ends = self._identity.expiry_ms.items()
+        return ", ".join(f"{what} {(end - now_ms) // DAY_MS}" for what, end in ends if alarm_days(end, now_ms) is not None)
 
     async def checks(self) -> Sequence[Check]:
         """What /readyz shows. A lost parent is a warning: we store and forward."""
@@ -199,6 +217,9 @@ class Desk:
         lines.append(Check("systems", "!" if problem else "+", problem[:200]))
         year = self._calendar().missing(day(self._clock.utc_ms()))  # nor for the calendar
         lines.append(Check("calendar", "!" if year else "+", str(year) if year else ""))
+        ending, standing = self._ending(self._clock.utc_ms()), self._standing()
+        lines.append(Check("certificate", "!" if ending or standing.revoked else "+", ending))
+        lines.append(Check("lists", "!" if standing.old else "+", ""))
         alarms = self._clock.reading().alarms  # documents never wait for the clock
         lines.append(Check("clock", "!" if alarms else "+", "; ".join(_figured(*each) for each in alarms)))
         if self.stopping:
@@ -235,6 +256,9 @@ class Desk:
             "truc_calendar_missing": float(self._calendar().missing(day(self._clock.utc_ms())) is not None),
             "truc_directory_version": float(self._directory().version),
         }
+        standing = self._standing()
+        if standing.age_s is not None and standing.left_s is not None:
+            plain |= {"truc_crl_age_seconds": standing.age_s, "truc_crl_seconds_left": standing.left_s}
         if self._parent is not None:
             plain["truc_parent_up"] = float(self._forwarder.neighbours[self._parent].up)
         found: dict[str, Mapping[Labels, float]] = {name: {(): value} for name, value in plain.items()}

@@ -14,6 +14,7 @@ from node import app
 from node.adapters.calendar_files import shipped
 from node.core.custody import FIRST
 from node.core.errors import Reason, Refused
+from node.core.standing import Standing
 from node.core.tally import METRICS, Kind
 from node.core.timekeeping import Alarm, Reading, State
 from node.core.wire import EnvelopeVerdicts, Outcome, PullRequest, Verdict
@@ -77,7 +78,15 @@ async def test_a_lost_parent_is_a_warning_and_documents_wait(tree: Tree) -> None
     assert found["outbox"] == {"depth": 1, "oldest_age_s": 3700.0}
     assert found["parent"]["up"] is False
     checks = {check.name: check.state for check in await desk(site).checks()}
-    assert checks == {"database": "+", "disk": "+", "parent": "!", "held": "+", "systems": "+", "calendar": "+", "clock": "+"}
+    assert checks == {
+        "database": "+",
+        "disk": "+",
+        "parent": "!",
+        "held": "+",
+        "systems": "+",
+        "calendar": "+",
+        "clock": "+",
+    } | dict.fromkeys(("certificate", "lists"), "+")
 
 
 async def test_a_parent_that_answers_and_a_child_that_calls_are_up(tree: Tree) -> None:
@@ -113,6 +122,21 @@ async def test_every_trouble_has_a_name_a_text_and_a_command(tree: Tree, monkeyp
         "systems-broken",
     }
     assert all(problem["text"] and problem["command"] for problem in found["problems"])
+
+
+async def test_a_revoked_node_and_an_old_list_are_named_and_how_long_is_left_is_measured(tree: Tree) -> None:
+    site = tree[HUB]
+    told = Standing(40 * 86_400.0, 20 * 86_400.0, old=True, revoked=True)
+    seen = app.desk(site.settings, site.ground, site.duties, site.store.size_bytes, {}, lambda: told)
+    found = await seen.status()
+    assert (found["health"], [problem["code"] for problem in found["problems"]]) == (
+        "critical",
+        ["certificate-revoked", "lists-old"],
+    )
+    assert {check.name for check in await seen.checks() if check.state == "!"} == {"certificate", "lists"}
+    gauges = await seen.gauges()
+    assert gauges["truc_crl_seconds_left"] == {(): 20 * 86_400.0}
+    assert "truc_crl_seconds_left" not in await desk(site).gauges()
 
 
 async def test_certificates_are_missed_before_they_end(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,10 +40,16 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.office_door": ("node.core", "node.ports", "node.intake", "node.mailbox", "node.surroundings"),
     "node.gateway": (),
     "node.children": ("node.core", "node.ports", "node.config", "node.adapters"),
+    "node.keys": ("node.core", "node.ports", "node.config", "node.adapters", "node.warden"),
+    "node.warden": ("node.core", "node.ports", "node.adapters.folders", "node.adapters.issuing", "node.adapters.lists"),
     "node.timekeeper": ("node.core", "node.ports"),
     "node.adapters": ("node.core", "node.ports", "node.config"),
     "node.adapters.authority": ("node.adapters.folders",),
     "node.adapters.issuing": ("node.core", "node.adapters.authority", "node.adapters.folders"),
+    "node.adapters.lists": (
+        *("node.core", "node.adapters.authority", "node.adapters.folders"),
+        "node.adapters.http.tls",  # reads the same chains
+    ),
     "node.adapters.peers": ("node.core", "node.adapters.folders"),
     "node.adapters.enrolment": (
         *("node.core", "node.adapters.folders", "node.adapters.authority", "node.adapters.issuing"),
@@ -56,6 +62,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         *("node.core", "node.ports", "node.config", "node.documents", "node.adapters"),
         *(
             "node.children",
+            "node.keys",
             "node.origin",
             "node.office_door",
             "node.desk",
@@ -117,7 +124,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
         "topology.sim.world",
     ),
     "click": ("node.cli",),
-    "cryptography": ("node.adapters", "node.app", "node.cli.ca", "topology.sim.keys"),
+    "cryptography": ("node.adapters", "node.keys", "node.cli.ca", "topology.sim.keys"),
     "prometheus_client": ("node.adapters.metrics",),
     "pydantic_core": ("node.config",),
     "pydantic": ("node.config", "node.adapters", "node.cli.init", "topology.load"),
@@ -130,6 +137,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
         "node.uplink",
         "node.surroundings",
         "node.timekeeper",
+        "node.warden",
         "topology.sim.run",
         *DUTIES,
     ),
@@ -214,7 +222,7 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "node.core.package": "tests/documents/test_edxml.py",
     "node.ports": "",  # protocols
     **dict.fromkeys(("node.surroundings", "node.office_door"), "tests/test_app.py"),  # tried where it is put together
-    "node.children": "tests/processes/test_enrolment.py",
+    **dict.fromkeys(("node.children", "node.keys"), "tests/processes/test_enrolment.py"),
     "node.__main__": "tests/test_cli.py",
     "node.cli": "tests/test_cli.py",  # one command, tried as its users do
     **dict.fromkeys(("node.adapters.chance", "node.adapters.clock"), "tests/adapters/test_chance_and_clock.py"),

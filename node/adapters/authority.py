@@ -30,6 +30,8 @@ LEAF_LIFE = timedelta(days=398)
 RENEWED_BEFORE = timedelta(days=30)
 LIST_LIFE = timedelta(days=30)
 """A revocation list is long-lived: a province that is cut off goes on with the one it has (architecture section 4)."""
+ROOT_LIST_LIFE = timedelta(days=398)
+"""The root's own: it revokes issuing certificates of the hub alone, and its key may lie in a safe."""
 REQUEST_CHARS_MAX = 8192
 NOBODY = x509.Name([])
 
@@ -181,13 +183,20 @@ def chain_text(certificate: x509.Certificate, issuer: Authority) -> str:
     return pem(certificate) + issuer.chain
 
 
-def revocation_list(issuer: Authority, revoked: Sequence[tuple[int, datetime]], number: int, now: datetime) -> str:
+def root_list(top: Authority, now: datetime, revoked: Sequence[tuple[int, datetime]] = ()) -> str:
+    """The root's list (PEM), numbered by its instant: the root keeps no record of its own."""
+    return revocation_list(top, revoked, int(now.timestamp()), now, ROOT_LIST_LIFE)
+
+
+def revocation_list(
+    issuer: Authority, revoked: Sequence[tuple[int, datetime]], number: int, now: datetime, life: timedelta = LIST_LIFE
+) -> str:
     """The authority's list (PEM), signed: serial numbers with the instant of each. number grows from list to list."""
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuer.certificate.subject)
         .last_update(now - BACKDATED)
-        .next_update(now + LIST_LIFE)
+        .next_update(now + life)
         .add_extension(x509.CRLNumber(number), False)
     )
     above = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value

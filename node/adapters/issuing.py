@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -29,6 +29,8 @@ FORMAT = "truc-issued-1"
 ISSUED_MAX = 100_000
 LIST_RENEWED_BEFORE = authority.LIST_LIFE / 2
 """A list is signed anew when less than this is left of it."""
+LISTED_AFTER = timedelta(days=60)
+"""A certificate that was revoked stays on the list so long after its own end; then its dates alone refuse it."""
 NODE, AUTHORITY = "node", "authority"
 
 
@@ -85,7 +87,7 @@ class Issuing:
             top = authority.root(self.folder / "root", f"truc root {self._zone}", now)
             authority.issuing(top, self.folder / "issuing", f"truc issuing {self._zone}", (self._zone,), now)
             self._sign_list(self._load(), now)
-            write(self.folder / "root.crl", authority.revocation_list(top, (), int(now.timestamp()), now))
+            write(self.folder / "root.crl", authority.root_list(top, now))
         return authority.pem(top.certificate)
 
     def ask(self) -> str:
@@ -170,6 +172,30 @@ class Issuing:
             self._sign_list(self._load(), now)
             return path.read_text(encoding="ascii")
 
+    def lists(self, now: datetime) -> tuple[tuple[str, str], ...]:
+        """All revocation lists made here, each with its authority's chain, PEM: of what signs now where it has signed anything,
+        and of the root, whose list lives longer because its key may be away."""
+        found = [(self.chain(), self.revocations(now))] if self.issued() else []
+        top, listed = self.folder / "root.pem", self.folder / "root.crl"
+        if top.is_file() and listed.is_file():
+            found.append((top.read_text("ascii"), self._root_list(now)))
+        return tuple(found)
+
+    def stamp(self) -> tuple[int, ...]:
+        """What changes when something here does."""
+        names = ("issued.json", "issuing.pem", "issuing.crl", "root.pem", "root.crl")
+        facts = [path.stat() for path in map(self.folder.joinpath, names) if path.is_file()]
+        return tuple(number for each in facts for number in (each.st_mtime_ns, each.st_ino, each.st_size))
+
+    def _root_list(self, now: datetime) -> str:
+        path = self.folder / "root.crl"
+        current = path.read_text("ascii")
+        if authority.list_ends(current) - now > authority.ROOT_LIST_LIFE / 2 or not (self.folder / "root.key").is_file():
+            return current
+        with locked(self._record):
+            write(path, authority.root_list(authority.kept(self.folder / "root"), now))
+        return path.read_text("ascii")
+
     def chain(self) -> str:
         """The issuing certificate with those above it but the root, PEM."""
         return self._kept().chain
@@ -182,7 +208,11 @@ class Issuing:
         return authority.kept(self.folder / "issuing")
 
     def _sign_list(self, found: _File, now: datetime) -> None:
-        rows = [(int(row.serial, 16), row.revoked) for row in found.issued if row.revoked is not None]
+        rows = [
+            (int(row.serial, 16), row.revoked)
+            for row in found.issued
+            if row.revoked is not None and now < row.ends + LISTED_AFTER
+        ]
         numbered = _file(found.list_number + 1, found.issued)
         self._save(numbered)
         write(self.folder / "issuing.crl", authority.revocation_list(self._kept(), rows, numbered.list_number, now))

@@ -188,7 +188,7 @@ def _text(book: Book) -> str:
 
 class Peers(Mapping[str, tuple[OrgId, Collection[str]]]):
     """Who may call from below, as TLS looks them up (DNS name -> code, pins): those of the configuration, which never change, and
-    those of the file as it is now. met: hears the code of each as it becomes known.
+    those of the file as it is now. met: hears the code of each as it becomes known. version: grows as they change.
 
     Asked at every request, so a removed or transferred node is turned away at its next one. `BadFile` at the start alone.
     """
@@ -204,6 +204,7 @@ class Peers(Mapping[str, tuple[OrgId, Collection[str]]]):
         self._zone = zone
         self._declared = declared
         self._met = met
+        self.version = 0
         self._stamp = stamp(path)
         self._known = self._read()
 
@@ -238,6 +239,7 @@ class Peers(Mapping[str, tuple[OrgId, Collection[str]]]):
         except (BadFile, OSError) as error:
             log.error("peers file not usable, keeping the last good one", reason=str(error)[:500])
             return
+        self.version += 1
         log.info("peers file read again", count=len(self._known))
         for code, _ in self._known.values():
             self._met(code)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,9 +23,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
-from node.adapters.http.tls import TlsFileError, facts, peer_name, read_private
+from node.adapters.http.tls import TlsFileError, facts, peer_name, read_private, signed_by
 from node.core.envelope import Envelope, Header
 from node.core.errors import Reason, Refused
+from node.core.standing import Signed
 
 CHAIN_DEPTH_MAX = 16
 """Issuing certificates between a leaf and the root: one for each tier that has a CA of its own."""
@@ -68,18 +70,22 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A leaf whose chain was found good. The whole chain is valid from from_ms to to_ms."""
+    """A leaf whose chain was found good. The whole chain is valid from from_ms to to_ms. signed: it, as revocation lists do."""
 
     key: ec.EllipticCurvePublicKey
     name: str
     from_ms: int
     to_ms: int
+    signed: tuple[Signed, ...]
 
 
 class Verifier:
-    """Judges the signatures of all nodes of one tree. trust: PEM with its root(s); zone: the tree's DNS zone."""
+    """Judges the signatures of all nodes of one tree. trust: PEM with its root(s); zone: the tree's DNS zone. revoked_ms: since
+    when a chain is revoked. What was signed before that stands: it may be on the road while its node gets another key, and
+    nobody but a neighbour can present it."""
 
-    def __init__(self, trust: Pem, zone: str) -> None:
+    def __init__(self, trust: Pem, zone: str, revoked_ms: Callable[[Sequence[Signed]], int | None] = lambda signed: None) -> None:
+        self._revoked_ms = revoked_ms
         self._trust = trust
         self._zone = zone
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -104,6 +110,9 @@ class Verifier:
         if known.name != expected:
             raise _wrong("dNSName", known.name, expected)
         _judge_dates(header, known, now_ms)
+        revoked_ms = self._revoked_ms(known.signed)
+        if revoked_ms is not None and header.created_ms >= revoked_ms:
+            raise _wrong("revoked", header.key, f"< {revoked_ms} ms")
         try:
             known.key.verify(envelope.signature, envelope.header_bytes, _ALGORITHM)
         except InvalidSignature:
@@ -129,12 +138,14 @@ class Verifier:
             at_ms = min(max(header.created_ms, dates.not_before_ms), dates.not_after_ms)
             verified = self._path(chain, _EPOCH + timedelta(milliseconds=at_ms))
             key = chain[0].public_key()
-            every = [facts(each.public_bytes(Encoding.DER)) for each in verified]
+            ders = [each.public_bytes(Encoding.DER) for each in verified]
+            every = [facts(each) for each in ders]
         except (VerificationError, Refused, ValueError, UnsupportedAlgorithm) as error:
             raise _wrong("chain", header.key, str(error)[:100]) from None
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
             raise _wrong("key", header.key, "P-256")
-        return _Known(key, name, max(each.not_before_ms for each in every), min(each.not_after_ms for each in every))
+        from_ms, to_ms = max(each.not_before_ms for each in every), min(each.not_after_ms for each in every)
+        return _Known(key, name, from_ms, to_ms, signed_by(ders))
 
     def _path(self, chain: list[x509.Certificate], at: datetime) -> list[x509.Certificate]:
         """The verified chain with its root. The library checks signatures, name constraints, path lengths and dates."""

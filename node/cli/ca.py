@@ -221,10 +221,10 @@ def _json_rows(rows: Iterable[Issued]) -> None:
 @command.command(
     "revoke",
     texts=(
-        "Thu hồi mọi chứng thư nút này đã cấp cho CODE và ký danh sách thu hồi mới. Không làm lại được.\n"
-        "Muốn nút đó thôi được gọi lên ngay: truc peer remove.",
-        "Revoke all that this node has signed for CODE and sign a new revocation list. Cannot be undone.\n"
-        "To turn the node away at once: truc peer remove.",
+        "Thu hồi mọi chứng thư nút này đã cấp cho CODE, cả nơi cấp chứng thư của nó với mọi nút bên dưới, và ký danh sách mới.\n"
+        "Danh sách tự đi khắp cây; trong khoảng một phút mọi nút từ chối và cắt kết nối. Không làm lại được.",
+        "Revoke all that this node has signed for CODE, its authority and so everything below it, and sign a new list.\n"
+        "It travels through the tree; within about a minute every node refuses it and cuts its connections. Cannot be undone.",
     ),
 )
 @code_argument
@@ -246,8 +246,8 @@ def revoke(code: str, why: str, yes: bool, as_json: bool) -> None:
     if as_json:
         _json_rows(ended)
     say(
-        f"Đã thu hồi {len(ended)} chứng thư của {node}; danh sách mới: {issuing.folder}/issuing.crl",
-        f"{len(ended)} certificates of {node} are revoked; the new list: {issuing.folder}/issuing.crl",
+        f"Đã thu hồi {len(ended)} chứng thư của {node}; danh sách mới: {issuing.folder}/issuing.crl, nút đang chạy tự truyền đi.",
+        f"{len(ended)} certificates of {node} are revoked; the new list, {issuing.folder}/issuing.crl, is passed on by the node.",
     )
 
 

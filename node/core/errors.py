@@ -64,6 +64,8 @@ class Reason(StrEnum):
     PEER_NAME = "peer-name"
     PEER_KEY = "peer-key"
     PEER_DATES = "peer-dates"
+    PEER_REVOKED = "peer-revoked"
+    PEER_LIST_OLD = "peer-list-old"
     INVITE_MALFORMED = "invite-malformed"
     INVITE_UNKNOWN = "invite-unknown"
     INVITE_EXPIRED = "invite-expired"

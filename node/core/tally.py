@@ -80,7 +80,13 @@ METRICS: Mapping[str, Metric] = {
     "truc_clock_stratum": Metric(Kind.GAUGE, "Nodes from the hub's reference: 1 is the hub, 16 is nobody's time."),
     "truc_clock_synchronised": Metric(Kind.GAUGE, "1 while the clock counts as synchronised."),
     "truc_certificate_expiry_timestamp_seconds": Metric(
-        Kind.GAUGE, "When a certificate of this node ends (seconds since 1970), by listener.", ("listener",)
+        Kind.GAUGE,
+        "When a certificate of this node, its authority or its root ends (seconds since 1970), by listener.",
+        ("listener",),
+    ),
+    "truc_crl_age_seconds": Metric(Kind.GAUGE, "Age of the oldest revocation list that neighbours are judged by."),
+    "truc_crl_seconds_left": Metric(
+        Kind.GAUGE, "How long until a revocation list is so old that it stops traffic: its end and its grace."
     ),
     "truc_office_clock_skew_seconds": Metric(
         Kind.GAUGE, "How far the clock of the office system that is furthest off differs from the node's time, as measured."

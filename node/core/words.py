@@ -221,6 +221,14 @@ SENTENCES: Mapping[Reason, Pair] = {
         "Chứng thư số của nút[ “{value}”] chưa có hiệu lực hoặc đã hết hiệu lực[ ({rule})].",
         "The certificate of node[ “{value}”] is not yet or no longer valid[ ({rule})].",
     ),
+    Reason.PEER_REVOKED: (
+        "Chứng thư số của nút, hoặc của nơi cấp chứng thư đó, đã bị thu hồi[ (số hiệu {value})].",
+        "The node's certificate, or that of the authority above it, has been revoked[ (serial {value})].",
+    ),
+    Reason.PEER_LIST_OLD: (
+        "Danh sách thu hồi chứng thư đang giữ đã quá cũ để xét nút này.",
+        "The revocation list held is too old to judge this node by.",
+    ),
     Reason.INVITE_MALFORMED: (
         "Mã mời bị cắt cụt hoặc gõ sai[ (bắt đầu bằng {rule})].",
         "The invitation token is cut short or mistyped[ (it begins with {rule})].",
@@ -442,6 +450,7 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "systems": ("tệp đăng ký hệ thống", "registered systems"),
         "directory": ("danh mục mã định danh", "directory"),
         "certificate": ("chứng thư số", "certificate"),
+        "lists": ("danh sách thu hồi chứng thư", "revocation lists"),
         "clock": ("đồng hồ", "clock"),
         "calendar": ("lịch làm việc", "working calendar"),
         "stopping": ("nút đang dừng", "stopping"),
@@ -480,6 +489,11 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "clock-ahead": (
             "giờ đã ghi trước khi khởi động lại ở quá xa phía trước",
             "an instant recorded before the restart lies far ahead",
+        ),
+        "certificate-revoked": ("chứng thư số của nút này đã bị thu hồi", "this node's certificate has been revoked"),
+        "lists-old": (
+            "danh sách thu hồi chứng thư đã cũ, chưa nhận được bản mới",
+            "a revocation list is past its end and no newer one has come",
         ),
         "certificate-expiring": ("chứng thư số sắp hết hiệu lực", "a certificate expires soon"),
         "certificate-expired": ("chứng thư số đã hết hiệu lực", "a certificate has expired"),
@@ -536,6 +550,8 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "peer-unknown": ("nút chưa đăng ký", "unknown peer"),
         "peer-name": ("tên trong chứng thư số không đúng", "wrong name in the certificate"),
         "peer-key": ("khóa của nút chưa đăng ký", "unregistered key"),
+        "peer-revoked": ("chứng thư số đã bị thu hồi", "certificate revoked"),
+        "peer-list-old": ("danh sách thu hồi quá cũ", "revocation list too old"),
         "peer-dates": ("chứng thư số không trong thời gian hiệu lực", "certificate outside its dates"),
         "invite-malformed": ("mã mời gõ sai", "token mistyped"),
         "invite-unknown": ("không có lời mời này", "no such invitation"),
@@ -579,7 +595,8 @@ _NUMBERS: Mapping[int, str] = {
     " status-target-unknown code-empty code-placeholder code-too-long code-bad-character code-bad-group",
     ERROR_SENDER: "sender-unknown sender-not-allowed sender-outside",
     ERROR_SYSTEM: "service-unknown operation-unknown request-malformed doc-unknown doc-ambiguous status-word-unknown"
-    " wire-malformed wire-too-large peer-unknown peer-name peer-key peer-dates origin-signature digest-conflict too-many-hops"
+    " wire-malformed wire-too-large peer-unknown peer-name peer-key peer-dates peer-revoked peer-list-old"
+    " origin-signature digest-conflict too-many-hops"
     " invite-malformed invite-unknown invite-expired invite-used peer-registered"
     " loop lifetime expired dropped-by-operator not-now disk-full internal",
     ERROR_PROCESSING: "base64-broken archive-bomb body-unknown body-damaged",

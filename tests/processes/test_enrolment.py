@@ -165,6 +165,11 @@ async def test_two_fresh_folders_join_a_running_hub_and_a_document_goes_from_doo
     assert [line["reason"] for line in hub.events("enrolment refused")] == ["invite-used", "wire-malformed"]
     assert [line["value"] for line in hub.events("peer refused")] == ["no certificate"]
 
+    hub.truc("ca", "revoke", "H14", "--yes", "--config", hub.config)
+    await eventually(lambda: hub.events("peer cut off"), "the connection that was open is cut")
+    assert {line["reason"] for line in hub.events("peer cut off")} == {"peer-revoked"}
+    await eventually(lambda: h14.events("parent does not know this node"), "H14 hears why")
+
     hub.truc("peer", "remove", "H14", "--yes", "--config", hub.config)
     await eventually(
         lambda: [line for line in hub.events("peer refused") if line["reason"] == "peer-unknown"][1:], "H14 is turned away"

@@ -34,12 +34,14 @@ from aiohttp.abc import AbstractStreamWriter
 
 from node import config
 from node.adapters.http.keepalive import keep_alive
+from node.adapters.http.link_trust import TRUST_BYTES_MAX, decode_answer, encode_question
 from node.adapters.http.progress import Progress
-from node.adapters.http.tls import judge, link_client_context, peer_chain, registered
+from node.adapters.http.tls import Standing, judge, link_client_context, peer_chain, registered
 from node.core.envelope import Fields, strict_json
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.pace import Way
+from node.core.standing import TrustAnswer, TrustQuestion
 from node.core.wire import (
     ANSWER_BYTES_MAX,
     CLOCK_BYTES_MAX,
@@ -81,7 +83,12 @@ ANSWER_S = 2.0
 ERROR_BYTES_MAX = 4096
 RETRY_AFTER_MAX_S = 3600.0
 
-ABOUT_US = frozenset({Reason.PEER_UNKNOWN, Reason.PEER_NAME, Reason.PEER_KEY, Reason.PEER_DATES})
+ABOUT_US = frozenset(
+    {
+        *(Reason.PEER_UNKNOWN, Reason.PEER_NAME, Reason.PEER_KEY, Reason.PEER_DATES),
+        *(Reason.PEER_REVOKED, Reason.PEER_LIST_OLD),
+    }
+)
 """The parent refuses this node, not what it sends: no fault of any document."""
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
@@ -112,7 +119,7 @@ class _Call:
 class HttpLink:
     """The parent as `ports.Link`. Made before the loop runs; connects at the first call; `close` at the end."""
 
-    def __init__(self, section: config.Link, zone: str, clock: Clock) -> None:
+    def __init__(self, section: config.Link, zone: str, clock: Clock, standing: Standing = lambda chain, now_ms: None) -> None:
         """Raises `tls.TlsFileError`, and ValueError for a parent_url that is not https."""
         if not section.parent_url.startswith("https://"):
             raise ValueError(f"link.parent_url: {section.parent_url!r} does not begin with https://")
@@ -120,13 +127,14 @@ class HttpLink:
         self._section = section
         self._limits = limits_for(section.batch_bytes_max, section.batch_envelopes_max)
         self._dns_name = parent.dns_name(zone)
-        self._judge = judge(registered([(parent, section.parent_pins)], zone), clock)
+        self._judge = judge(registered([(parent, section.parent_pins)], zone), clock, standing)
         self._url = section.parent_url.rstrip("/") + "/link/v1/"
         self._tell: Callable[[Way, int, float], None] = lambda way, size, seconds: None
         self._calls: aiohttp.ClientSession | None = None
         self._bodies: aiohttp.ClientSession | None = None
         self._clock: aiohttp.ClientSession | None = None
         self._questions: aiohttp.ClientSession | None = None
+        self._trust: aiohttp.ClientSession | None = None
         self.reload()
 
     def reload(self) -> None:
@@ -134,10 +142,10 @@ class HttpLink:
         self._context = link_client_context(self._section.certificate, self._section.key, self._section.trust)
 
     async def close(self) -> None:
-        for session in (self._calls, self._bodies, self._clock, self._questions):
+        for session in (self._calls, self._bodies, self._clock, self._questions, self._trust):
             if session is not None:
                 await session.close()
-        self._calls = self._bodies = self._clock = self._questions = None
+        self._calls = self._bodies = self._clock = self._questions = self._trust = None
 
     async def push(self, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
         most, timeout_s = self._limits.verdict_bytes_max, self._section.request_timeout_s
@@ -191,6 +199,13 @@ class HttpLink:
         query = {"number": number}
         call = _Call("POST", "answer", data, BYTES_TYPE, JSON_TYPE, ERROR_BYTES_MAX, ANSWER_S, None, query, may_lack=True)
         await self._ask(self._for_questions(), call)
+
+    async def trust(self, question: TrustQuestion) -> TrustAnswer:
+        """What the parent has to say about keys; asked also of one whose lists are too old here, for it has newer ones."""
+        data, timeout_s = encode_question(question), self._section.request_timeout_s
+        call = _Call("POST", "trust", data, JSON_TYPE, JSON_TYPE, TRUST_BYTES_MAX, timeout_s, None, may_lack=True)
+        answer = await self._ask(self._for_trust(), call)
+        return self._read(call, lambda: decode_answer(answer))
 
     # one request
 
@@ -323,10 +338,17 @@ class HttpLink:
             self._questions = self._session(QUESTIONS_AT_ONCE, QUESTION_IDLE_S, self._section.handshake_timeout_s)
         return self._questions
 
-    def _session(self, connections: int, idle_s: float, turn_s: float, *, dates: bool = True) -> aiohttp.ClientSession:
+    def _for_trust(self) -> aiohttp.ClientSession:
+        if self._trust is None:
+            self._trust = self._session(1, CLOCK_IDLE_S, self._section.handshake_timeout_s, ages=False)
+        return self._trust
+
+    def _session(
+        self, connections: int, idle_s: float, turn_s: float, *, dates: bool = True, ages: bool = True
+    ) -> aiohttp.ClientSession:
         connect_s = self._section.handshake_timeout_s
         return aiohttp.ClientSession(
-            connector=_Connector(partial(self._check, dates=dates), limit=connections, keepalive_timeout=idle_s),
+            connector=_Connector(partial(self._check, dates=dates, ages=ages), limit=connections, keepalive_timeout=idle_s),
             timeout=aiohttp.ClientTimeout(total=None, connect=turn_s, sock_connect=connect_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -334,11 +356,11 @@ class HttpLink:
             read_bufsize=BODY_BUFFER_BYTES,
         )
 
-    def _check(self, transport: asyncio.BaseTransport | None, *, dates: bool) -> None:
+    def _check(self, transport: asyncio.BaseTransport | None, *, dates: bool, ages: bool) -> None:
         secured = None if transport is None else transport.get_extra_info("ssl_object")
         if not isinstance(secured, ssl.SSLObject):
             raise Refused(Reason.PEER_UNKNOWN, "TLS")
-        self._judge(peer_chain(secured), dates=dates)
+        self._judge(peer_chain(secured), dates=dates, ages=ages)
 
 
 class _NotOurParent(aiohttp.ClientConnectionError):

@@ -25,6 +25,7 @@ from aiohttp import hdrs, web
 
 from node import config
 from node.adapters.http.link_enrol import ENROL, REQUEST_BYTES_MAX, NewcomersDoor
+from node.adapters.http.link_trust import TRUST_BYTES_MAX, TRUST_PATH, TrustDoor, decode_question, encode_answer
 from node.adapters.http.progress import Progress
 from node.adapters.http.tls import Judge, peer_chain
 from node.core.envelope import TIME_MAX_MS
@@ -72,6 +73,8 @@ _STATUS = {
     Reason.PEER_NAME: HTTPStatus.FORBIDDEN,
     Reason.PEER_KEY: HTTPStatus.FORBIDDEN,
     Reason.PEER_DATES: HTTPStatus.FORBIDDEN,
+    Reason.PEER_REVOKED: HTTPStatus.FORBIDDEN,
+    Reason.PEER_LIST_OLD: HTTPStatus.FORBIDDEN,
     Reason.INVITE_UNKNOWN: HTTPStatus.FORBIDDEN,
     Reason.INVITE_EXPIRED: HTTPStatus.FORBIDDEN,
     Reason.INVITE_USED: HTTPStatus.FORBIDDEN,
@@ -88,13 +91,33 @@ def link_app(
     peers: Judge,
     count: Callable[[Reason], None] | None = None,
     newcomers: NewcomersDoor | None = None,
+    trust: TrustDoor | None = None,
 ) -> web.Application:
     """The application behind the link listener. peers: who bears a certificate, asked at every request. count: hears of each
-    request refused, with the reason. newcomers: the one call that needs no certificate, where the node enrols others."""
-    face = _LinkFace(section, downlink, peers, count, newcomers)
+    request refused, with the reason. newcomers: the one call that needs no certificate, where the node enrols others. trust:
+    what neighbours tell each other about keys."""
+    face = _LinkFace(section, downlink, peers, count, newcomers, trust)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", face.answer)  # who calls is judged before what is called
     return app
+
+
+def unwelcome(peers: Judge) -> Callable[[ssl.SSLObject], bool]:
+    """Whether the other end of an open connection may no longer be there. Dates are left to its next request: one whose clock is
+    wrong may be asking for the time."""
+
+    def judged(shaken: ssl.SSLObject) -> bool:
+        chain = peer_chain(shaken)
+        try:
+            if chain:
+                peers(chain, dates=False)
+        except Refused as refused:
+            said = hashlib.sha256(chain[0]).hexdigest()
+            log.warning("peer cut off", reason=refused.reason, value=refused.value, certificate=said)
+            return True
+        return False
+
+    return judged
 
 
 class _LinkFace:
@@ -105,8 +128,10 @@ class _LinkFace:
         peers: Judge,
         count: Callable[[Reason], None] | None,
         newcomers: NewcomersDoor | None,
+        trust: TrustDoor | None,
     ) -> None:
         self._newcomers = newcomers
+        self._trust = trust
         self._timeout_s = section.request_timeout_s
         self._limits = limits_for(section.batch_bytes_max, section.batch_envelopes_max)
         self._downlink = downlink
@@ -152,6 +177,9 @@ class _LinkFace:
                 return await self._query(peer, request)
             case "POST", ["link", "v1", "answer"]:
                 return await self._take_answer(peer, request)
+            case "POST", ["link", "v1", "trust"] if self._trust is not None:
+                question = decode_question(await self._body(request, JSON_TYPE, TRUST_BYTES_MAX))
+                return web.Response(body=encode_answer(await self._trust.answer(peer, question)), content_type=JSON_TYPE)
             case "PUT", ["link", "v1", "bodies", sha256] if _DIGEST.fullmatch(sha256):
                 return await self._put_body(peer, request, sha256)
             case "GET", ["link", "v1", "bodies", sha256] if _DIGEST.fullmatch(sha256):
@@ -232,8 +260,8 @@ class _LinkFace:
             log.warning("peer refused", reason=Reason.PEER_UNKNOWN, value="no certificate", address=request.remote)
             raise Refused(Reason.PEER_UNKNOWN, "certificate")
         try:
-            # who has a wrong clock may still ask for the time (architecture section 4)
-            return self._peers(chain, dates=request.path != CLOCK_PATH)
+            # who has a wrong clock may still ask for the time (architecture section 4), who has old lists for newer ones
+            return self._peers(chain, dates=request.path != CLOCK_PATH, ages=request.path != TRUST_PATH)
         except Refused as refused:
             value = "" if refused.reason is Reason.PEER_NAME else refused.value
             log.warning(

@@ -173,6 +173,13 @@ class Listener:
         handler.answer = self._answer
         return handler
 
+    def sweep(self, unwelcome: Callable[[ssl.SSLObject], bool]) -> int:
+        """Cut every open connection whose other end may no longer be there, whatever it waits for; how many."""
+        cut = [each for each in self._open if (shaken := each.shaken) is not None and unwelcome(shaken)]
+        for each in cut:
+            each.abort()
+        return len(cut)
+
     # what a connection tells its listener
 
     def admit(self, connection: _Connection, caps: Mapping[str, int]) -> bool:
@@ -308,6 +315,11 @@ class _Connection(asyncio.Protocol):
         else:
             log.warning("too many connections with one certificate", address=self.address, certificate=next(iter(caps)))
         return False
+
+    @property
+    def shaken(self) -> ssl.SSLObject | None:
+        """What the handshake has left; None before its end and without TLS."""
+        return None if self._transport is None else self._transport.get_extra_info("ssl_object")
 
     def abort(self) -> None:
         if self._transport is not None:

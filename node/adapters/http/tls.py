@@ -12,9 +12,10 @@ import re
 import ssl
 import stat
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
+from node.core.standing import Signed
 from node.ports import Clock
 
 X509_V_FLAG_NO_CHECK_TIME = 0x200000
@@ -41,9 +43,13 @@ Registered = Mapping[str, tuple[OrgId, Collection[str]]]
 
 class Judge(Protocol):
     """A verified chain (DER, leaf first) -> the code of the node that bears it, or `Refused(PEER_*)`. dates: False where it does
-    not matter when the chain is valid."""
+    not matter when the chain is valid. ages: False where it does not matter how old the lists are that it is put to."""
 
-    def __call__(self, chain: Sequence[bytes], *, dates: bool = True) -> OrgId: ...
+    def __call__(self, chain: Sequence[bytes], *, dates: bool = True, ages: bool = True) -> OrgId: ...
+
+
+Standing = Callable[[Sequence[bytes], int | None], None]
+"""Whether a verified chain is revoked at an instant (UTC ms; None: no age is judged): `Refused(PEER_REVOKED | PEER_LIST_OLD)`."""
 
 
 class TlsFileError(Exception):
@@ -133,6 +139,7 @@ class Facts:
 
     names: tuple[str, ...]
     pin: str
+    serial: int
     not_before_ms: int
     not_after_ms: int
 
@@ -146,7 +153,7 @@ def facts(der: bytes) -> Facts:
     except _UNREADABLE:
         raise Refused(Reason.PEER_NAME, "certificate", hashlib.sha256(der).hexdigest()) from None
     valid = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
-    return Facts(names, _pin(certificate), *(round(instant.timestamp() * 1000) for instant in valid))
+    return Facts(names, _pin(certificate), certificate.serial_number, *(round(instant.timestamp() * 1000) for instant in valid))
 
 
 def _dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
@@ -201,17 +208,25 @@ def judge_peer(der: bytes, *, expected: Registered, now_ms: int | None, bound_ms
     return code
 
 
+def signed_by(chain: Sequence[bytes]) -> tuple[Signed, ...]:
+    """Each certificate of a chain (DER, leaf first, root last) with the key that signed it."""
+    return tuple((facts(above).pin, facts(each).serial) for each, above in pairwise(chain))
+
+
 def registered(nodes: Iterable[tuple[OrgId, Collection[str]]], zone: str) -> Registered:
     """The table for `judge_peer`: each node under its DNS name in the zone, with its pins in lower case."""
     return {code.dns_name(zone): (code, frozenset(pin.lower() for pin in pins)) for code, pins in nodes}
 
 
-def judge(expected: Registered, clock: Clock) -> Judge:
-    """`judge_peer` bound to a table and the clock: asked anew at every request, so what the table says now counts."""
+def judge(expected: Registered, clock: Clock, standing: Standing = lambda chain, now_ms: None) -> Judge:
+    """`judge_peer` bound to a table, the clock and the revocation lists: asked anew at every request, so what they say now
+    counts."""
 
-    def judged(chain: Sequence[bytes], *, dates: bool = True) -> OrgId:
-        now_ms = clock.utc_ms() if dates else None
-        return judge_peer(chain[0], expected=expected, now_ms=now_ms, bound_ms=clock.bound_ms(), issuers=chain[1:])
+    def judged(chain: Sequence[bytes], *, dates: bool = True, ages: bool = True) -> OrgId:
+        now_ms, bound_ms = clock.utc_ms(), clock.bound_ms()
+        code = judge_peer(chain[0], expected=expected, now_ms=now_ms if dates else None, bound_ms=bound_ms, issuers=chain[1:])
+        standing(chain, now_ms - bound_ms if dates and ages and clock.synchronised() else None)
+        return code
 
     return judged
 

@@ -10,7 +10,6 @@ import errno
 import json
 import os
 import random
-import resource
 import signal
 import ssl
 import sys
@@ -18,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import wraps
-from importlib import import_module, metadata, util
+from importlib import metadata
 from pathlib import Path
 
 import structlog
@@ -47,7 +46,7 @@ from node.adapters.registry import Registry, RegistryError
 from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import open_reader, open_writer
 from node.adapters.sqlite.store import SqliteStore, WrongNode
-from node.adapters.sqlite.writer import StoreFailed, is_full
+from node.adapters.sqlite.writer import StoreFailed
 from node.core.directory import Directory
 from node.core.envelope import Lane, Limits
 from node.core.errors import Reason
@@ -72,7 +71,9 @@ from node.office_door import OfficeDoor, OfficeTime
 from node.origin import Origin
 from node.parts import Parts
 from node.ports import Bodies, KeptClock, Link, Store
+from node.process import allow_files, causes, no_room, take_faster_loop
 from node.questions import Questions
+from node.registrar import Registrar
 from node.surroundings import Surroundings, Systems
 from node.timekeeper import Timekeeper
 from node.uplink import ANSWERS_AT_ONCE, BODIES_AT_ONCE, Pace, Uplink
@@ -85,7 +86,6 @@ FIRST_TIME_S = 2.0
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 DATABASE = "node.db"
-FILES_BESIDE = 256
 STRANGERS_MAX = 256
 """Connections from one address that have not shown a certificate yet."""
 NEWCOMERS_MAX = 32
@@ -105,6 +105,7 @@ class LinkDoor:
         self.put_body = node.parts.put
         self.query = node.questions.asked
         self.answered = node.questions.answered
+        self.directory = node.registrar.answer
         self.moment = clock.moment
 
     async def push(self, peer: OrgId, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
@@ -142,6 +143,7 @@ class Duties:
     housekeeper: Housekeeper
     questions: Questions
     timing: OfficeTime
+    registrar: Registrar
 
 
 def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
@@ -180,7 +182,9 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     )
     parts = Parts(store, bodies, tally, settings.office.package_bytes_max, settings.store.free_urgent_percent / 100)
     questions = Questions(parent, forwarder, tally, ground.rng)
-    return Duties(code, parent, origin, forwarder, intake, parts, mailbox, housekeeper, questions, OfficeTime(clock))
+    registrar = Registrar(code, store, clock, ground.signer, ground.verifier, tally, surroundings, forwarder.nudge, ground.rng)
+    surroundings.edited = registrar.edited
+    return Duties(code, parent, origin, forwarder, intake, parts, mailbox, housekeeper, questions, OfficeTime(clock), registrar)
 
 
 def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link, session: str) -> list[Loop]:
@@ -206,7 +210,9 @@ def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link
         pace,
         ground.rng,
         session,
+        node.registrar.stir,
     )
+    node.registrar.link = link
     bodies = [*[up.run_uploads] * BODIES_AT_ONCE, *[up.run_downloads] * BODIES_AT_ONCE]
     return [up.run_push, up.run_pull, *bodies, *[up.run_answers] * ANSWERS_AT_ONCE]
 
@@ -250,7 +256,7 @@ def desk(
         ground.clock.utc_ms(),
         expiry_ms,
     )
-    return Desk(
+    found = Desk(
         identity,
         ground.store,
         ground.bodies,
@@ -266,6 +272,8 @@ def desk(
         ground.calendar,
         standing,
     )
+    found.registered = node.registrar.state
+    return found
 
 
 def leave(error: Exception) -> None:
@@ -325,7 +333,8 @@ class Application:
             files = HostFiles(data)
             closing.callback(files.close)
             run = children.OnThread(files)
-            loops: list[Loop] = [node.housekeeper.run, ground.bodies.watch]
+            await node.registrar.prepare(files.do)
+            loops: list[Loop] = [node.housekeeper.run, ground.bodies.watch, node.registrar.run]
             link = None
             if node.parent is not None:
                 link = HttpLink(settings.link, settings.node.zone, ground.clock, keys.lists.judge)
@@ -521,13 +530,6 @@ def version() -> str:
         return "0"
 
 
-def take_faster_loop() -> None:
-    """uvloop where somebody has installed it beside truc: about a tenth less CPU. Nothing else depends on it."""
-    if util.find_spec("uvloop") is not None:
-        asyncio.set_event_loop_policy(import_module("uvloop").EventLoopPolicy())
-        log.info("uvloop runs this node")
-
-
 def main(path: Path) -> int:
     """Run one node until SIGTERM or SIGINT. Returns the exit code: 0 drained, 1 failed, 78 bad configuration."""
     try:
@@ -547,11 +549,11 @@ def main(path: Path) -> int:
         log.error("this node is running already", reason=str(error))
         return EXIT_FAILED
     except Exception as error:
-        for cause in _causes(error):
+        for cause in causes(error):
             if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
                 log.error("address in use: is this node running already?", reason=str(cause))
                 return EXIT_FAILED
-            if _no_room(cause):
+            if no_room(cause):
                 log.error("no room on the disk to start: make room, then start again", reason=str(cause))
                 return EXIT_FAILED
         log.exception("node failed")
@@ -559,33 +561,8 @@ def main(path: Path) -> int:
     return 0
 
 
-def _no_room(error: BaseException) -> bool:
-    """The disk, or what the node may use of it, is full: a start needs room for a second copy of the WAL and one row more."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return is_full(error)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """What a task group bundled, one by one."""
-    if isinstance(error, BaseExceptionGroup):
-        return [cause for each in error.exceptions for cause in _causes(each)]
-    return [error]
-
-
-def _allow_files(settings: config.NodeConfig) -> None:
-    """Room for every connection the listeners may hold: the usual limit of 1,024 descriptors is less than that."""
-    wanted = settings.link.connections_max + settings.office.connections_max + FILES_BESIDE
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < wanted:
-        log.warning("fewer open files allowed than the listeners may need", allowed=allowed, wanted=wanted)
-
-
 async def _run(settings: config.NodeConfig, clock: HostClock) -> None:
-    _allow_files(settings)
+    allow_files(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

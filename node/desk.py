@@ -83,6 +83,8 @@ class Desk:
         self._calendar = calendar
         self._standing = standing
         self.stopping = False
+        self.registered: Callable[[], Mapping[str, Any]] = lambda: {}
+        """How the directory is (`node/registrar.py: Registrar.state`)."""
 
     # how it is
 
@@ -111,6 +113,7 @@ class Desk:
             "mailbox": {"depth": depths["mailbox"]},
             "held": depths["held"],
             "clock": self._clock_state(),
+            "directory": dict(self.registered()),
             "problems": problems,
         }
 
@@ -185,6 +188,7 @@ class Desk:
             found.append(("certificate-revoked", "truc config show"))
         if standing.old:
             found.append(("lists-old", "truc queue list"))
+        found += [(code, "truc status") for code in _directory_problems(self.registered())]
         if any(end < now_ms for end in self._identity.expiry_ms.values()):
             found.append(("certificate-expired", "truc config show"))
         elif ending:
@@ -220,6 +224,8 @@ class Desk:
         ending, standing = self._ending(self._clock.utc_ms()), self._standing()
         lines.append(Check("certificate", "!" if ending or standing.revoked else "+", ending))
         lines.append(Check("lists", "!" if standing.old else "+", ""))
+        wrong = _directory_problems(self.registered())  # documents are routed by it all the same
+        lines.append(Check("directory", "!" if wrong else "+", "; ".join(words.label("problem", code) for code in wrong)))
         alarms = self._clock.reading().alarms  # documents never wait for the clock
         lines.append(Check("clock", "!" if alarms else "+", "; ".join(_figured(*each) for each in alarms)))
         if self.stopping:
@@ -255,6 +261,8 @@ class Desk:
             "truc_office_clock_skew_seconds": max((abs(skew.ahead_ms) / 1000 for skew in self._skews().values()), default=0.0),
             "truc_calendar_missing": float(self._calendar().missing(day(self._clock.utc_ms())) is not None),
             "truc_directory_version": float(self._directory().version),
+            "truc_directory_age_seconds": float(self.registered().get("age_s", 0.0)),
+            "truc_directory_aside": float(self.registered().get("aside", 0)),
         }
         standing = self._standing()
         if standing.age_s is not None and standing.left_s is not None:
@@ -341,6 +349,15 @@ def _figured(alarm: Alarm, value: int) -> str:
     if not value:
         return text
     return f"{text} ({value:+d} ppm)" if alarm is Alarm.DRIFT else f"{text} ({value / 1e9:+.3f} s)"
+
+
+def _directory_problems(state: Mapping[str, Any]) -> list[str]:
+    found = {
+        "directory-stale": state.get("stale"),
+        "directory-forked": state.get("forked"),
+        "directory-aside": state.get("aside"),
+    }
+    return [code for code, wrong in found.items() if wrong]
 
 
 def _asked(fields: str) -> str:

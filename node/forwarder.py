@@ -90,6 +90,8 @@ class Neighbour:
     questions: list[Question] = field(default_factory=list)
     """To be put to it when it pulls next."""
     served: set[str] = field(default_factory=set)
+    news: bool = False
+    """It is to hear at once that there is something else to ask for: its pull is answered empty."""
     # of a slow link
     slow: bool = False
     crossing: dict[str, tuple[Lane, float]] = field(default_factory=dict)
@@ -147,6 +149,13 @@ class Forwarder:
         for neighbour in self.neighbours.values():
             neighbour.generation += 1
             _interrupt(neighbour)
+
+    def nudge(self) -> None:
+        """There is something new for the children that does not come with a pull: their waiting pulls are answered empty."""
+        for neighbour in self.neighbours.values():
+            neighbour.news = True
+            if neighbour.session:
+                _interrupt(neighbour)
 
     def seen(self, neighbour: Neighbour, up: bool) -> None:
         """The neighbour answered, or did not."""
@@ -342,11 +351,13 @@ class Forwarder:
                 if mine != child.generation or child.questions:
                     await self.record(child, became)
                     return _asking(child, request, mine)
-                found = await self.next(child, request.room_bytes, wait_s=request.wait_ms / 1000, became=became)
+                wait_s = 0.0 if child.news else request.wait_ms / 1000
+                found = await self.next(child, request.room_bytes, wait_s=wait_s, became=became)
             except Deferred:  # our own disk is full, perhaps: the child says once more what became of them
                 child.outstanding = offered
                 raise
             if found is None:
+                child.news = False
                 return _asking(child, request, mine)
             child.outstanding, batch = found
             child.sequence = request.sequence

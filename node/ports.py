@@ -9,7 +9,8 @@ from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from node.core.clock_filter import Exchange
+from node.core import clock_filter
+from node.core.changes import Held
 from node.core.custody import (
     Admitted,
     Arrival,
@@ -26,6 +27,7 @@ from node.core.custody import (
     Submission,
     SubmissionInfo,
 )
+from node.core.directory_wire import Exchange
 from node.core.envelope import Envelope, Header
 from node.core.forwarding import Ask, Offer
 from node.core.identifier import OrgId
@@ -62,7 +64,7 @@ class KeptClock(Clock, Protocol):
 
     def resume(self, floor_ms: int) -> None: ...
 
-    def heard(self, exchange: Exchange) -> None: ...
+    def heard(self, exchange: clock_filter.Exchange) -> None: ...
 
     def round_over(self) -> None: ...
 
@@ -88,6 +90,10 @@ class Link(Protocol):
         ...
 
     async def get_body(self, sha256: str, offset: int, length: int) -> bytes: ...
+
+    async def directory(self, said: Exchange) -> Exchange:
+        """Bring what the parent lacks of the directory, hear what this node lacks. `Refused(OPERATION_UNKNOWN)`: as `clock`."""
+        ...
 
     async def clock(self, t1_us: int) -> ClockAnswer:
         """Behind nothing else that is asked. `Refused(OPERATION_UNKNOWN)`: the parent is of a version that cannot be asked."""
@@ -120,6 +126,7 @@ class Downlink(Protocol):
     async def query(self, peer: OrgId, asked: Question) -> bytes: ...
 
     async def answered(self, peer: OrgId, number: int, data: bytes) -> None: ...
+    async def directory(self, peer: OrgId, said: Exchange) -> Exchange: ...
 
     def moment(self) -> Moment:
         """This node's time, for a child that asks."""
@@ -143,6 +150,8 @@ class Verifier(Protocol):
     Refused(ORIGIN_SIGNATURE)."""
 
     def vouch(self, header: Header, chain_pem: bytes) -> None: ...
+
+    def attest(self, node: OrgId, key: str, chain_pem: bytes, at_ms: int, data: bytes, signature: bytes) -> None: ...
 
     def reload(self) -> None: ...
 
@@ -265,6 +274,11 @@ class Store(Protocol):
     async def drop_box(self, item: int, home: Homeward, who: str, why: str) -> None: ...
     async def release_box(self, item: int, who: str, why: str) -> bool: ...
     async def decide_agency(self, item: int, state: str, who: str, why: str) -> bool: ...
+    async def directory_kept(self) -> tuple[list[tuple[bytes, bytes, str]], dict[str, bytes]]:
+        """All changes of the directory (body, signature, key), each author's in order, and the chains of their keys."""
+        ...
+
+    async def keep_directory(self, changes: Sequence[Held], chains: Mapping[str, bytes], told: Mapping[str, str]) -> None: ...
     async def trace(self, key: str, limit: int) -> list[dict[str, Any]]: ...
     async def depths(self) -> dict[str, Any]: ...
 

@@ -5,7 +5,7 @@ Knows `core`, the clock and the errors of the directory file; nothing of what is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -27,6 +27,10 @@ class DirectorySource(Protocol):
     def stamp(self) -> tuple[int, ...]: ...
 
     def load(self) -> Directory: ...
+
+    def keep(self, directory: Directory) -> tuple[int, ...]:
+        """Put this one in its place; the stamp it has then. OSError where it may not be written."""
+        ...
 
 
 class Systems(Protocol):
@@ -55,6 +59,8 @@ class Surroundings:
         self._stamp = source.stamp()
         self._served: frozenset[OrgId] = frozenset()
         self._day = instant.day(clock.utc_ms())
+        self.edited: Callable[[Directory], None] = self.take
+        """Hears of a file that has changed; by itself it counts at once."""
         self.directory = source.load()
         self._table = self._tabled(self.directory)
 
@@ -74,11 +80,20 @@ class Surroundings:
         self._stamp = stamp
         try:
             directory = self._source.load()
-            self._table = self._tabled(directory)  # before anybody sees it: it may not name this node
-            self.directory = directory
-            log.info("directory read again", version=self.directory.version)
+            self.edited(directory)
+            log.info("directory read again", version=directory.version)
         except (DirectoryFileError, OSError, ValueError) as error:
             log.error("directory not usable, keeping the last good one", reason=str(error)[:500])
+
+    def take(self, directory: Directory) -> None:
+        """Use this one from now on. Raises ValueError, and keeps the last, where it does not name this node."""
+        self._table = self._tabled(directory)  # before anybody sees it
+        self.directory = directory
+
+    def keep(self, directory: Directory) -> None:
+        """Write the file anew, unless somebody else has since it was read: then that is looked at first."""
+        if self._source.stamp() == self._stamp:
+            self._stamp = self._source.keep(directory)
 
     def _tabled(self, directory: Directory) -> Table:
         """Served here: of the organs of the registered systems and of all connected ones those whose longest prefix is this

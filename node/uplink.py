@@ -191,7 +191,9 @@ class Uplink:
         pace: Pace,
         rng: random.Random,
         session: str,
+        nudged: Callable[[], None] = lambda: None,
     ) -> None:
+        """nudged: hears where the parent has answered a pull before its time: it has something else to tell."""
         self._parent = parent
         self._link = link
         self._forwarder = forwarder
@@ -205,6 +207,7 @@ class Uplink:
         self._pace = pace
         self._rng = rng
         self._session = session
+        self._nudged = nudged
         self._uploads = Crossings(lambda: self.neighbour.turn if self.is_slow(Way.UP) else None)
         self._downloads = Crossings(lambda: self._down_turn if self.is_slow(Way.DOWN) else None)
         self._down_turn = Turn()
@@ -308,8 +311,10 @@ class Uplink:
             if not batch.envelopes:
                 if batch.questions:
                     continue
-                # Sent away before the time: another process of this node asks too, or the parent stops. Not in a tight loop.
+                # Sent away before the time: there is news of the directory, another process of this node asks too, or the parent
+                # stops. Not in a tight loop.
                 if asyncio.get_running_loop().time() - asked_at < wait_ms / 2000:
+                    self._nudged()
                     await asyncio.sleep(PROBE_MIN_S)
                 continue
             await self._downloads.ended(partial(_named, batch), ENDING_WAIT_S)

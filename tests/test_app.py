@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import date
@@ -244,21 +243,3 @@ async def test_an_error_of_the_disk_ends_the_process_at_once_and_a_bug_of_ours_f
     with pytest.raises(type(error)):
         await app.ending_with_the_disk(loop, left.append)()
     assert left == ([error] if leaves else [])
-
-
-def test_a_faster_loop_is_taken_where_it_is_installed_and_only_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def installed(text: str) -> None:
-        (tmp_path / "uvloop.py").write_text(text, encoding="utf-8")
-        monkeypatch.syspath_prepend(str(tmp_path))
-        monkeypatch.delitem(sys.modules, "uvloop", raising=False)
-
-    taken: list[object] = []
-    monkeypatch.setattr(asyncio, "set_event_loop_policy", taken.append)
-    monkeypatch.setattr("node.app.util.find_spec", lambda name: None)
-    app.take_faster_loop()
-    assert taken == []
-    monkeypatch.undo()
-    monkeypatch.setattr(asyncio, "set_event_loop_policy", taken.append)
-    installed("class EventLoopPolicy: pass")
-    app.take_faster_loop()
-    assert [type(each).__name__ for each in taken] == ["EventLoopPolicy"]

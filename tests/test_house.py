@@ -25,7 +25,7 @@ SELF_EVIDENT_LINES = 18
 
 # --- the rules as tables -----------------------------------------------------------------------------------------------
 
-DUTIES = ("node.intake", "node.parts", "node.mailbox", "node.housekeeper", "node.forwarder")
+DUTIES = ("node.intake", "node.parts", "node.mailbox", "node.housekeeper", "node.forwarder", "node.registrar")
 
 KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.core": ("node.core",),
@@ -43,6 +43,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.keys": ("node.core", "node.ports", "node.config", "node.adapters", "node.warden"),
     "node.warden": ("node.core", "node.ports", "node.adapters.folders", "node.adapters.issuing", "node.adapters.lists"),
     "node.timekeeper": ("node.core", "node.ports"),
+    "node.process": ("node.config", "node.adapters"),
     "node.adapters": ("node.core", "node.ports", "node.config"),
     "node.adapters.authority": ("node.adapters.folders",),
     "node.adapters.issuing": ("node.core", "node.adapters.authority", "node.adapters.folders"),
@@ -50,6 +51,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         *("node.core", "node.adapters.authority", "node.adapters.folders"),
         "node.adapters.http.tls",  # reads the same chains
     ),
+    "node.adapters.directory_file": ("node.core", "node.adapters.folders"),
     "node.adapters.peers": ("node.core", "node.adapters.folders"),
     "node.adapters.enrolment": (
         *("node.core", "node.adapters.folders", "node.adapters.authority", "node.adapters.issuing"),
@@ -63,6 +65,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         *(
             "node.children",
             "node.keys",
+            "node.process",
             "node.origin",
             "node.office_door",
             "node.desk",
@@ -134,6 +137,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
         "node.app",
         "node.gateway",
         "node.questions",
+        "node.process",
         "node.uplink",
         "node.surroundings",
         "node.timekeeper",

@@ -26,9 +26,10 @@ from node.adapters.directory_file import DirectoryFile, dump
 from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import ThreadConnection, open_reader, open_writer
 from node.adapters.sqlite.store import SqliteStore
-from node.core.clock_filter import Exchange
+from node.core import clock_filter
 from node.core.custody import LocalEnvelope
 from node.core.directory import Connection, Directory, Entry, NodeEntry
+from node.core.directory_wire import Exchange, decode_exchange, encode_exchange
 from node.core.envelope import Hop
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
@@ -151,7 +152,7 @@ class Time(Clock):
     def resume(self, floor_ms: int) -> None:
         """It stands where it is put."""
 
-    def heard(self, exchange: Exchange) -> None:
+    def heard(self, exchange: clock_filter.Exchange) -> None:
         """Nobody tells it the time."""
 
     def round_over(self) -> None: ...
@@ -214,6 +215,14 @@ class Line:
 
     async def get_body(self, sha256: str, offset: int, length: int) -> bytes:
         return await self._call("get", (offset, length), lambda: self.door.get_body(self.child, sha256, offset, length))
+
+    async def directory(self, said: Exchange) -> Exchange:
+        data = encode_exchange(said)
+
+        async def call() -> Exchange:
+            return decode_exchange(encode_exchange(await self.door.directory(self.child, decode_exchange(data))))
+
+        return await self._call("directory", said, call)
 
     async def clock(self, t1_us: int) -> ClockAnswer:
         async def call() -> ClockAnswer:
@@ -347,6 +356,12 @@ class Site:
             lambda: CALENDAR,
         )
         self.duties = app.duties(self.settings, self.ground)
+
+        async def stirring(work: Callable[[], None]) -> None:
+            work()
+            self.tree.stirred.set()
+
+        await self.duties.registrar.prepare(stirring)
         self._tasks = [asyncio.create_task(self.store.run())]
 
     def connect(self, door: app.LinkDoor) -> None:
@@ -357,9 +372,13 @@ class Site:
         self.uplink = loops[0].__self__  # type: ignore[attr-defined]
 
     def run(self, *names: str) -> None:
-        """Start the loops towards the parent, or only those named: push, pull, uploads, downloads. Then time passes."""
+        """Start the loops towards the parent, or only those named: push, pull, uploads, downloads; directory, which all nodes
+        have. Then time passes."""
         self.tree.clock.go()
         for name in names or ("push", "pull", "uploads", "downloads", "answers"):
+            if name == "directory":
+                self._tasks.append(asyncio.create_task(self.duties.registrar.run()))
+                continue
             self._tasks.append(asyncio.create_task(getattr(self.uplink, f"run_{name}")()))
 
     async def turn(self) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 
 from node.adapters.folders import PUBLIC, SECRET, write
 from node.config import ConfigError, NodeConfig, load
-from node.core.directory import Directory, Entry
+from node.core.directory import Directory
+from node.core.directory_rows import entry_row, node_row
 from node.core.identifier import OrgId
 from topology.certificates import certify
 from topology.model import OfficeSystem, Options, Site, Tree
@@ -80,23 +81,13 @@ def render(tree: Tree, root: Path, guards: Guards, now: datetime, *, keep: bool 
 
 def directory_text(directory: Directory) -> str:
     """The directory file that every node reads, one node or organ a line."""
-    nodes = [
-        {
-            "code": str(node.code),
-            "name": node.name,
-            "tier": node.tier,
-            "parent": _text(node.parent),
-            "prefixes": [str(prefix) for prefix in node.prefixes],
-        }
-        for node in directory.nodes
-    ]
     head = {
         "format": DIRECTORY_FORMAT,
         "version": directory.version,
         "axis": {"name": directory.axis_name, "code": directory.axis_code_text},
     }
     fields = [f"{_json(key)}: {_json(value)}" for key, value in head.items()]
-    for key, rows in (("nodes", nodes), ("entries", [_entry_row(entry) for entry in directory.entries])):
+    for key, rows in (("nodes", map(node_row, directory.nodes)), ("entries", map(entry_row, directory.entries))):
         fields.append(f'"{key}": [\n' + ",\n".join(f"  {_json(row)}" for row in rows) + "\n]")
     return "{\n" + ",\n".join(fields) + "\n}\n"
 
@@ -212,27 +203,6 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         hint = "sửa tệp, hoặc xóa để tạo lại với khóa bí mật mới"
         raise ConfigError([f"{path}: không đọc được danh sách hệ thống — {hint}"])
     return rows
-
-
-def _entry_row(entry: Entry) -> dict[str, object]:
-    return {
-        "code": str(entry.code),
-        "old_code": entry.old_code,
-        "aliases": list(entry.aliases),
-        "name": entry.name,
-        "kind": entry.kind,
-        "valid_from": _text(entry.valid_from),
-        "valid_to": _text(entry.valid_to),
-        "successor": _text(entry.successor),
-        "receives_for": [str(code) for code in entry.receives_for],
-        "focal_only": entry.focal_only,
-        "connection": entry.connection.value,
-        "connection_from": _text(entry.connection_from),
-    }
-
-
-def _text(value: object | None) -> str | None:
-    return None if value is None else str(value)
 
 
 def _json(value: object) -> str:

@@ -14,7 +14,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
-from node.core.directory import Connection, Directory, Entry, NodeEntry
+from node.adapters.folders import locked, write
+from node.core.directory import Connection, Contact, Directory, Entry, Fate, NodeEntry
+from node.core.directory_rows import (
+    ALIAS_CHARS_MAX,
+    ALSO_MAX,
+    CONTACT_CHARS_MAX,
+    LABEL_CHARS_MAX,
+    LIST_MAX,
+    NAME_CHARS_MAX,
+    SOURCE_CHARS_MAX,
+    entry_row,
+    node_row,
+)
 from node.core.errors import Refused
 from node.core.identifier import CODE_CHARS_MAX, OrgId
 
@@ -22,11 +34,6 @@ FORMAT = "truc-directory-1"
 FILE_BYTES_MAX = 64 * 1024 * 1024
 ENTRIES_MAX = 200_000
 NODES_MAX = 20_000
-NAME_CHARS_MAX = 500
-ALIAS_CHARS_MAX = 200
-LABEL_CHARS_MAX = 40
-LIST_MAX = 10_000
-"""Aliases of an organ, prefixes of a node, prefixes received for."""
 PROBLEMS_SHOWN_MAX = 20
 
 
@@ -66,6 +73,12 @@ class DirectoryFile:
         """As `load`, which see."""
         return load(self._path)
 
+    def keep(self, directory: Directory) -> tuple[int, ...]:
+        """Replace the file, one at a time with whoever edits it by a command; the stamp it has then."""
+        with locked(self._path):
+            write(self._path, dump(directory))
+            return self.stamp()
+
 
 def dump(directory: Directory) -> str:
     """The text of a directory file; loading it gives an equal directory."""
@@ -75,8 +88,8 @@ def dump(directory: Directory) -> str:
         "axis": {"name": directory.axis_name, "code": directory.axis_code_text},
     }
     parts = [f"{_json(key)}: {_json(value)}" for key, value in head.items()]
-    parts.append(f'"nodes": {_lines(map(_node_row, directory.nodes))}')
-    parts.append(f'"entries": {_lines(map(_entry_row, directory.entries))}')
+    parts.append(f'"nodes": {_lines(map(node_row, directory.nodes))}')
+    parts.append(f'"entries": {_lines(map(entry_row, directory.entries))}')
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
@@ -103,6 +116,7 @@ WrittenCode = Annotated[str, Field(max_length=CODE_CHARS_MAX), AfterValidator(_r
 Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARS_MAX)]
 Label = Annotated[str, Field(max_length=LABEL_CHARS_MAX)]
 Alias = Annotated[str, Field(min_length=1, max_length=ALIAS_CHARS_MAX)]
+Reachable = Annotated[str, Field(max_length=CONTACT_CHARS_MAX)]
 Codes = Annotated[tuple[Code, ...], Field(max_length=LIST_MAX)]
 
 
@@ -126,6 +140,14 @@ class _Node(_Row):
         return NodeEntry(self.code, self.name, self.tier, self.parent, self.prefixes)
 
 
+class _Contact(_Row):
+    address: Reachable = ""
+    mail: Reachable = ""
+    phone: Reachable = ""
+    fax: Reachable = ""
+    website: Reachable = ""
+
+
 class _Entry(_Row):
     code: Code
     old_code: WrittenCode = ""
@@ -139,9 +161,15 @@ class _Entry(_Row):
     focal_only: bool = False
     connection: Connection = Connection.NONE
     connection_from: date | None = None
+    also: Annotated[tuple[Code, ...], Field(max_length=ALSO_MAX)] = ()
+    fate: Fate | None = None
+    contact: _Contact = _Contact()
+    source: Annotated[str, Field(max_length=SOURCE_CHARS_MAX)] = ""
+    source_day: date | None = None
 
     def value(self) -> Entry:
-        return Entry(**{name: getattr(self, name) for name in type(self).model_fields})
+        told = {name: getattr(self, name) for name in type(self).model_fields}
+        return Entry(**{**told, "contact": Contact(**self.contact.model_dump())})
 
 
 class _File(_Row):
@@ -207,37 +235,6 @@ def _failure(path: Path, problems: list[str]) -> DirectoryFileError:
     if len(problems) > PROBLEMS_SHOWN_MAX:
         lines.append(f"{path}: and {len(problems) - PROBLEMS_SHOWN_MAX} more")
     return DirectoryFileError("\n".join(lines))
-
-
-def _node_row(node: NodeEntry) -> dict[str, Any]:
-    return {
-        "code": str(node.code),
-        "name": node.name,
-        "tier": node.tier,
-        "parent": _text(node.parent),
-        "prefixes": list(map(str, node.prefixes)),
-    }
-
-
-def _entry_row(entry: Entry) -> dict[str, Any]:
-    return {
-        "code": str(entry.code),
-        "old_code": entry.old_code,
-        "aliases": list(entry.aliases),
-        "name": entry.name,
-        "kind": entry.kind,
-        "valid_from": _text(entry.valid_from),
-        "valid_to": _text(entry.valid_to),
-        "successor": _text(entry.successor),
-        "receives_for": list(map(str, entry.receives_for)),
-        "focal_only": entry.focal_only,
-        "connection": entry.connection.value,
-        "connection_from": _text(entry.connection_from),
-    }
-
-
-def _text(value: OrgId | date | None) -> str | None:
-    return None if value is None else str(value)
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> str:

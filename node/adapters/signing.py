@@ -26,6 +26,7 @@ from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyB
 from node.adapters.http.tls import TlsFileError, facts, peer_name, read_private, signed_by
 from node.core.envelope import Envelope, Header
 from node.core.errors import Reason, Refused
+from node.core.identifier import OrgId
 from node.core.standing import Signed
 
 CHAIN_DEPTH_MAX = 16
@@ -69,6 +70,19 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True)
+class Statement:
+    """What a node signed that is no header: by which key, who, when by its own word (UTC ms)."""
+
+    key: str
+    origin: OrgId
+    created_ms: int
+    bound_ms: int = 0
+
+
+Claim = Header | Statement
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
     """A leaf whose chain was found good. The whole chain is valid from from_ms to to_ms. signed: it, as revocation lists do."""
 
@@ -101,22 +115,29 @@ class Verifier:
 
         chain_pem: the chain of `header.key`, leaf first; not looked at again once it was found good.
         """
-        header = envelope.header
-        known = self._known.get(header.key)
+        self._judge(envelope.header, now_ms, chain_pem, envelope.header_bytes, envelope.signature)
+
+    def attest(self, node: OrgId, key: str, chain_pem: bytes, at_ms: int, data: bytes, signature: bytes) -> None:
+        """Whether data is what this node signed at that instant (its own word, UTC ms) with the key of this name, however long
+        ago; `Refused(ORIGIN_SIGNATURE)` says what is not right. chain_pem: as for `verify`."""
+        self._judge(Statement(key, node, at_ms), at_ms, chain_pem, data, signature)
+
+    def _judge(self, said: Claim, now_ms: int, chain_pem: bytes, data: bytes, signature: bytes) -> None:
+        known = self._known.get(said.key)
         if known is None:
-            known = self._learn(header, chain_pem)
-        self._known.move_to_end(header.key)
-        expected = header.origin.dns_name(self._zone)
+            known = self._learn(said, chain_pem)
+        self._known.move_to_end(said.key)
+        expected = said.origin.dns_name(self._zone)
         if known.name != expected:
             raise _wrong("dNSName", known.name, expected)
-        _judge_dates(header, known, now_ms)
+        _judge_dates(said, known, now_ms)
         revoked_ms = self._revoked_ms(known.signed)
-        if revoked_ms is not None and header.created_ms >= revoked_ms:
-            raise _wrong("revoked", header.key, f"< {revoked_ms} ms")
+        if revoked_ms is not None and said.created_ms >= revoked_ms:
+            raise _wrong("revoked", said.key, f"< {revoked_ms} ms")
         try:
-            known.key.verify(envelope.signature, envelope.header_bytes, _ALGORITHM)
+            known.key.verify(signature, data, _ALGORITHM)
         except InvalidSignature:
-            raise _wrong("signature", header.key) from None
+            raise _wrong("signature", said.key) from None
 
     def vouch(self, header: Header, chain_pem: bytes) -> None:
         """Whether this is a good chain for the key the header names; `Refused(ORIGIN_SIGNATURE)` if not. A relay asks before it
@@ -124,14 +145,14 @@ class Verifier:
         if header.key not in self._known:
             self._learn(header, chain_pem)
 
-    def _learn(self, header: Header, chain_pem: bytes) -> _Known:
+    def _learn(self, header: Claim, chain_pem: bytes) -> _Known:
         known = self._judge_chain(header, _chain(header, chain_pem))
         self._known[header.key] = known
         if len(self._known) > CHAINS_KNOWN_MAX:
             self._known.popitem(last=False)
         return known
 
-    def _judge_chain(self, header: Header, chain: list[x509.Certificate]) -> _Known:
+    def _judge_chain(self, header: Claim, chain: list[x509.Certificate]) -> _Known:
         leaf = chain[0].public_bytes(Encoding.DER)
         try:
             name, dates = peer_name(leaf), facts(leaf)
@@ -164,7 +185,7 @@ def _leaf_policy() -> ExtensionPolicy:
     )
 
 
-def _chain(header: Header, chain_pem: bytes) -> list[x509.Certificate]:
+def _chain(header: Claim, chain_pem: bytes) -> list[x509.Certificate]:
     """A chain as it must travel: the leaf the header names, then each one's issuer, no subject twice.
 
     The library searches all paths, so it is given one.
@@ -183,7 +204,7 @@ def _chain(header: Header, chain_pem: bytes) -> list[x509.Certificate]:
     return chain
 
 
-def _judge_dates(header: Header, known: _Known, now_ms: int) -> None:
+def _judge_dates(header: Claim, known: _Known, now_ms: int) -> None:
     slack_ms = min(header.bound_ms, BOUND_MAX_MS)
     if not known.from_ms - slack_ms <= header.created_ms <= known.to_ms + slack_ms:
         raise _wrong("validity", str(header.created_ms), f"{known.from_ms}..{known.to_ms} ms")

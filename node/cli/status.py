@@ -45,6 +45,13 @@ def _clock(clock: Mapping[str, Any]) -> str:
     return f"{state} {t('từ', 'since')} {since}; {figures}"
 
 
+def _directory(state: Mapping[str, Any]) -> str:
+    age = state["age_s"]
+    compared = t(f", so với nút cấp trên {age:.0f} giây trước", f", compared with the parent's {age:.0f} s ago") if age else ""
+    unsigned = "" if state["signed"] else t(", theo tệp, chưa có bản ký của nút gốc", ", by the file: the hub was not heard yet")
+    return t("bản", "version") + f" {state['version']}{unsigned}{compared}"
+
+
 def _figures(facts: Mapping[str, Any]) -> list[tuple[str, object]]:
     up, down = t("đang thông", "up"), t("mất kết nối", "down")
     lines: list[tuple[str, object]] = []
@@ -62,6 +69,8 @@ def _figures(facts: Mapping[str, Any]) -> list[tuple[str, object]]:
     waiting = t(f" (lâu nhất {oldest:.0f} giây)", f" (oldest {oldest:.0f} s)") if facts["outbox"]["depth"] else ""
     if clock := facts.get("clock"):
         lines.append((t("đồng hồ", "clock"), _clock(clock)))
+    if directory := facts.get("directory"):
+        lines.append((t("danh mục", "directory"), _directory(directory)))
     lines += [
         (t("hàng chờ chuyển", "outbox"), f"{facts['outbox']['depth']}{waiting}"),
         (t("hộp văn bản chờ lấy", "mailbox"), facts["mailbox"]["depth"]),

@@ -33,6 +33,29 @@ class Connection(StrEnum):
 CONNECTED = frozenset({Connection.TRIAL, Connection.OFFICIAL})
 
 
+class Fate(StrEnum):
+    """Why a code was closed: its organ was merged, split, renamed or moved. # QĐ 09/2025/QĐ-TTg"""
+
+    MERGED = "gop"
+    SPLIT = "tach"
+    RENAMED = "doi-ten"
+    MOVED = "chuyen"
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """How people reach an organ, as its decision or its operator wrote it; never a person's name."""
+
+    address: str = ""
+    mail: str = ""
+    phone: str = ""
+    fax: str = ""
+    website: str = ""
+
+
+NO_CONTACT = Contact()
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An organ under a code during a time. A renamed organ has several entries with one code.
@@ -41,6 +64,7 @@ class Entry:
     valid_from, valid_to: first and last day, both included; None is open. successor: the code to use after it is closed.
     receives_for: prefixes of the organs without a connection of their own that this one receives for (Điều 21.2);
     focal_only: nobody under those prefixes receives by itself. connection_from: first day of the connection; None is always.
+    also: further successors, of an organ that was split; fate: why it was closed. source, source_day: the decision behind it.
     """
 
     code: OrgId
@@ -55,6 +79,11 @@ class Entry:
     focal_only: bool = False
     connection: Connection = Connection.NONE
     connection_from: date | None = None
+    also: tuple[OrgId, ...] = ()
+    fate: Fate | None = None
+    contact: Contact = NO_CONTACT
+    source: str = ""
+    source_day: date | None = None
 
     def open_on(self, day: date) -> bool:
         return not self.begins_after(day) and not self.ended_before(day)
@@ -69,6 +98,10 @@ class Entry:
         """Whether its office system takes packages on that day; on trial counts. # QĐ 28/2018 Điều 21.1"""
         begun = self.connection_from is None or self.connection_from <= day
         return begun and self.connection in CONNECTED and self.open_on(day)
+
+    def on_trial(self, day: date) -> bool:
+        """Whether its connection is a trial on that day. # QĐ 28/2018 Điều 21.1"""
+        return self.connection is Connection.TRIAL and self.connected_on(day)
 
     def texts(self) -> Iterator[str]:
         """Every text that names this organ, normalised: its code, its old code, its aliases."""
@@ -190,7 +223,7 @@ class Directory:
         """Whose office a package for this code is laid before on that day.
 
         Raises `Refused(RECIPIENT_UNKNOWN | RECIPIENT_CLOSED | RECIPIENT_LOCKED | RECIPIENT_NOT_CONNECTED)`; with
-        RECIPIENT_CLOSED the rule is the code to use instead, "" where none is known.
+        RECIPIENT_CLOSED the rule is the code to use instead (several of an organ that was split), "" where none is known.
         """
         focal = self._focal_point(code, day)
         if focal is not None:
@@ -200,7 +233,7 @@ class Directory:
             return Receiving(code)
         closing = self._closing(code, day)
         if closing is not None:  # QĐ 09/2025/QĐ-TTg: codes of merged provinces are closed, what stood below them too
-            raise _refused(Reason.RECIPIENT_CLOSED, code, str(self.successor(closing.code, day) or ""))
+            raise _refused(Reason.RECIPIENT_CLOSED, code, ", ".join(map(str, self.successors(closing.code, day))))
         if entry is not None and entry.connection is Connection.LOCKED:
             raise _refused(Reason.RECIPIENT_LOCKED, code)
         superior = self._superior(code, day)
@@ -210,18 +243,33 @@ class Directory:
         raise _refused(Reason.RECIPIENT_UNKNOWN if entry is None else Reason.RECIPIENT_NOT_CONNECTED, code)
 
     def successor(self, code: OrgId, day: date) -> OrgId | None:
-        """The code to use instead of one closed on that day, the last of a chain of closed ones.
+        """The code to use instead of one closed on that day, the last of a chain of closed ones; of a split organ the first.
 
         None while the code is not closed, and where the chain ends in a closed code or runs in a circle.
         """
+        return next(iter(self.successors(code, day)), None)
+
+    def successors(self, code: OrgId, day: date) -> tuple[OrgId, ...]:
+        """All codes to use instead of one closed on that day, in the order of its entry; () as `successor` has None."""
+        found: dict[OrgId, None] = {}
         seen: set[OrgId] = set()
-        current = code
-        while (ended := self._ended(current, day)) is not None:
+        waiting = [code]
+        while waiting:
+            current = waiting.pop(0)
+            if current in seen:
+                continue
             seen.add(current)
-            if ended.successor is None or ended.successor in seen:
-                return None
-            current = ended.successor
-        return current if seen else None
+            ended = self._ended(current, day)
+            if ended is not None:
+                waiting.extend(each for each in (ended.successor, *ended.also) if each is not None)
+            elif current != code:
+                found[current] = None
+        return tuple(found)
+
+    def on_trial(self, code: OrgId, day: date) -> bool:
+        """Whether what this organ sends or gets on that day is a trial. # QĐ 28/2018 Điều 21.1"""
+        entry = self.entry(code, day)
+        return entry is not None and entry.on_trial(day)
 
     def check(self) -> list[str]:
         """The laws a directory obeys, and which entry breaks which; empty when all is well."""
@@ -342,8 +390,11 @@ def _check_texts(directory: Directory) -> Iterator[str]:
 
 def _check_successors(directory: Directory) -> Iterator[str]:
     for entry in directory.entries:
-        if entry.successor is not None and not directory.history(entry.successor):
-            yield f"entry {entry.code}: successor {entry.successor} has no entry"
+        if entry.also and entry.successor is None:
+            yield f"entry {entry.code}: further successors need a first one"
+        for successor in (entry.successor, *entry.also):
+            if successor is not None and not directory.history(successor):
+                yield f"entry {entry.code}: successor {successor} has no entry"
     following = {code: history[-1].successor for code, history in directory.histories()}
     done: set[OrgId] = set()
     for start in following:

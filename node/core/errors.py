@@ -57,6 +57,9 @@ class Reason(StrEnum):
     DOC_UNKNOWN = "doc-unknown"
     DOC_AMBIGUOUS = "doc-ambiguous"
     STATUS_WORD_UNKNOWN = "status-word-unknown"
+    # the directory (core/changes.py)
+    DIRECTORY_OUTSIDE = "directory-outside"
+    DIRECTORY_LAW = "directory-law"
     # the link
     WIRE_MALFORMED = "wire-malformed"
     WIRE_TOO_LARGE = "wire-too-large"

@@ -43,6 +43,10 @@ METRICS: Mapping[str, Metric] = {
         Kind.COUNTER, "Envelopes whose custody was taken, by where they came from.", ("source",)
     ),
     "truc_deliveries_total": Metric(Kind.COUNTER, "Deliveries that came to an end, by how.", ("result",)),
+    "truc_directory_changes_total": Metric(Kind.COUNTER, "Changes of the directory that came from a neighbour and were good."),
+    "truc_directory_refused_total": Metric(
+        Kind.COUNTER, "What was not taken into the directory, by reason; also an edit of its file.", ("reason",)
+    ),
     "truc_refusals_total": Metric(Kind.COUNTER, "What a door did not accept, by reason.", ("door", "reason")),
     "truc_attempts_total": Metric(Kind.COUNTER, "Offers to a neighbour, by what came of them.", ("neighbour", "result")),
     "truc_duplicates_total": Metric(Kind.COUNTER, "Repeats answered with the first outcome.", ("door",)),
@@ -93,6 +97,10 @@ METRICS: Mapping[str, Metric] = {
     ),
     "truc_calendar_missing": Metric(Kind.GAUGE, "1 while the working calendar of a year that should be here is not."),
     "truc_directory_version": Metric(Kind.GAUGE, "Version of the directory of codes in use."),
+    "truc_directory_age_seconds": Metric(
+        Kind.GAUGE, "Since the directory was last compared with the parent's; since the start where it never was."
+    ),
+    "truc_directory_aside": Metric(Kind.GAUGE, "Rows of the directory that do not count: their author has no say in them."),
 }
 """Everything this program counts. Nothing else is ever added or shown."""
 

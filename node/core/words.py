@@ -105,6 +105,14 @@ SENTENCES: Mapping[Reason, Pair] = {
         "Mã Bên nhận[ “{value}”] không có trong danh mục mã định danh[ ({rule})]; hãy kiểm tra lại mã.",
         "The recipient's code[ “{value}”] is not in the directory[ ({rule})]; check the code.",
     ),
+    Reason.DIRECTORY_OUTSIDE: (
+        "Mã[ {value}] không do nút này quản lý[; hãy làm việc này tại nút {rule}].",
+        "Code[ {value}] is not administered by this node[; do this at node {rule}].",
+    ),
+    Reason.DIRECTORY_LAW: (
+        "Danh mục sẽ trái quy tắc nếu ghi như vậy[: {value}][ (số chỗ trái: {rule})].",
+        "The directory would break a rule[: {value}][ (places: {rule})].",
+    ),
     Reason.RECIPIENT_CLOSED: (
         "Mã[ {value}] đã đóng; [hãy gửi đến mã thay thế {rule}|danh mục chưa ghi mã thay thế, hãy hỏi lại Bên nhận].",
         "Code[ {value}] is closed; [send to its successor {rule}|the directory names no successor, ask the recipient].",
@@ -420,6 +428,7 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "held": ("tạm dừng, chờ người vận hành", "held for an operator"),
         "released": ("người vận hành cho chuyển tiếp", "released by an operator"),
         "retried": ("người vận hành cho thử lại ngay", "retried by an operator"),
+        "directory": ("danh mục mã định danh thay đổi", "the directory changed"),
         "dropped": ("người vận hành dừng việc chuyển", "dropped by an operator"),
         "come-back": ("quay về", "came back"),
         "repeated": ("nhận được lần nữa, không xử lý lại", "seen again, nothing done"),
@@ -497,6 +506,18 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         ),
         "certificate-expiring": ("chứng thư số sắp hết hiệu lực", "a certificate expires soon"),
         "certificate-expired": ("chứng thư số đã hết hiệu lực", "a certificate has expired"),
+        "directory-stale": (
+            "danh mục đã lâu chưa so với nút cấp trên, vẫn chuyển theo bản đang có",
+            "the directory was not compared with the parent's for long; it is used all the same",
+        ),
+        "directory-forked": (
+            "có nút ký hai thay đổi danh mục trái nhau, giữ bản đến trước",
+            "a node signed two changes of the directory that exclude each other; the first stays",
+        ),
+        "directory-aside": (
+            "có nút khai danh mục ngoài phạm vi của mình, không dùng",
+            "a node says of the directory what it has no say in; not used",
+        ),
         "systems-broken": (
             "tệp đăng ký hệ thống bị lỗi, đang dùng bản tốt trước đó",
             "the systems file is broken; the last good one is used",
@@ -557,6 +578,8 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "invite-unknown": ("không có lời mời này", "no such invitation"),
         "invite-expired": ("mã mời hết hạn", "token expired"),
         "invite-used": ("mã mời đã dùng", "token used"),
+        "directory-outside": ("mã do nút khác quản lý", "another node administers the code"),
+        "directory-law": ("danh mục sẽ trái quy tắc", "the directory would break a rule"),
         "peer-registered": ("mã đã có nút đăng ký", "a node is registered already"),
         "sender-outside": ("Bên gửi ngoài phạm vi của nút", "sender outside the node"),
         "origin-signature": ("chữ ký của nút gốc không xác thực được", "origin's signature not verified"),
@@ -598,6 +621,7 @@ _NUMBERS: Mapping[int, str] = {
     " wire-malformed wire-too-large peer-unknown peer-name peer-key peer-dates peer-revoked peer-list-old"
     " origin-signature digest-conflict too-many-hops"
     " invite-malformed invite-unknown invite-expired invite-used peer-registered"
+    " directory-outside directory-law"
     " loop lifetime expired dropped-by-operator not-now disk-full internal",
     ERROR_PROCESSING: "base64-broken archive-bomb body-unknown body-damaged",
     ERROR_FORMAT: "xml-malformed xml-doctype xml-too-deep not-edxml value-too-long too-many-elements element-missing"

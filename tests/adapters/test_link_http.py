@@ -31,9 +31,11 @@ from node.adapters.http.tls import (
     registered,
     spki_pin,
 )
+from node.core.changes import Head
+from node.core.directory_wire import Exchange
 from node.core.envelope import encode_header, open_envelope
 from node.core.errors import Deferred, Reason, Refused
-from node.core.identifier import OrgId
+from node.core.identifier import HUB, OrgId
 from node.core.pace import Way
 from node.core.timekeeping import Moment
 from node.core.wire import (
@@ -107,6 +109,10 @@ class Downlink:
         if offset == len(self.held):
             self.held += chunk
         return len(self.held)
+
+    async def directory(self, peer: OrgId, said: Exchange) -> Exchange:
+        await self._called("directory", peer, said)
+        return replace(said, have={**said.have, HUB: Head(1, 7)})
 
     async def get_body(self, peer: OrgId, sha256: str, offset: int, length: int) -> bytes:
         await self._called("get", peer, (sha256, offset, length))

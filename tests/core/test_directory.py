@@ -470,3 +470,24 @@ def test_what_lies_below_a_prefix_is_found_in_the_directorys_order() -> None:
     assert book.held_below([code("H41")]) == [code("H41.09"), code("H41.02.01"), code("H41.02")]
     assert book.held_below([code("H41.02"), code("H4")]) == [code("H41.02.01")]
     assert list(book.connected_below([code("H41")], DAY)) == [code("H41"), code("H41.02")]
+
+
+def test_a_split_organ_has_several_successors_and_a_chain_is_followed_through_each() -> None:
+    book = directory(
+        organ("H41.01", valid_to=EVE, successor=code("H41.02"), also=(code("H41.03"), code("H41.04"))),
+        organ("H41.02", valid_to=EVE, successor=code("H41.05")),
+        organ("H41.03", valid_to=EVE, successor=code("H41.01")),
+        organ("H41.04"),
+        organ("H41.05"),
+    )
+    assert book.successors(code("H41.01"), DAY) == (code("H41.04"), code("H41.05"))
+    assert refusal(book, "H41.01") == (Reason.RECIPIENT_CLOSED, "H41.01", "H41.04, H41.05")
+    assert book.successors(code("H41.05"), DAY) == ()
+
+
+def test_an_organ_is_on_trial_from_a_day_to_a_day() -> None:
+    book = directory(
+        organ("H41", Connection.TRIAL, valid_to=EVE, connection_from=date(2025, 1, 1)), organ("H41", valid_from=MERGED)
+    )
+    days = (date(2024, 12, 31), date(2025, 1, 1), EVE, MERGED)
+    assert [book.on_trial(code("H41"), day) for day in days] == [False, True, True, False]

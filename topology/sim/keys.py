@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from node.adapters.signing import Pem, Verifier, _Known
-from node.core.envelope import Header
+from node.adapters.signing import Claim, Pem, Verifier, _Known
 
 VALID_FROM = datetime(2026, 1, 1, tzinfo=UTC)
 VALID_FOR = timedelta(days=3650)
@@ -37,7 +36,7 @@ class SharedVerifier(Verifier):
     """Production's, but that a chain one node of the process has found good is not looked into again at the next one: all have
     the same root, and no certificate of a rehearsal ends within it. Hundreds of nodes would each find what all find."""
 
-    def _learn(self, header: Header, chain_pem: bytes) -> _Known:
+    def _learn(self, header: Claim, chain_pem: bytes) -> _Known:
         found = _good.get((header.key, chain_pem, self._trust))
         if found is None:
             found = _good[header.key, chain_pem, self._trust] = super()._learn(header, chain_pem)

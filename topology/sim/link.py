@@ -24,6 +24,7 @@ from node.adapters.http.link_client import (
     QUESTION_IDLE_S,
     RETRY_AFTER_MAX_S,
 )
+from node.core.directory_wire import EXCHANGE_BYTES_MAX, Exchange, decode_exchange, encode_exchange
 from node.core.envelope import Fields, strict_json
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
@@ -168,6 +169,15 @@ class SimLink:
             return b""
 
         await self._ask("answer", data, serve, ERROR_BYTES_MAX, ANSWER_S, QUESTION_IDLE_S)
+
+    async def directory(self, said: Exchange) -> Exchange:
+        data = encode_exchange(said)
+
+        async def serve() -> bytes:
+            return encode_exchange(await self._door().directory(self._code, decode_exchange(data)))
+
+        answer = await self._ask("directory", data, serve, EXCHANGE_BYTES_MAX, self._section.request_timeout_s)
+        return self._read(lambda: decode_exchange(answer))
 
     # the parent's end
 

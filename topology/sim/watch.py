@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from node.core.directory_wire import Exchange
 from node.core.envelope import KIND_DOCUMENT, Envelope, encode_header, open_envelope
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
@@ -64,6 +65,10 @@ class Watched:
     async def answered(self, peer: OrgId, number: int, data: bytes) -> None:
         self._admit(peer)
         await self._door.answered(peer, number, data)
+
+    async def directory(self, peer: OrgId, said: Exchange) -> Exchange:
+        self._admit(peer)
+        return await self._door.directory(peer, said)
 
     def moment(self) -> Moment:
         return self._door.moment()

@@ -75,6 +75,11 @@ class _Given:
     def load(self) -> Directory:
         return self.directory
 
+    def keep(self, directory: Directory) -> tuple[int, ...]:
+        """The node's own: what it goes by, where it is read again at its next start."""
+        self.directory = directory
+        return self.stamp()
+
 
 class _Systems:
     """The systems of one site, in memory."""
@@ -172,8 +177,7 @@ class Machine:
         bodies = FolderBodies(SimFiles(self.disk, BODIES, self._wall_ms), settings.store.inline_bytes_max, lambda: _token(rng))
         await app.renew_wal(SimFiles(self.disk, "", self._wall_ms))
         connection = await open_connection(self.disk, app.DATABASE, settings.store.wal_pages_max)
-        path = Path(app.DATABASE)
-        store = SqliteStore(connection, connection, clock, self.tally, settings.store.group_max, path)
+        store = SqliteStore(connection, connection, clock, self.tally, settings.store.group_max, Path(app.DATABASE))
         await app.prepare(self.code, store, bodies)
         (floor,) = connection.look(VOUCHED, ())
         clock.look = TimeJudge(self.name, self.world.reference, floor[0] or 0, self.world.wrong).look
@@ -183,7 +187,8 @@ class Machine:
         signer, verifier = Signer(own.certificate, own.key), keys.SharedVerifier(own.trust, settings.node.zone)
         ground = app.Ground(clock, store, bodies, signer, verifier, rng, self.tally, systems, surroundings)
         node = app.duties(settings, ground)
-        loops: list[Loop] = [node.housekeeper.run, bodies.watch]
+        await node.registrar.prepare()
+        loops: list[Loop] = [node.housekeeper.run, bodies.watch, node.registrar.run]
         link = None
         if node.parent is not None:
             above = self.world.machines[node.parent].name

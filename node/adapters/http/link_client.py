@@ -37,6 +37,7 @@ from node.adapters.http.keepalive import keep_alive
 from node.adapters.http.link_trust import TRUST_BYTES_MAX, decode_answer, encode_question
 from node.adapters.http.progress import Progress
 from node.adapters.http.tls import Standing, judge, link_client_context, peer_chain, registered
+from node.core.directory_wire import EXCHANGE_BYTES_MAX, Exchange, decode_exchange, encode_exchange, since_text
 from node.core.envelope import Fields, strict_json
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
@@ -179,6 +180,15 @@ class HttpLink:
 
     def when_moved(self, tell: Callable[[Way, int, float], None]) -> None:
         self._tell = tell
+
+    async def directory(self, said: Exchange) -> Exchange:
+        since = None if said.changes else since_text(said.have)
+        method, query = ("POST", None) if since is None else ("GET", {"since": since})
+        body = b"" if since is not None else encode_exchange(said)
+        timeout_s = self._section.request_timeout_s
+        call = _Call(method, "directory", body, JSON_TYPE, JSON_TYPE, EXCHANGE_BYTES_MAX, timeout_s, None, query, may_lack=True)
+        answer = await self._ask(self._for_calls(), call)
+        return self._read(call, lambda: decode_exchange(answer))
 
     async def clock(self, t1_us: int) -> ClockAnswer:
         question = encode_clock_question(t1_us)

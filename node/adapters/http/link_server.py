@@ -28,6 +28,7 @@ from node.adapters.http.link_enrol import ENROL, REQUEST_BYTES_MAX, NewcomersDoo
 from node.adapters.http.link_trust import TRUST_BYTES_MAX, TRUST_PATH, TrustDoor, decode_question, encode_answer
 from node.adapters.http.progress import Progress
 from node.adapters.http.tls import Judge, peer_chain
+from node.core.directory_wire import EXCHANGE_BYTES_MAX, Exchange, decode_exchange, encode_exchange, read_since
 from node.core.envelope import TIME_MAX_MS
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
@@ -180,6 +181,8 @@ class _LinkFace:
             case "POST", ["link", "v1", "trust"] if self._trust is not None:
                 question = decode_question(await self._body(request, JSON_TYPE, TRUST_BYTES_MAX))
                 return web.Response(body=encode_answer(await self._trust.answer(peer, question)), content_type=JSON_TYPE)
+            case "GET" | "POST", ["link", "v1", "directory"]:
+                return await self._directory(peer, request)
             case "PUT", ["link", "v1", "bodies", sha256] if _DIGEST.fullmatch(sha256):
                 return await self._put_body(peer, request, sha256)
             case "GET", ["link", "v1", "bodies", sha256] if _DIGEST.fullmatch(sha256):
@@ -210,6 +213,14 @@ class _LinkFace:
         asked = decode_pull(await self._body(request, JSON_TYPE, self._limits.verdict_bytes_max), self._limits)
         batch = await self._downlink.pull(peer, asked)
         return web.Response(body=encode_batch(batch), content_type=MEDIA_TYPE)
+
+    async def _directory(self, peer: OrgId, request: web.Request) -> web.Response:
+        """GET ?since=: a child that brings nothing; POST: one that brings what this node lacks, or has much to say of itself."""
+        if request.method == "GET":
+            said = Exchange(read_since(request.query.get("since", "")))
+        else:
+            said = decode_exchange(await self._body(request, JSON_TYPE, EXCHANGE_BYTES_MAX))
+        return web.Response(body=encode_exchange(await self._downlink.directory(peer, said)), content_type=JSON_TYPE)
 
     async def _clock(self, request: web.Request) -> web.Response:
         """Asked of nobody but the clock: no writer, no disk and no other child is waited for."""

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from node.adapters.sqlite import admission, boxes, care, desk, road, status
+from node.adapters.sqlite import admission, boxes, care, changes, desk, road, status
 from node.adapters.sqlite.connection import Connection
 from node.adapters.sqlite.migrate import migrate
 from node.adapters.sqlite.writer import Stamp, Transaction, Writer, laid_before, towards
+from node.core.changes import Held
 from node.core.custody import (
     NEIGHBOUR_GONE,
     Admitted,
@@ -336,6 +337,13 @@ class SqliteStore:
     async def decide_agency(self, item: int, state: str, who: str, why: str) -> bool:
         stamp = self.stamp()
         return await self._do(lambda tx: desk.decide_agency(tx, item, state, who, why, stamp))
+
+    async def directory_kept(self) -> tuple[list[changes.Row], dict[str, bytes]]:
+        return await self._ask(changes.kept)
+
+    async def keep_directory(self, found: Sequence[Held], chains: Mapping[str, bytes], told: Mapping[str, str]) -> None:
+        stamp = self.stamp()
+        await self._do(lambda tx: changes.keep(tx, found, chains, told, stamp))
 
     async def trace(self, key: str, limit: int) -> list[dict[str, Any]]:
         return await self._ask(lambda db: desk.trace(db, key, limit))

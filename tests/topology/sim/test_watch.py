@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from node.core.directory_wire import Exchange
 from node.core.envelope import KIND_STATUS
 from node.core.errors import Reason, Refused
 from node.core.identifier import HUB, OrgId
@@ -53,6 +54,9 @@ class Door:
 
     async def answered(self, peer: OrgId, number: int, data: bytes) -> None:
         self.held = number
+
+    async def directory(self, peer: OrgId, said: Exchange) -> Exchange:
+        return said
 
     def moment(self) -> Moment:
         return Moment(7, 1, 1, True)

@@ -1,0 +1,523 @@
+"""The directory as signed changes: what each node has said of the codes it administers, and what all of it amounts to.
+
+A node administers the codes below its prefixes. What it says of them is a change: numbered, chained to the one before it, signed
+by its key, never altered. A higher epoch begins anew. The directory is what all changes say together (`fold`), the same at
+every node that has the same changes, in whatever order they came. Knows `directory` and its rows; nothing of keys, files or of
+how changes travel.
+
+Of two that speak of one code, the higher revision counts; of equal ones, the superior's. What a node says of a code that is not
+below a prefix it held then is set aside, and named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, NamedTuple, TypeVar
+
+from node.core.directory import Directory, Entry, NodeEntry
+from node.core.directory_rows import check_history, entry_row, node_row, read_entry, read_node
+from node.core.envelope import Fields, read_code, strict_json
+from node.core.errors import Reason, Refused
+from node.core.identifier import HUB, OrgId
+
+FORMAT = "truc-directory-change-1"
+DOMAIN = b"truc-directory-change-1\n"
+"""Before the bytes that are signed: a signature over a change is none over anything else."""
+CHANGE_BYTES_MAX = 2 * 1024 * 1024
+ROWS_MAX = 1000
+"""Codes and nodes in one change: a larger import becomes several."""
+NUMBER_MAX = 2**53
+WHY_CHARS_MAX = 400
+ENTRIES_MAX = 1000
+"""Entries of one code."""
+EPOCH_WEIGHT = 1_000_000
+"""So that the version rises where numbers begin anew."""
+_KEYS = frozenset({"format", "author", "epoch", "number", "before", "at", "why", "axis", "nodes", "codes"})
+
+
+class Head(NamedTuple):
+    """How far an author's changes go."""
+
+    epoch: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRow:
+    """All that is said of one code: its entries, the oldest first; none: the code is withdrawn."""
+
+    code: OrgId
+    revision: int
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A node of the tree, or that there is none under this code any more."""
+
+    code: OrgId
+    revision: int
+    node: NodeEntry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """before: SHA-256 (hex) of the change before it, "" for the first of an epoch. at_ms: UTC, by the author's clock. why: the
+    decision behind it, for people. axis: name and code text of the axis; the hub's word alone."""
+
+    author: OrgId
+    epoch: int
+    number: int
+    before: str
+    at_ms: int
+    why: str = ""
+    axis: tuple[str, str] | None = None
+    nodes: tuple[NodeRow, ...] = ()
+    codes: tuple[CodeRow, ...] = ()
+
+    @property
+    def head(self) -> Head:
+        return Head(self.epoch, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A change as it is kept and as it travels. body: the exact bytes that were signed; key: SHA-256 (hex) of the signer's
+    certificate."""
+
+    change: Change
+    body: bytes
+    signature: bytes
+    key: str
+    digest: str
+
+
+class Met(StrEnum):
+    """What a change is to those that are held."""
+
+    NEW = "new"
+    KNOWN = "known"
+    OLD = "directory-old"
+    FORK = "directory-fork"
+    GAP = "directory-gap"
+
+
+# --- bytes --------------------------------------------------------------------------------------------------------------------
+
+
+def encode(change: Change) -> bytes:
+    """The bytes that are signed: canonical JSON."""
+    value = {
+        "format": FORMAT,
+        "author": str(change.author),
+        "epoch": change.epoch,
+        "number": change.number,
+        "before": change.before,
+        "at": change.at_ms,
+        "why": change.why,
+        "axis": list(change.axis) if change.axis is not None else None,
+        "nodes": [[str(row.code), row.revision, node_row(row.node) if row.node else None] for row in change.nodes],
+        "codes": [[str(row.code), row.revision, list(map(entry_row, row.entries))] for row in change.codes],
+    }
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def decode(body: bytes) -> Change:
+    """Any bytes as a change, or `Refused(WIRE_MALFORMED | WIRE_TOO_LARGE | CODE_*)`: only what `encode` would write again."""
+    if len(body) > CHANGE_BYTES_MAX:
+        raise Refused(Reason.WIRE_TOO_LARGE, "change", str(len(body)), f"≤ {CHANGE_BYTES_MAX}")
+    try:
+        change = _read(Fields(strict_json(body), "change"))
+    except RecursionError:
+        raise Refused(Reason.WIRE_MALFORMED, "change", "", "depth") from None
+    if encode(change) != body:
+        raise Refused(Reason.WIRE_MALFORMED, "change", "", "canonical")
+    return change
+
+
+def held(body: bytes, signature: bytes, key: str) -> Held:
+    """`decode`, kept with its signature, which is not judged here."""
+    return Held(decode(body), body, signature, key, hashlib.sha256(body).hexdigest())
+
+
+def _read(fields: Fields) -> Change:
+    fields.only(_KEYS)
+    fields.text("format", len(FORMAT))
+    axis = fields.get("axis")
+    if axis is not None and (not isinstance(axis, list) or len(axis) != 2 or not all(isinstance(each, str) for each in axis)):
+        raise Refused(Reason.WIRE_MALFORMED, "change.axis", repr(axis)[:80])
+    return Change(
+        author=read_code(fields.get("author"), "change.author"),
+        epoch=fields.whole("epoch", 1, NUMBER_MAX),
+        number=fields.whole("number", 1, NUMBER_MAX),
+        before=fields.text("before", 64),
+        at_ms=fields.whole("at"),
+        why=fields.text("why", WHY_CHARS_MAX),
+        axis=(axis[0], axis[1]) if axis is not None else None,
+        nodes=tuple(_node_row(each) for each in fields.items("nodes", ROWS_MAX)),
+        codes=tuple(_code_row(each) for each in fields.items("codes", ROWS_MAX)),
+    )
+
+
+def _triple(value: object) -> tuple[OrgId, int, Any]:
+    if not isinstance(value, list) or len(value) != 3:
+        raise Refused(Reason.WIRE_MALFORMED, "change.row", repr(value)[:80])
+    return read_code(value[0], "row.code"), Fields({"revision": value[1]}, "row").whole("revision", 1, NUMBER_MAX), value[2]
+
+
+def _node_row(value: object) -> NodeRow:
+    code, revision, row = _triple(value)
+    node = read_node(row) if row is not None else None
+    if node is not None and (node.code != code or (node.parent is None) != (code == HUB)):
+        raise Refused(Reason.WIRE_MALFORMED, "row.node", str(code))
+    return NodeRow(code, revision, node)
+
+
+def _code_row(value: object) -> CodeRow:
+    code, revision, rows = _triple(value)
+    if not code.path or not isinstance(rows, list) or len(rows) > ENTRIES_MAX:
+        raise Refused(Reason.WIRE_MALFORMED, "row.entries", str(code))
+    entries = tuple(map(read_entry, rows))
+    if entries and entries[0].code != code:
+        raise Refused(Reason.WIRE_MALFORMED, "row.code", str(code))
+    check_history(entries)
+    return CodeRow(code, revision, entries)
+
+
+# --- books --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Books:
+    """All changes that a node holds, by author, each author's in order. Never altered: `keeping` gives new ones."""
+
+    logs: Mapping[OrgId, tuple[Held, ...]] = field(default_factory=dict)
+
+    def head(self, author: OrgId) -> Head | None:
+        log = self.logs.get(author)
+        return log[-1].change.head if log else None
+
+    def heads(self) -> dict[OrgId, Head]:
+        return {author: log[-1].change.head for author, log in self._in_order()}
+
+    def digest(self) -> str:
+        """One name for exactly these changes."""
+        lines = (f"{author} {log[-1].digest}\n" for author, log in self._in_order())
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    @property
+    def version(self) -> int:
+        """Rises with every change, and is the same wherever the same changes are held."""
+        return sum(log[-1].change.number + (log[-1].change.epoch - 1) * EPOCH_WEIGHT for log in self.logs.values())
+
+    def meet(self, found: Held) -> Met:
+        """What this change is to those held. FORK: its author has signed two that exclude each other; the first stays."""
+        change, log = found.change, self.logs.get(found.change.author)
+        if log is None:
+            return Met.NEW if not change.before else Met.GAP
+        last = log[-1].change
+        if change.epoch != last.epoch:
+            return Met.OLD if change.epoch < last.epoch else Met.NEW if not change.before else Met.GAP
+        if change.number > last.number + 1:
+            return Met.GAP
+        if change.number == last.number + 1:
+            return Met.NEW if change.before == log[-1].digest else Met.FORK
+        known = next((each for each in log if each.change.number == change.number), None)
+        if known is None:
+            return Met.OLD
+        return Met.KNOWN if known.digest == found.digest else Met.FORK
+
+    def keeping(self, found: Held) -> Books:
+        """With a change that is NEW to these."""
+        assert self.meet(found) is Met.NEW
+        log = self.logs.get(found.change.author, ())
+        begun = log and log[-1].change.epoch == found.change.epoch
+        return Books({**self.logs, found.change.author: (*log, found) if begun else (found,)})
+
+    def beyond(self, heads: Mapping[OrgId, Head]) -> Iterator[Held]:
+        """What somebody lacks who has got so far, each author's in order, the hub's first."""
+        for author, log in self._in_order():
+            theirs = heads.get(author)
+            for each in log:
+                head = each.change.head
+                if theirs is None or theirs.epoch < head.epoch or (theirs.epoch == head.epoch and theirs.number < head.number):
+                    yield each
+
+    def behind(self, heads: Mapping[OrgId, Head]) -> list[OrgId]:
+        """Authors of whom somebody who has got so far knows less than is held here."""
+        return [author for author, mine in self.heads().items() if (theirs := heads.get(author)) is not None and theirs < mine]
+
+    def _in_order(self) -> list[tuple[OrgId, tuple[Held, ...]]]:
+        return sorted(self.logs.items(), key=lambda item: _rank(item[0]))
+
+
+def next_change(books: Books, author: OrgId, epoch: int, at_ms: int, first: int = 1) -> Change:
+    """An empty change in its place behind what the author has said. first: the number that the very first one gets."""
+    log = books.logs.get(author)
+    if log is None:
+        return Change(author, epoch, first, "", at_ms)
+    last = log[-1]
+    if epoch > last.change.epoch:
+        return Change(author, epoch, 1, "", at_ms)
+    return Change(author, last.change.epoch, last.change.number + 1, last.digest, max(at_ms, last.change.at_ms))
+
+
+def said_by(books: Books, author: OrgId) -> tuple[tuple[NodeRow, ...], tuple[CodeRow, ...]]:
+    """The last word of an author on each node and code: what it says again when its numbers begin anew."""
+    nodes: dict[OrgId, NodeRow] = {}
+    codes: dict[OrgId, CodeRow] = {}
+    for each in books.logs.get(author, ()):
+        nodes.update((row.code, row) for row in each.change.nodes)
+        codes.update((row.code, row) for row in each.change.codes)
+    return tuple(nodes.values()), tuple(codes.values())
+
+
+# --- what it amounts to ---------------------------------------------------------------------------------------------------
+
+
+class Grant(NamedTuple):
+    """A prefix that a node held until an instant (UTC ms); None: it still does."""
+
+    prefix: OrgId
+    until_ms: int | None
+
+
+Grants = tuple[Grant, ...]
+EVERYTHING: Grants = (Grant(HUB, None),)
+ROW = TypeVar("ROW", CodeRow, NodeRow)
+
+
+def may(grants: Grants, code: OrgId, at_ms: int | None = None) -> bool:
+    """Whether a holder of these may speak of a code: one that lies below a prefix of its own. The prefix itself is administered
+    above. at_ms: when it spoke; None: now."""
+    return any(
+        grant.prefix != code and grant.prefix.covers(code) and (grant.until_ms is None or (at_ms or 2**62) <= grant.until_ms)
+        for grant in grants
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Whose word counts of a code, and the change it stands in."""
+
+    author: OrgId
+    revision: int
+    at_ms: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A row that does not count. why: outside (not below a prefix of its author), or text (it claims another's code)."""
+
+    author: OrgId
+    code: OrgId
+    why: str
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What all changes say together. codes, nodes: whose word it is, those withdrawn among them; grants: by node."""
+
+    directory: Directory
+    codes: Mapping[OrgId, Said]
+    nodes: Mapping[OrgId, Said]
+    grants: Mapping[OrgId, Grants]
+    aside: tuple[Aside, ...]
+
+    def may(self, author: OrgId, code: OrgId) -> bool:
+        return may(self.grants.get(author, ()), code)
+
+    def administrator(self, code: OrgId) -> OrgId:
+        """The node that has a code in its care: of those that may speak of it now, the one with the longest prefix."""
+        found = [
+            (len(grant.prefix.path), len(node.path), node)
+            for node, grants in self.grants.items()
+            for grant in grants
+            if may((grant,), code)
+        ]
+        return max(found, default=(0, 0, HUB))[2]
+
+
+def fold(books: Books) -> Folded | None:
+    """What the changes say together; None without the hub's, who alone can say what the tree is."""
+    axis = next((each.change.axis for each in reversed(books.logs.get(HUB, ())) if each.change.axis is not None), None)
+    if axis is None:
+        return None
+    aside: list[Aside] = []
+    nodes, grants = _fold_nodes(books, aside)
+    codes = _fold_codes(books, grants, aside)
+    standing = [row.node for row, _ in nodes.values() if row.node is not None]
+    entries = [entry for row, _ in codes.values() for entry in row.entries]
+    directory = Directory(tuple(entries), tuple(standing), *axis, books.version)
+    return Folded(
+        directory,
+        {code: said for code, (_, said) in codes.items()},
+        {code: said for code, (_, said) in nodes.items()},
+        grants,
+        tuple(aside),
+    )
+
+
+def _fold_nodes(books: Books, aside: list[Aside]) -> tuple[dict[OrgId, tuple[NodeRow, Said]], dict[OrgId, Grants]]:
+    """Authors by the length of their codes: a node is named by one with a shorter code, so its grants are known in its turn."""
+    standing: dict[OrgId, tuple[NodeRow, Said]] = {}
+    history: dict[OrgId, list[tuple[NodeRow, Said]]] = {}
+    grants: dict[OrgId, Grants] = {HUB: EVERYTHING}
+    for author, log in sorted(books.logs.items(), key=lambda item: _rank(item[0])):
+        if author != HUB:
+            grants[author] = _grants(history.get(author, []))
+        for row, said in _words(author, log, "nodes"):
+            if not _may_name(grants[author], author, row, said.at_ms):
+                aside.append(Aside(author, row.code, "outside"))
+                continue
+            history.setdefault(row.code, []).append((row, said))
+            if _counts(row, standing.get(row.code)):
+                standing[row.code] = row, said
+    for code, rows in history.items():
+        if code != HUB:
+            grants[code] = _grants(rows)
+    return standing, grants
+
+
+def _may_name(grants: Grants, author: OrgId, row: NodeRow, at_ms: int) -> bool:
+    if author == HUB:
+        return True
+    named = (row.code, *(row.node.prefixes if row.node is not None else ()))
+    return len(row.code.path) > len(author.path) and all(may(grants, code, at_ms) for code in named)
+
+
+def _grants(rows: Sequence[tuple[NodeRow, Said]]) -> Grants:
+    """Each prefix that the rows of one node ever gave it, until the row by which it went."""
+    given: dict[OrgId, int | None] = {}
+    for row, said in sorted(rows, key=lambda each: (each[0].revision, _rank(each[1].author))):
+        now = row.node.prefixes if row.node is not None else ()
+        given.update({prefix: said.at_ms for prefix, until in given.items() if prefix not in now and until is None})
+        given.update(dict.fromkeys(now))
+    return tuple(Grant(prefix, until) for prefix, until in given.items())
+
+
+def _fold_codes(books: Books, grants: Mapping[OrgId, Grants], aside: list[Aside]) -> dict[OrgId, tuple[CodeRow, Said]]:
+    standing: dict[OrgId, tuple[CodeRow, Said]] = {}
+    for author, log in sorted(books.logs.items(), key=lambda item: _rank(item[0])):
+        own = grants.get(author, ())
+        for row, said in _words(author, log, "codes"):
+            if not may(own, row.code, said.at_ms) or not _receives_within(own, row):
+                aside.append(Aside(author, row.code, "outside"))
+            elif author != HUB and _claims(own, row):
+                aside.append(Aside(author, row.code, "text"))
+            elif _counts(row, standing.get(row.code)):
+                standing[row.code] = row, said
+    return standing
+
+
+def _words(author: OrgId, log: Sequence[Held], what: str) -> Iterator[tuple[Any, Said]]:
+    for each in log:
+        change = each.change
+        rows: Sequence[CodeRow] | Sequence[NodeRow] = getattr(change, what)
+        for row in rows:
+            yield row, Said(author, row.revision, change.at_ms, change.why)
+
+
+def _counts(row: ROW, known: tuple[ROW, Said] | None) -> bool:
+    """Against what stands: the higher revision; of equal ones the superior's, who came first."""
+    return known is None or row.revision > known[0].revision
+
+
+def _receives_within(grants: Grants, row: CodeRow) -> bool:
+    prefixes = (prefix for entry in row.entries for prefix in entry.receives_for)
+    return all(any(grant.prefix.covers(prefix) for grant in grants) for prefix in prefixes)
+
+
+def _claims(grants: Grants, row: CodeRow) -> bool:
+    """Whether an old code or alias reads as a code that its author has nothing to say of."""
+    for entry in row.entries:
+        for text in (entry.old_code, *entry.aliases):
+            try:
+                meant = OrgId.parse(text) if text else row.code
+            except Refused:
+                continue
+            if meant != row.code and not may(grants, meant):
+                return True
+    return False
+
+
+def _rank(author: OrgId) -> tuple[int, OrgId]:
+    return len(author.path), author
+
+
+# --- what is to be said -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the directory should say: nodes (None: gone) and histories of codes (none: withdrawn)."""
+
+    nodes: Mapping[OrgId, NodeEntry | None] = field(default_factory=dict)
+    codes: Mapping[OrgId, tuple[Entry, ...]] = field(default_factory=dict)
+
+
+def wanted_by(before: Directory, after: Directory) -> Wanted:
+    """What an editor of a whole directory has changed."""
+    nodes: dict[OrgId, NodeEntry | None] = {node.code: node for node in after.nodes if before.node(node.code) != node}
+    nodes.update((node.code, None) for node in before.nodes if after.node(node.code) is None)
+    codes = {code: entries for code, entries in after.histories() if before.history(code) != entries}
+    codes.update((code, ()) for code, _ in before.histories() if not after.history(code))
+    return Wanted(nodes, codes)
+
+
+def additions(before: Directory, after: Directory) -> Wanted:
+    """Of those, only nodes and codes of which nothing was said before."""
+    whole = wanted_by(before, after)
+    return Wanted(
+        {code: node for code, node in whole.nodes.items() if node is not None and before.node(code) is None},
+        {code: entries for code, entries in whole.codes.items() if not before.history(code)},
+    )
+
+
+def rows_for(wanted: Wanted, folded: Folded | None) -> tuple[tuple[NodeRow, ...], tuple[CodeRow, ...]]:
+    """Rows that say what is wanted, each above what counts now; what is so already is not said again."""
+    nodes = tuple(
+        NodeRow(code, _revision(folded.nodes if folded else {}, code), node)
+        for code, node in wanted.nodes.items()
+        if folded is None or folded.directory.node(code) != node
+    )
+    codes = tuple(
+        CodeRow(code, _revision(folded.codes if folded else {}, code), entries)
+        for code, entries in wanted.codes.items()
+        if folded is None or folded.directory.history(code) != entries
+    )
+    return nodes, codes
+
+
+def _revision(said: Mapping[OrgId, Said], code: OrgId) -> int:
+    known = said.get(code)
+    return 1 if known is None else known.revision + 1
+
+
+def portions(change: Change, nodes: Sequence[NodeRow], codes: Sequence[CodeRow]) -> Iterator[Change]:
+    """The rows of an act in as many changes as it takes; number and `before` are right only for the first."""
+    rows: list[NodeRow | CodeRow] = [*nodes, *codes]
+    for begin in range(0, len(rows), ROWS_MAX):
+        part = rows[begin : begin + ROWS_MAX]
+        yield replace(
+            change,
+            axis=change.axis if begin == 0 else None,
+            nodes=tuple(row for row in part if isinstance(row, NodeRow)),
+            codes=tuple(row for row in part if isinstance(row, CodeRow)),
+        )
+
+
+def new_problems(before: Directory | None, after: Directory) -> list[str]:
+    """Laws that a directory would break and the one before it does not."""
+    known = frozenset(before.check()) if before is not None else frozenset()
+    return [problem for problem in after.check() if problem not in known]
+
+
+def outside(folded: Folded, author: OrgId, codes: Iterable[OrgId]) -> list[OrgId]:
+    """Of these the codes that the author does not administer."""
+    return [code for code in codes if not folded.may(author, code)]

@@ -1,0 +1,364 @@
+"""Who may say what of which code, what all changes say together, and that any bytes decode or are refused."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from datetime import date
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.core.changes import (
+    Books,
+    Change,
+    CodeRow,
+    Folded,
+    Head,
+    Held,
+    Met,
+    NodeRow,
+    Wanted,
+    additions,
+    decode,
+    encode,
+    fold,
+    held,
+    new_problems,
+    next_change,
+    outside,
+    portions,
+    rows_for,
+    said_by,
+    wanted_by,
+)
+from node.core.directory import Connection, Contact, Entry, Fate, NodeEntry
+from node.core.errors import Reason, Refused
+from node.core.identifier import HUB, OrgId
+
+AXIS = ("Trục liên thông văn bản quốc gia", "TRUC")
+DAY = date(2026, 11, 22)
+KEY = "0" * 64
+
+
+def code(text: str) -> OrgId:
+    return OrgId.canonical(text)
+
+
+H41, H14, H4107, H4131 = map(code, ("H41", "H14", "H41.07", "H41.31"))
+
+
+def organ(text: str, name: str = "", **more: object) -> Entry:
+    return replace(Entry(code(text), name or f"Cơ quan {text}", connection=Connection.OFFICIAL), **more)  # type: ignore[arg-type]
+
+
+def node(text: str, parent: str = "", *prefixes: str) -> NodeEntry:
+    return NodeEntry(code(text), f"Nút {text}", "", code(parent), tuple(map(code, prefixes or (text,))))
+
+
+HUB_NODE = NodeEntry(HUB, AXIS[0], "", None, ())
+
+
+class Writer:
+    """Keeps books and says things in them in the name of whoever is asked to."""
+
+    def __init__(self) -> None:
+        self.books = Books()
+        self.at_ms = 1000
+
+    def say(
+        self,
+        author: str,
+        *,
+        nodes: dict[str, NodeEntry | None] | None = None,
+        codes: dict[str, tuple[Entry, ...]] | None = None,
+        revision: int = 0,
+        **more: object,
+    ) -> Held:
+        self.at_ms += 1000
+        wanted = Wanted(
+            {code(key): value for key, value in (nodes or {}).items()}, {code(key): value for key, value in (codes or {}).items()}
+        )
+        node_rows, code_rows = rows_for(wanted, fold(self.books))
+        if revision:
+            code_rows = tuple(CodeRow(code(key), revision, value) for key, value in (codes or {}).items())
+        change = next_change(self.books, code(author), 1, self.at_ms)
+        said = signed(replace(change, nodes=node_rows, codes=code_rows, **more))  # type: ignore[arg-type]
+        self.books = self.books.keeping(said)
+        return said
+
+    def folded(self) -> Folded:
+        found = fold(self.books)
+        assert found is not None
+        return found
+
+
+def signed(change: Change) -> Held:
+    return held(encode(change), b"signature", KEY)
+
+
+def tree() -> Writer:
+    """The hub has said what there is: two provinces, one with a unit of its own."""
+    writer = Writer()
+    writer.say(
+        "",
+        nodes={"": HUB_NODE, "H41": node("H41"), "H14": node("H14"), "H41.07": node("H41.07", "H41")},
+        codes={text: (organ(text),) for text in ("G22", "H41", "H14", "H41.07", "H41.31")},
+        axis=AXIS,
+    )
+    return writer
+
+
+def names(folded: Folded) -> dict[str, str]:
+    return {str(entry.code): entry.name for entry in folded.directory.entries}
+
+
+# what counts
+
+
+def test_a_province_speaks_for_what_lies_below_it_and_its_later_word_counts() -> None:
+    writer = tree()
+    writer.say("H41", codes={"H41.31": (organ("H41.31", "Tên mới"),)})
+    assert names(writer.folded())["H41.31"] == "Tên mới"
+    writer.say("", codes={"H41.31": (organ("H41.31", "Tên của gốc"),)})
+    assert names(writer.folded())["H41.31"] == "Tên của gốc"
+    assert writer.folded().aside == ()
+
+
+def test_nobody_speaks_for_its_own_code_nor_for_another_s() -> None:
+    writer = tree()
+    writer.say("H41", codes={"H41": (organ("H41", "Tự đặt"),), "H14.05": (organ("H14.05"),), "H54": (organ("H54"),)})
+    found = writer.folded()
+    assert [(str(each.author), str(each.code), each.why) for each in found.aside] == [
+        ("H41", text, "outside") for text in ("H41", "H14.05", "H54")
+    ]
+    assert names(found)["H41"] == "Cơ quan H41"
+    assert outside(found, H41, [H41, H4131, code("H14.05")]) == [H41, code("H14.05")]
+
+
+def test_a_node_that_claims_another_s_prefix_is_not_believed() -> None:
+    writer = tree()
+    writer.say("H41", nodes={"H41.09": node("H41.09", "H41", "H41.09", "H14.05"), "H14.06": node("H14.06", "H41")})
+    found = writer.folded()
+    assert [str(each.code) for each in found.aside] == ["H41.09", "H14.06"]
+    assert found.directory.node(code("H41.09")) is None
+    assert found.directory.owner(code("H14.05.01")) == H14
+
+
+def test_a_node_that_a_province_names_speaks_for_what_is_below_it_in_turn() -> None:
+    writer = tree()
+    writer.say("H41", nodes={"H41.09": node("H41.09", "H41")})
+    writer.say("H41.09", codes={"H41.09.01": (organ("H41.09.01"),)})
+    found = writer.folded()
+    assert found.aside == ()
+    assert found.administrator(code("H41.09.01.02")) == code("H41.09")
+    assert found.administrator(H41) == HUB
+    assert found.administrator(H4131) == H41
+
+
+def test_what_a_node_said_while_it_was_one_stays_and_what_it_says_afterwards_does_not_count() -> None:
+    writer = tree()
+    writer.say("H41.07", codes={"H41.07.01": (organ("H41.07.01"),)})
+    writer.say("H41", nodes={"H41.07": None})
+    writer.say("H41.07", codes={"H41.07.02": (organ("H41.07.02"),)})
+    found = writer.folded()
+    assert "H41.07.01" in names(found)
+    assert "H41.07.02" not in names(found)
+    assert found.directory.node(H4107) is None
+    assert found.administrator(code("H41.07.01")) == H41
+
+
+@pytest.mark.parametrize("text", ["000.00.00.G22", "h14", "H14.05"])
+def test_a_text_that_reads_as_another_s_code_is_not_taken(text: str) -> None:
+    writer = tree()
+    writer.say("H41", codes={"H41.31": (organ("H41.31", aliases=(text,)),)})
+    assert [each.why for each in writer.folded().aside] == ["text"]
+    assert writer.folded().directory.resolve(text) != H4131
+
+
+def test_nobody_receives_for_organs_of_others() -> None:
+    writer = tree()
+    writer.say("H41", codes={"H41.31": (organ("H41.31", receives_for=(H14,)),)})
+    assert [each.why for each in writer.folded().aside] == ["outside"]
+    writer.say("H41", codes={"H41.31": (organ("H41.31", receives_for=(H41,)),)})
+    assert writer.folded().directory.receiver(code("H41.99"), DAY).organ == H4131
+
+
+def test_of_two_words_with_one_revision_the_superior_s_counts() -> None:
+    writer = tree()
+    writer.say("H41", codes={"H41.31": (organ("H41.31", "tỉnh"),)}, revision=5)
+    writer.say("", codes={"H41.31": (organ("H41.31", "gốc"),)}, revision=5)
+    assert names(writer.folded())["H41.31"] == "gốc"
+
+
+def test_without_the_hub_s_word_there_is_no_directory() -> None:
+    assert fold(Books()) is None
+
+
+def test_the_order_of_arrival_does_not_matter() -> None:
+    writer = tree()
+    writer.say("H41", nodes={"H41.09": node("H41.09", "H41")}, codes={"H41.31": (organ("H41.31", "một"),)})
+    writer.say("H14", codes={"H14.05": (organ("H14.05"),)})
+    writer.say("H41.09", codes={"H41.09.01": (organ("H41.09.01"),)})
+    writer.say("", codes={"H41.31": (organ("H41.31", "hai"),), "K54": (organ("K54"),)})
+    every = [each for log in writer.books.logs.values() for each in log]
+    for seed in range(20):
+        random.Random(seed).shuffle(every)
+        books, waiting = Books(), list(every)
+        while waiting:
+            ready = next(each for each in waiting if books.meet(each) is Met.NEW)
+            waiting.remove(ready)
+            books = books.keeping(ready)
+        assert books.digest() == writer.books.digest()
+        assert fold(books) == writer.folded()
+
+
+# books
+
+
+def test_an_older_change_a_fork_and_a_gap_are_told_apart() -> None:
+    writer = tree()
+    first = writer.books.logs[HUB][0]
+    second = writer.say("", codes={"G23": (organ("G23"),)})
+    third = writer.say("", codes={"G24": (organ("G24"),)})
+    books = writer.books
+    other = signed(replace(second.change, why="khác"))
+    assert [books.meet(each) for each in (first, second, third)] == [Met.KNOWN] * 3
+    assert books.meet(other) is Met.FORK
+    assert Books().keeping(first).meet(third) is Met.GAP
+    assert Books().meet(second) is Met.GAP
+    assert Books().keeping(first).keeping(other).meet(third) is Met.FORK
+    assert Books().keeping(first).keeping(other).meet(second) is Met.FORK
+    forked = signed(replace(next_change(books, HUB, 1, 9000), before=first.digest))
+    assert books.meet(forked) is Met.FORK
+
+
+def test_a_higher_epoch_begins_anew_and_a_lower_one_is_old() -> None:
+    writer = tree()
+    writer.say("H41", codes={"H41.31": (organ("H41.31", "một"),)})
+    before = writer.books.version
+    nodes, codes = said_by(writer.books, H41)
+    anew = signed(replace(next_change(writer.books, H41, 2, 9000), nodes=nodes, codes=codes))
+    books = writer.books.keeping(anew)
+    assert (anew.change.number, anew.change.before) == (1, "")
+    assert books.version > before
+    assert names(fold(books) or writer.folded())["H41.31"] == "một"
+    assert books.meet(writer.books.logs[H41][0]) is Met.OLD
+
+
+def test_only_the_difference_travels_the_hub_s_first() -> None:
+    writer = tree()
+    writer.say("H41", codes={"H41.31": (organ("H41.31", "một"),)})
+    heads = writer.books.heads()
+    writer.say("H41", codes={"H41.31": (organ("H41.31", "hai"),)})
+    writer.say("", codes={"G23": (organ("G23"),)})
+    lacking = [(str(each.change.author), each.change.number) for each in writer.books.beyond(heads)]
+    assert lacking == [("", 2), ("H41", 2)]
+    assert list(writer.books.beyond(writer.books.heads())) == []
+    assert writer.books.behind(heads) == [HUB, H41]
+    assert writer.books.behind({**writer.books.heads(), HUB: Head(1, 9)}) == []
+
+
+# what is to be said
+
+
+def test_an_edited_directory_is_said_row_by_row_and_nothing_twice() -> None:
+    writer = tree()
+    before = writer.folded().directory
+    entries = tuple(
+        replace(each, valid_to=DAY) if each.code == H4131 else each for each in before.entries if each.code != code("G22")
+    )
+    after = replace(before, entries=(*entries, organ("G30")), nodes=(*before.nodes, node("H54")))
+    wanted = wanted_by(before, after)
+    assert {str(each) for each in wanted.codes} == {"G22", "H41.31", "G30"}
+    assert wanted.codes[code("G22")] == ()
+    assert list(wanted.nodes) == [code("H54")]
+    assert list(additions(before, after).codes) == [code("G30")]
+    nodes, codes = rows_for(wanted, writer.folded())
+    assert [(str(row.code), row.revision) for row in codes] == [("H41.31", 2), ("G30", 1), ("G22", 2)]
+    assert rows_for(wanted_by(before, before), writer.folded()) == ((), ())
+    assert [row.code for row in nodes] == [code("H54")]
+
+
+def test_a_large_import_is_several_changes() -> None:
+    rows = [CodeRow(code(f"H41.{number}"), 1, (organ(f"H41.{number}"),)) for number in range(1, 1502)]
+    first, second = portions(Change(HUB, 1, 1, "", 1, axis=AXIS), [NodeRow(HUB, 1, HUB_NODE)], rows)
+    assert (len(first.nodes), len(first.codes), len(second.codes)) == (1, 999, 502)
+    assert (first.axis, second.axis) == (AXIS, None)
+
+
+def test_only_new_faults_stop_an_act() -> None:
+    before = tree().folded().directory
+    faulty = replace(before, entries=(*before.entries, organ("G31", successor=code("G99"))))
+    assert new_problems(before, faulty) == ["entry G31: successor G99 has no entry"]
+    assert new_problems(faulty, faulty) == []
+
+
+# bytes
+
+ENTRIES = st.builds(
+    Entry,
+    code=st.just(H4131),
+    name=st.text(min_size=1, max_size=5).filter(lambda text: text.isprintable()),
+    old_code=st.sampled_from(["", "000.00.31.H41"]),
+    aliases=st.lists(st.sampled_from(["UBND", "b"]), max_size=2).map(tuple),
+    valid_from=st.just(None),
+    valid_to=st.none() | st.dates(),
+    successor=st.none() | st.just(H4107),
+    also=st.lists(st.just(H14), max_size=1).map(tuple),
+    connection=st.sampled_from(Connection),
+    connection_from=st.none() | st.dates(),
+    fate=st.none() | st.sampled_from(Fate),
+    contact=st.builds(Contact, mail=st.sampled_from(["", "a@b.vn"])),
+    source=st.sampled_from(["", "QĐ 09/2025/QĐ-TTg"]),
+    source_day=st.none() | st.dates(),
+)
+CHANGES = st.builds(
+    Change,
+    author=st.sampled_from([HUB, H41]),
+    epoch=st.integers(1, 3),
+    number=st.integers(1, 9),
+    before=st.sampled_from(["", KEY]),
+    at_ms=st.integers(0, 2**40),
+    why=st.text(max_size=5).filter(lambda text: text.isprintable()),
+    axis=st.none() | st.just(AXIS),
+    nodes=st.lists(st.sampled_from([NodeRow(H4107, 2, node("H41.07", "H41")), NodeRow(H14, 1, None)]), max_size=2).map(tuple),
+    codes=st.lists(st.builds(CodeRow, st.just(H4131), st.integers(1, 9), ENTRIES.map(lambda each: (each,))), max_size=2).map(
+        tuple
+    ),
+)
+
+
+@given(CHANGES)
+@settings(max_examples=60, deadline=None)
+def test_what_is_encoded_decodes_to_the_same(change: Change) -> None:
+    assert decode(encode(change)) == change
+
+
+@given(CHANGES, st.integers(0, 10_000), st.binary(max_size=3))
+@settings(max_examples=150, deadline=None)
+def test_other_bytes_are_refused_or_say_exactly_what_they_are(change: Change, place: int, put: bytes) -> None:
+    body = encode(change)
+    place %= len(body) + 1
+    torn = body[:place] + put + body[place + len(put) :]
+    try:
+        assert encode(decode(torn)) == torn
+    except Refused as refused:
+        assert refused.reason.startswith(("wire-", "code-"))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (organ("H41.31"), organ("H41.31")),
+        (organ("H41.31", valid_to=DAY), organ("H41.31", valid_from=DAY)),
+        (organ("H41.31", valid_from=DAY, valid_to=date(2025, 1, 1)),),
+        (organ("H41.30"),),
+    ],
+)
+def test_a_code_that_would_be_two_organs_on_a_day_is_refused(entries: tuple[Entry, ...]) -> None:
+    body = encode(Change(HUB, 1, 1, "", 1, codes=(CodeRow(H4131, 1, entries),)))
+    with pytest.raises(Refused) as caught:
+        decode(body)
+    assert caught.value.reason is Reason.WIRE_MALFORMED

@@ -8,57 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes.tree import Tree, missing
-
-SMALL = """\
-zone = "nho.truc.internal"
-
-[axis]
-name = "Trục thử"
-code = "TRUC"
-
-[options.link]
-probe_max_s = 2.0
-
-[[sites]]
-name = "Gốc"
-code = ""
-prefixes = ["G22"]
-[[sites.systems]]
-id = "vpcp"
-codes = ["G22"]
-
-[[sites]]
-name = "Nghệ An"
-code = "H41"
-parent = ""
-prefixes = ["H41"]
-[[sites.systems]]
-id = "nghean"
-codes = ["H41"]
-
-[[sites]]
-name = "Sở Nội vụ"
-code = "H41.07"
-parent = "H41"
-[[sites.systems]]
-id = "so"
-codes = ["H41.07"]
-
-[[organs]]
-code = "G22"
-name = "Văn phòng Chính phủ"
-connection = "chinh-thuc"
-
-[[organs]]
-code = "H41"
-name = "UBND tỉnh Nghệ An"
-connection = "chinh-thuc"
-
-[[organs]]
-code = "H41.07"
-name = "Sở Nội vụ"
-connection = "chinh-thuc"
-"""
+from tests.processes.trees import tree_text
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -81,5 +31,5 @@ def seven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
 def small(tmp_path: Path) -> Callable[[], Tree]:
     """Makes a tree of three nodes, each above the next, in one folder; the second call continues there."""
     topology = tmp_path / "small.toml"
-    topology.write_text(SMALL)
+    topology.write_text(tree_text("nho", {"H41": "", "H41.07": "H41"}))
     return lambda: Tree(tmp_path / "tree", topology)

@@ -18,42 +18,9 @@ from tests.processes.letters import connector, letter
 from tests.processes.machine import no_namespaces, no_slow_lines, skip_without
 from tests.processes.networks import Lines
 from tests.processes.tree import Node, Tree, eventually
+from tests.processes.trees import tree_text
 
 CODES = ("H41", "H14", "H22", "H40")
-HEAD = """\
-zone = "luoi.truc.internal"
-
-[axis]
-name = "Trục thử"
-code = "TRUC"
-
-[options.link]
-probe_max_s = 2.0
-request_timeout_s = 10.0
-
-[[sites]]
-name = "Gốc"
-code = ""
-prefixes = ["G22"]
-[[sites.systems]]
-id = "g22"
-codes = ["G22"]
-"""
-SITE = """
-[[sites]]
-name = "Tỉnh {code}"
-code = "{code}"
-parent = ""
-[[sites.systems]]
-id = "{lower}"
-codes = ["{code}"]
-"""
-ORGAN = """
-[[organs]]
-code = "{code}"
-name = "Cơ quan {code}"
-connection = "chinh-thuc"
-"""
 NOTICED_S = 20.0
 """A connection that fell silent is given up after 15 s."""
 FOUND_S = 15.0
@@ -67,8 +34,7 @@ def star(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tree, Lines
     skip_without(no_namespaces)
     folder: Path = tmp_path_factory.mktemp("star")
     topology = folder / "star.toml"
-    sites = "".join(SITE.format(code=code, lower=code.lower()) for code in CODES)
-    topology.write_text(HEAD + sites + "".join(ORGAN.format(code=code) for code in ("G22", *CODES)))
+    topology.write_text(tree_text("luoi", dict.fromkeys(CODES, ""), request_timeout_s=10.0))
     with Tree(folder / "tree", topology) as tree:
         lines = Lines(tree)
         asyncio.run(joined(tree))

@@ -21,43 +21,8 @@ from tests.processes.machine import no_slow_lines, skip_without
 from tests.processes.networks import Lines
 from tests.processes.test_native_door import native, send
 from tests.processes.tree import Node, Tree, eventually
+from tests.processes.trees import tree_text
 
-SITES = """\
-zone = "cham.truc.internal"
-
-[axis]
-name = "Trục thử"
-code = "TRUC"
-
-[options.link]
-probe_max_s = 2.0
-
-[[sites]]
-name = "Gốc"
-code = ""
-prefixes = ["G22"]
-[[sites.systems]]
-id = "g22"
-codes = ["G22"]
-
-[[sites]]
-name = "Tỉnh"
-code = "H40"
-parent = ""
-[[sites.systems]]
-id = "h40"
-codes = ["H40"]
-
-[[organs]]
-code = "G22"
-name = "Cơ quan G22"
-connection = "chinh-thuc"
-
-[[organs]]
-code = "H40"
-name = "Cơ quan H40"
-connection = "chinh-thuc"
-"""
 LINE_BYTES_PER_S = 256_000 / 8
 WAITING = 10_000
 MANY = 500
@@ -74,7 +39,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[Tree, Lines]]:
     """A hub and a province."""
     skip_without(no_slow_lines)
     topology = tmp_path / "pair.toml"
-    topology.write_text(SITES)
+    topology.write_text(tree_text("cham", {"H40": ""}))
     with Tree(tmp_path / "tree", topology) as tree:
         lines = Lines(tree)
         for node in tree.nodes.values():

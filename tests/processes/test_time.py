@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.processes.tree import Node, Tree, eventually
+from tests.processes.trees import tree_text
 
 DEEP = ("", "H41", "H41.07", "H41.07.01", "H41.07.01.02")
 CLOSE_S = 0.005
 """On loopback, four tiers below the hub."""
-
-
-def described() -> str:
-    sites = []
-    for depth, code in enumerate(DEEP):
-        parent = f'parent = "{DEEP[depth - 1]}"\n' if depth else ""
-        prefix = "" if code else 'prefixes = ["G22"]\n'
-        system = f'[[sites.systems]]\nid = "bac-{depth}"\ncodes = ["{code or "G22"}"]\n'
-        sites.append(f'[[sites]]\nname = "Bậc {depth}"\ncode = "{code}"\n{parent}{prefix}{system}')
-    head = 'zone = "sau.truc.internal"\n[axis]\nname = "Trục thử"\ncode = "TRUC"\n'
-    organs = [f'[[organs]]\ncode = "{code or "G22"}"\nname = "Cơ quan {code}"\nconnection = "chinh-thuc"\n' for code in DEEP]
-    return "\n".join([head, *sites, *organs])
 
 
 async def figures(node: Node) -> dict[str, float]:
@@ -36,7 +26,7 @@ async def figures(node: Node) -> dict[str, float]:
 async def test_the_lowest_of_five_tiers_has_the_hubs_time(tmp_path: Path) -> None:
     """On one host, whose time is the hub's: what differs from it differs from the hub. # QĐ 28/2018 Điều 14.4"""
     topology = tmp_path / "deep.toml"
-    topology.write_text(described(), encoding="utf-8")
+    topology.write_text(tree_text("sau", {child: parent for parent, child in pairwise(DEEP)}), encoding="utf-8")
     with Tree(tmp_path / "tree", topology) as tree:
         nodes = [tree.nodes[code] for code in DEEP]
 

@@ -74,6 +74,7 @@ from node.ports import Bodies, KeptClock, Link, Store
 from node.process import allow_files, causes, no_room, take_faster_loop
 from node.questions import Questions
 from node.registrar import Registrar
+from node.receipts import Receipts
 from node.surroundings import Surroundings, Systems
 from node.timekeeper import Timekeeper
 from node.uplink import ANSWERS_AT_ONCE, BODIES_AT_ONCE, Pace, Uplink
@@ -99,6 +100,7 @@ class LinkDoor:
 
     def __init__(self, node: Duties, clock: KeptClock) -> None:
         self._intake = node.intake
+        self._give = node.receipts.give
         self._forwarder = node.forwarder
         self.pull = node.forwarder.pull
         self.get_body = node.forwarder.get_body
@@ -110,7 +112,7 @@ class LinkDoor:
 
     async def push(self, peer: OrgId, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
         self._forwarder.seen(self._forwarder.neighbours[peer], True)
-        return await self._intake.accept(batch, peer)
+        return self._give(peer, batch, await self._intake.accept(batch, peer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class Duties:
     questions: Questions
     timing: OfficeTime
     registrar: Registrar
+    receipts: Receipts
 
 
 def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
@@ -158,7 +161,8 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
         return surroundings.directory
 
     origin = Origin(code, store, clock, ground.signer, ground.rng, surroundings.table, directory, _status_writer)
-    forwarder = Forwarder(store, bodies, clock, origin, tally, _bounds(settings), ground.rng, neighbours)
+    receipts = Receipts(code, store, clock, ground.signer, ground.verifier, tally)
+    forwarder = Forwarder(store, bodies, clock, origin, tally, _bounds(settings), ground.rng, neighbours, receipts)
     intake = Intake(
         code,
         store,
@@ -176,7 +180,12 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     office = settings.office
     mailbox = Mailbox(store, bodies, clock, origin, tally, list_max=office.list_max, fails_max=office.fails_max)
     kept = settings.retention
-    keep = Keep(int(kept.handed_over_h * HOUR_MS), int(kept.collected_d * DAY_MS), int(kept.sent_d * DAY_MS))
+    keep = Keep(
+        int(kept.handed_over_h * HOUR_MS),
+        int(kept.collected_d * DAY_MS),
+        int(kept.sent_d * DAY_MS),
+        int(kept.evidence_d * DAY_MS),
+    )
     housekeeper = Housekeeper(
         store, bodies, clock, origin, tally, surroundings.refresh, forwarder.find_strays, keep, kept.sweep_s
     )
@@ -184,7 +193,9 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     questions = Questions(parent, forwarder, tally, ground.rng)
     registrar = Registrar(code, store, clock, ground.signer, ground.verifier, tally, surroundings, forwarder.nudge, ground.rng)
     surroundings.edited = registrar.edited
-    return Duties(code, parent, origin, forwarder, intake, parts, mailbox, housekeeper, questions, OfficeTime(clock), registrar)
+    timing = OfficeTime(clock)
+    done = (origin, forwarder, intake, parts, mailbox, housekeeper, questions, timing, registrar, receipts)
+    return Duties(code, parent, *done)
 
 
 def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link, session: str) -> list[Loop]:
@@ -206,6 +217,7 @@ def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link
         intake.accept,
         node.parts.put,
         node.questions.asked_from_above,
+        node.receipts.give,
         ground.tally,
         pace,
         ground.rng,

@@ -129,6 +129,7 @@ class Retention(Section):
     handed_over_h: float = Field(default=72.0, ge=0, le=720, description="keep what the neighbour has taken, for a restored one")
     collected_d: float = Field(default=30.0, ge=0, le=3650, description="keep the content of collected items")
     sent_d: float = Field(default=365.0, ge=1, le=3650, description="keep the state of what offices here have sent")
+    evidence_d: float = Field(default=90.0, ge=8, le=90, description="keep the receipts that neighbours have signed")
     sweep_s: float = Field(default=30.0, ge=0.1, le=3600, description="pause between rounds of the housekeeper")
 
 

@@ -16,6 +16,7 @@ import structlog
 from node.core.custody import NEIGHBOUR_GONE, End, Offered, Settled, Settlement
 from node.core.envelope import Envelope, Hop, Lane, Sealed, decode_header
 from node.core.errors import Deferred, Reason, Refused
+from node.core.evidence import read_statement
 from node.core.forwarding import (
     BODY_WAIT_MS,
     Ask,
@@ -37,6 +38,7 @@ from node.core.tally import Tally
 from node.core.wire import QUESTIONS_MAX, Batch, EnvelopeVerdicts, PullRequest, Question
 from node.origin import Origin
 from node.ports import Bodies, Clock, Store
+from node.receipts import Receipts
 
 log = structlog.get_logger()
 
@@ -77,6 +79,8 @@ class Neighbour:
     looked: Mapping[Lane, str] = field(default_factory=dict)
     chains: set[str] = field(default_factory=set)
     alone: int = 0
+    knows: str = ""
+    """The key of its receipts whose chain we have."""
     up: bool = False
     since_ms: int = 0
     last_seen_ms: int = 0
@@ -124,6 +128,7 @@ class Forwarder:
         bounds: Bounds,
         rng: random.Random,
         codes: Sequence[OrgId],
+        receipts: Receipts,
     ) -> None:
         self._store = store
         self._bodies = bodies
@@ -132,6 +137,7 @@ class Forwarder:
         self._tally = tally
         self._bounds = bounds
         self._rng = rng
+        self._receipts = receipts
         self._stopping = False
         self.neighbours = {code: Neighbour(code) for code in codes}
 
@@ -193,7 +199,7 @@ class Forwarder:
             return None
         neighbour.alone = max(0, neighbour.alone - 1)
         neighbour.chains.update(offer.chains)
-        return offer.rows, Batch(_envelopes(offer.rows), offer.bodies, offer.chains)
+        return offer.rows, Batch(_envelopes(offer.rows), offer.bodies, offer.chains, knows=neighbour.knows)
 
     async def _offered(self, neighbour: Neighbour, bytes_max: int, wait_s: float) -> Offer | None:
         """The answer to what is being asked; asked anew when a body has had its turn, or makes room because it does not move."""
@@ -258,8 +264,9 @@ class Forwarder:
         self, neighbour: Neighbour, offered: Sequence[Offered], verdicts: Sequence[EnvelopeVerdicts]
     ) -> list[Settlement]:
         """What a neighbour's verdicts make of the rows; ends are to be told home in the transaction that records them."""
+        receipt = await self._receipts.witness(neighbour.code, offered, verdicts)
         now_ms = self._clock.utc_ms()
-        settlements = settle(offered, verdicts, now_ms=now_ms, patience=self._bounds.patience, rng=self._rng)
+        settlements = settle(offered, verdicts, now_ms=now_ms, patience=self._bounds.patience, rng=self._rng, receipt=receipt)
         rows = {row.item: row for row in offered}
         return together([await self._finished(neighbour, rows[each.item], each, now_ms) for each in settlements], rows)
 
@@ -323,6 +330,9 @@ class Forwarder:
 
     async def _recorded(self, neighbour: Neighbour, settlements: Sequence[Settlement], recording: Awaitable[object]) -> None:
         await recording
+        receipt = next((each.receipt for each in settlements if each.receipt is not None), None)
+        if receipt is not None:  # with its chain, it is durable now
+            neighbour.knows = read_statement(receipt.statement).key
         for settlement in settlements:
             self._tally.add("truc_attempts_total", neighbour=str(neighbour.code), result=settlement.settled.value)
             if settlement.settled is Settled.HELD and settlement.reason is not None:

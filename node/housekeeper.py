@@ -27,11 +27,12 @@ PARTS_MS = 7 * 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """How long (ms) to keep what was handed over, what was collected here, and the state of what was sent here."""
+    """How long (ms) to keep what was handed over, what was collected here, the state of what was sent here, and receipts."""
 
     handed_over_ms: int
     collected_ms: int
     sent_ms: int
+    evidence_ms: int
 
 
 class Housekeeper:
@@ -107,6 +108,7 @@ class Housekeeper:
                 handed_over_ms=self._keep.handed_over_ms,
                 collected_ms=self._keep.collected_ms,
                 sent_ms=self._keep.sent_ms,
+                evidence_ms=self._keep.evidence_ms,
                 limit=BATCH,
             )
             await self._bodies.delete(files)

@@ -29,6 +29,7 @@ from node.core.custody import (
 )
 from node.core.directory_wire import Exchange
 from node.core.envelope import Envelope, Header
+from node.core.evidence import Signed
 from node.core.forwarding import Ask, Offer
 from node.core.identifier import OrgId
 from node.core.office import LaidOut, SentLine, Waiting
@@ -157,6 +158,10 @@ class Verifier(Protocol):
 
     def verify(self, envelope: Envelope, chain_pem: bytes, now_ms: int) -> None: ...
 
+    def witness(self, said: Signed, signed: bytes, signature: bytes, chain_pem: bytes) -> None:
+        """Whether the node a statement names signed it. Raises as the others."""
+        ...
+
 
 class Spool(Protocol):
     """One body while it arrives."""
@@ -282,5 +287,7 @@ class Store(Protocol):
     async def trace(self, key: str, limit: int) -> list[dict[str, Any]]: ...
     async def depths(self) -> dict[str, Any]: ...
 
-    async def forget(self, *, handed_over_ms: int, collected_ms: int, sent_ms: int, limit: int) -> tuple[list[str], int]: ...
+    async def forget(
+        self, *, handed_over_ms: int, collected_ms: int, sent_ms: int, evidence_ms: int, limit: int
+    ) -> tuple[list[str], int]: ...
     async def drain(self) -> None: ...

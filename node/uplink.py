@@ -53,6 +53,8 @@ ANSWERS_AT_ONCE = 4
 Accept = Callable[[Batch, OrgId], Awaitable[tuple[EnvelopeVerdicts, ...]]]
 PutBody = Callable[[OrgId, str, int, int, bytes], Awaitable[int]]
 Answer = Callable[[Question], Awaitable[bytes]]
+Give = Callable[[OrgId, Batch, Sequence[EnvelopeVerdicts]], tuple[EnvelopeVerdicts, ...]]
+"""The verdicts with our receipt for what was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,7 @@ class Uplink:
         accept: Accept,
         put_body: PutBody,
         answer: Answer,
+        give: Give,
         tally: Tally,
         pace: Pace,
         rng: random.Random,
@@ -202,6 +205,7 @@ class Uplink:
         self._accept = accept
         self._put_body = put_body
         self._answer = answer
+        self._give = give
         self._questions: asyncio.Queue[Question] = asyncio.Queue(QUESTIONS_WAIT_MAX)
         self._tally = tally
         self._pace = pace
@@ -319,7 +323,7 @@ class Uplink:
                 continue
             await self._downloads.ended(partial(_named, batch), ENDING_WAIT_S)
             try:
-                verdicts = await self._taken(batch)
+                verdicts = self._give(self._parent, batch, await self._taken(batch))
             except Deferred as failure:  # our own store
                 failures = await self._pause(failures, failure, lost=False)
                 if failure.in_doubt:  # nobody knows what was taken: no verdict, the parent offers the batch again

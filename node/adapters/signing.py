@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from node.adapters.http.tls import TlsFileError, facts, peer_name, read_private, signed_by
+from node.core import evidence
 from node.core.envelope import Envelope, Header
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
@@ -121,6 +122,10 @@ class Verifier:
         """Whether data is what this node signed at that instant (its own word, UTC ms) with the key of this name, however long
         ago; `Refused(ORIGIN_SIGNATURE)` says what is not right. chain_pem: as for `verify`."""
         self._judge(Statement(key, node, at_ms), at_ms, chain_pem, data, signature)
+
+    def witness(self, said: evidence.Signed, signed: bytes, signature: bytes, chain_pem: bytes) -> None:
+        """As `attest`, for what states its own bound."""
+        self._judge(Statement(said.key, said.node, said.at_ms, said.bound_ms), said.at_ms, chain_pem, signed, signature)
 
     def _judge(self, said: Claim, now_ms: int, chain_pem: bytes, data: bytes, signature: bytes) -> None:
         known = self._known.get(said.key)

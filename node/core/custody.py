@@ -12,6 +12,7 @@ from typing import Any
 
 from node.core.envelope import BodyRef, Envelope, Header, Hop, Lane
 from node.core.errors import Reason
+from node.core.evidence import Receipt
 from node.core.identifier import OrgId
 from node.core.lifecycle import StatusFlag, Transport
 from node.core.routing import Decision
@@ -228,7 +229,7 @@ class Settled(StrEnum):
 class Settlement:
     """The outcome of one offered row. due_ms: when to offer again. home: what tells the origin of an end. was_in_doubt: for what
     was not answered (unsent, choked, held), whether it is in doubt now. choked: counts towards being held. neighbour: where a
-    rerouted row goes now."""
+    rerouted row goes now. receipt: what the neighbour signed for what it has taken."""
 
     item: int
     settled: Settled
@@ -239,6 +240,7 @@ class Settlement:
     was_in_doubt: bool = False
     choked: bool = False
     neighbour: OrgId | None = None
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from node.core.custody import ROW_BYTES, Candidate, Offered, Settled, Settlement, Window
 from node.core.envelope import KIND_NOTICE, KIND_STATUS, Lane
 from node.core.errors import Deferred, Reason
+from node.core.evidence import Receipt
 from node.core.identifier import OrgId
 from node.core.wire import EnvelopeVerdicts, Outcome, Verdict
 
@@ -180,9 +181,16 @@ class Patience:
 
 
 def settle(
-    offered: Sequence[Offered], verdicts: Sequence[EnvelopeVerdicts], *, now_ms: int, patience: Patience, rng: random.Random
+    offered: Sequence[Offered],
+    verdicts: Sequence[EnvelopeVerdicts],
+    *,
+    now_ms: int,
+    patience: Patience,
+    rng: random.Random,
+    receipt: Receipt | None = None,
 ) -> list[Settlement]:
-    """Match the neighbour's verdicts to what was offered. A row nobody spoke of stays in doubt and is offered again."""
+    """Match the neighbour's verdicts to what was offered. A row nobody spoke of stays in doubt and is offered again. receipt: for
+    all that was taken."""
     spoken: dict[tuple[OrgId, str, OrgId], Verdict] = {}
     for entry in verdicts:
         for code, verdict in entry.verdicts.items():
@@ -190,16 +198,19 @@ def settle(
     # One draw for all rows of an envelope, so that they go on together (decision 7).
     waits = {(row.origin, row.id): patience.wait_ms(row.attempts, rng) for row in offered}
     return [
-        _one(row, spoken.get((row.origin, row.id, row.recipient)), now_ms, patience, waits[row.origin, row.id]) for row in offered
+        _one(row, spoken.get((row.origin, row.id, row.recipient)), now_ms, patience, waits[row.origin, row.id], receipt)
+        for row in offered
     ]
 
 
-def _one(row: Offered, verdict: Verdict | None, now_ms: int, patience: Patience, drawn_ms: int) -> Settlement:
+def _one(
+    row: Offered, verdict: Verdict | None, now_ms: int, patience: Patience, drawn_ms: int, receipt: Receipt | None
+) -> Settlement:
     if verdict is None:
         return Settlement(row.item, Settled.IN_DOUBT, now_ms, Reason.NOT_NOW)
     match verdict.outcome:
         case Outcome.TAKEN:
-            return Settlement(row.item, Settled.TAKEN)
+            return Settlement(row.item, Settled.TAKEN, receipt=receipt)
         case Outcome.NEED:
             return Settlement(row.item, Settled.BODY, now_ms + BODY_WAIT_MS, need=verdict.need)
         case Outcome.REFUSED:

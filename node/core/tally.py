@@ -65,6 +65,7 @@ METRICS: Mapping[str, Metric] = {
         Kind.COUNTER, "Readings of the systems file that failed; the last good one stays in use."
     ),
     "truc_clock_exchanges_total": Metric(Kind.COUNTER, "Questions to the parent for the time, by result.", ("result",)),
+    "truc_receipts_total": Metric(Kind.COUNTER, "Signed receipts for batches: given, got, missing, bad.", ("result",)),
     "truc_questions_total": Metric(Kind.COUNTER, "Short questions put to neighbours or dropped, by result.", ("result",)),
     "truc_drops_total": Metric(Kind.COUNTER, "What was taken out of the flow, by reason.", ("reason",)),
     "truc_delivery_seconds": Metric(

@@ -11,11 +11,13 @@ A batch is `MAGIC`, then frames in the order of `Frame`: kind (1 byte), flags (1
     ENVELOPE  length of wrapper (4), of header (4), of signature (2); wrapper, header, signature.
               The wrapper is JSON: {"to": [code…], "hops": [[code, ms, bound]…], "attempts": n}
     QUESTION  number (8), milliseconds it waits for its answer (4), length of its kind (1); kind, what is asked
+    KNOWS     at most one: SHA-256 of a leaf (32): whoever presents the batch has the chain for receipts under this key
 
 Flags are kept for compression by frame once two nodes can agree on it; until then a flag that is set is refused.
 Verdicts are JSON, {"verdicts": [{"origin", "id", "to": [code…], "outcome", …}…]}: one line for all recipients of an envelope
-that share a verdict, so an envelope on which all agree takes one. A pull is the same with its own fields beside. Unknown
-keys at the top level of the two are passed over (later versions add receipts there); everywhere else they are refused.
+that share a verdict, so an envelope on which all agree takes one; and beside them "receipt" (`core/evidence.py`) for what was
+taken. A pull is the same with its own fields beside. Unknown keys at the top level of the two are passed over; everywhere else
+they are refused.
 
 A question for the time is JSON, {"t1"}, its answer {"t1", "t2", "t3", "stratum", "distance_us", "synchronised"}: instants in
 microseconds of UTC, t1 by the child's clock and only given back, t2 when the question came, t3 when the answer left.
@@ -29,7 +31,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -48,6 +50,7 @@ from node.core.envelope import (
     strict_json,
 )
 from node.core.errors import Reason, Refused
+from node.core.evidence import CHAIN_BYTES_MAX, Receipt, receipt_fields, receipt_of
 from node.core.identifier import OrgId
 from node.core.timekeeping import Moment
 
@@ -59,7 +62,6 @@ MAGIC = b"truc-batch-1\r\n"
 SIGNATURE_BYTES_MAX = 200
 WRAPPER_BYTES_MAX = 256 * 1024
 """4,000 codes of 35 characters and 64 hops, with room."""
-CHAIN_BYTES_MAX = 64 * 1024
 ENVELOPE_BYTES_MAX = HEADER_BYTES_MAX + WRAPPER_BYTES_MAX + SIGNATURE_BYTES_MAX + 64
 BODY_CHUNK_MAX = 8 * 1024 * 1024
 """The largest chunk of a body any node may be configured to send, so every node takes it."""
@@ -102,6 +104,7 @@ class Frame(IntEnum):
     BODY = 3
     ENVELOPE = 4
     QUESTION = 5
+    KNOWS = 6
 
 
 class Outcome(StrEnum):
@@ -125,11 +128,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeVerdicts:
-    """Verdicts on one envelope, by recipient code."""
+    """Verdicts on one envelope, by recipient code. receipt: the one for all that was taken of its batch."""
 
     origin: OrgId
     id: str
     verdicts: Mapping[OrgId, Verdict]
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,8 @@ class Question:
 class Batch:
     """envelopes in order; small bodies by SHA-256 hex; certificate chains (PEM, leaf first) by SHA-256 hex of the leaf's DER.
 
-    sequence: of a pull's answer, 0 on a push. questions: to the child whose pull this answers.
+    sequence: of a pull's answer, 0 on a push. questions: to the child whose pull this answers. knows: the key whose chain whoever
+    presents this has, so that a receipt for it need not bring it.
     """
 
     envelopes: tuple[Envelope, ...] = ()
@@ -155,6 +160,7 @@ class Batch:
     certificates: Mapping[str, bytes] = field(default_factory=dict)
     sequence: int = 0
     questions: tuple[Question, ...] = ()
+    knows: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +226,8 @@ def encode_batch(batch: Batch) -> bytes:
     for each in batch.questions:
         kind = each.kind.encode("ascii")
         parts += _frame(Frame.QUESTION, _ASKED.pack(each.number, each.within_ms, len(kind)), kind, each.body)
+    if batch.knows:
+        parts += _frame(Frame.KNOWS, bytes.fromhex(batch.knows))
     return b"".join(parts)
 
 
@@ -241,7 +249,8 @@ def decode_batch(data: bytes, limits: WireLimits) -> Batch:
 
 def encode_verdicts(verdicts: Iterable[EnvelopeVerdicts]) -> bytes:
     """Verdicts as JSON; at most one entry per envelope, none of them empty."""
-    return _json_bytes({"verdicts": list(_verdict_lines(verdicts))})
+    verdicts = list(verdicts)
+    return _json_bytes({"verdicts": list(_verdict_lines(verdicts)), **_receipt_field(verdicts)})
 
 
 def decode_verdicts(data: bytes, limits: WireLimits) -> tuple[EnvelopeVerdicts, ...]:
@@ -261,6 +270,7 @@ def encode_pull(request: PullRequest) -> bytes:
             "room": request.room_bytes,
             "wait_ms": request.wait_ms,
             "verdicts": list(_verdict_lines(request.verdicts)),
+            **_receipt_field(request.verdicts),
         }
     )
 
@@ -360,6 +370,7 @@ def _read_batch(data: memoryview, limits: WireLimits) -> Batch:
     bodies: dict[str, bytes] = {}
     envelopes: list[Envelope] = []
     questions: list[Question] = []
+    knows = ""
     recipients = 0
     for kind, payload in _frames(data):
         match kind:
@@ -380,9 +391,13 @@ def _read_batch(data: memoryview, limits: WireLimits) -> Batch:
                 if len(questions) >= QUESTIONS_MAX:
                     raise _too_large("questions", len(questions) + 1, QUESTIONS_MAX)
                 questions.append(_read_question(payload))
+            case Frame.KNOWS:
+                if knows or len(payload) != _DIGEST_BYTES:
+                    raise _malformed("knows", str(len(payload)), "at most one")
+                knows = payload.hex()
     if not sequences:
         raise _malformed("sequence", "", "exactly one")
-    return Batch(tuple(envelopes), bodies, certificates, sequences[0], tuple(questions))
+    return Batch(tuple(envelopes), bodies, certificates, sequences[0], tuple(questions), knows)
 
 
 def _read_sequence(payload: memoryview, seen: int) -> int:
@@ -493,6 +508,11 @@ def _verdict_lines(verdicts: Iterable[EnvelopeVerdicts]) -> Iterator[dict[str, A
             yield {"origin": str(entry.origin), "id": entry.id, "to": to, **_encode_verdict(verdict)}
 
 
+def _receipt_field(verdicts: Sequence[EnvelopeVerdicts]) -> dict[str, Any]:
+    receipt = next((entry.receipt for entry in verdicts if entry.receipt is not None), None)
+    return {"receipt": receipt_fields(receipt)} if receipt is not None else {}
+
+
 def _encode_verdict(verdict: Verdict) -> dict[str, Any]:
     line: dict[str, Any] = {"outcome": str(verdict.outcome)}
     if verdict.need:
@@ -535,7 +555,8 @@ def _read_verdicts(fields: Fields, limits: WireLimits) -> tuple[EnvelopeVerdicts
             if code in said:
                 raise _malformed("verdict.to", str(code), "twice")
             said[code] = verdict
-    return tuple(EnvelopeVerdicts(origin, id_, said) for (origin, id_), said in spoken.items())
+    receipt = receipt_of(fields.get("receipt")) if fields.get("receipt") is not None else None
+    return tuple(EnvelopeVerdicts(origin, id_, said, receipt) for (origin, id_), said in spoken.items())
 
 
 def _read_verdict(line: Fields) -> Verdict:

@@ -117,7 +117,7 @@ async def test_a_copy_of_what_is_long_delivered_is_still_known(at: Opened) -> No
     await at.store.fetched(item.item)
     await at.store.collect(item.item, Homeward(End(Transport.COLLECTED, NOW_MS)))
     at.clock.now_ms += 20 * DAY_MS
-    await at.store.forget(handed_over_ms=0, collected_ms=0, sent_ms=0, limit=100)
+    await at.store.forget(handed_over_ms=0, collected_ms=0, sent_ms=0, evidence_ms=0, limit=100)
     assert at.count("envelope") == 0
     assert (await at.admit(arrival(head), HUB)).duplicates == 1
     assert await at.store.count([UNIT], "edoc") == 0
@@ -248,7 +248,7 @@ async def test_a_come_back_whose_body_is_missing_leaves_no_trace_but_the_questio
     await at.admit(arrival(head, DOWN), HUB)
     await at.hand_over(UNIT)
     at.clock.now_ms += 2 * DAY_MS
-    await at.store.forget(handed_over_ms=0, collected_ms=0, sent_ms=0, limit=100)
+    await at.store.forget(handed_over_ms=0, collected_ms=0, sent_ms=0, evidence_ms=0, limit=100)
     for _ in range(3):
         back = await at.admit(arrival(head, anew=UP, inline=False), UNIT)
         assert (outcomes(back), back.comebacks) == ({"H54.02": "need"}, 0)
@@ -267,7 +267,7 @@ async def test_the_same_key_with_another_digest_is_an_alarm_and_never_taken(at: 
         assert set(admitted.verdicts.values()) == {Verdict(Outcome.REFUSED, reason=Reason.DIGEST_CONFLICT)}
         await at.hand_over(UNIT)
         at.clock.now_ms += 20 * DAY_MS
-        await at.store.forget(handed_over_ms=0, collected_ms=0, sent_ms=0, limit=100)
+        await at.store.forget(handed_over_ms=0, collected_ms=0, sent_ms=0, evidence_ms=0, limit=100)
     assert at.count("envelope") == 0, "known by its outcome alone, the second time"
     assert at.events("digest-conflict") == ["digest-conflict"] * 2
 

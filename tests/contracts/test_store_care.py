@@ -41,7 +41,7 @@ from tests.making import (
 )
 
 UNIT = org("H41.07")
-KEEP = {"handed_over_ms": 72 * HOUR_MS, "collected_ms": 30 * DAY_MS, "sent_ms": 365 * DAY_MS}
+KEEP = {"handed_over_ms": 72 * HOUR_MS, "collected_ms": 30 * DAY_MS, "sent_ms": 365 * DAY_MS, "evidence_ms": 90 * DAY_MS}
 DONE = Homeward(End(Transport.COLLECTED, NOW_MS))
 
 

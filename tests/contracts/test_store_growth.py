@@ -27,7 +27,7 @@ SILENT, BUSY = org("H40"), org("H42")
 FEW, MANY = 100, 1500
 STAMP = Stamp(NOW_MS, 1000, True)
 WAITING = Depths({(str(SILENT), int(Lane.NORMAL)): 1, (str(BUSY), int(Lane.NORMAL)): 1})
-KEEP = {"handed_over_ms": 3 * DAY_MS, "collected_ms": 30 * DAY_MS, "sent_ms": 365 * DAY_MS}
+KEEP = {"handed_over_ms": 3 * DAY_MS, "collected_ms": 30 * DAY_MS, "sent_ms": 365 * DAY_MS, "evidence_ms": 90 * DAY_MS}
 BATCH = {"bytes_max": 20_000, "rows_max": 20}
 
 

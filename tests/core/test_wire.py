@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from node.core.envelope import RECIPIENTS_MAX, TIME_MAX_MS, Hop, Recipient, encode_header, open_envelope
 from node.core.errors import Reason, Refused
+from node.core.evidence import CHAIN_BYTES_MAX, Receipt
 from node.core.identifier import OrgId
 from node.core.timekeeping import Moment
 from node.core.wire import (
     ANSWER_WAIT_MAX_MS,
-    CHAIN_BYTES_MAX,
     CLOCK_BYTES_MAX,
     ENVELOPE_BYTES_MAX,
     INSTANT_MAX_US,
@@ -84,6 +84,7 @@ BATCHES = st.builds(
     ),
     st.integers(0, TIME_MAX_MS),
     st.lists(QUESTIONS, max_size=QUESTIONS_MAX).map(tuple),
+    st.just("") | DIGESTS,
 )
 VERDICT = st.one_of(
     st.just(Verdict(Outcome.TAKEN)),
@@ -91,6 +92,7 @@ VERDICT = st.one_of(
     st.builds(Verdict, st.just(Outcome.REFUSED), reason=st.sampled_from(Reason)),
     st.builds(Verdict, st.just(Outcome.LATER), reason=st.none() | st.sampled_from(Reason), retry_s=st.floats(0, 86_400)),
 )
+RECEIPT = Receipt(b"{}", b"0", b"chain")
 SPOKEN = st.builds(EnvelopeVerdicts, NODES, UUIDS, st.dictionaries(CODES, VERDICT, min_size=1, max_size=6))
 VERDICTS = st.lists(SPOKEN, max_size=5, unique_by=lambda each: (each.origin, each.id)).map(tuple)
 PULLS = st.builds(
@@ -110,7 +112,9 @@ def sample() -> Batch:
     header = replace(HEADER, bodies=(), refs=("r",))
     one = open_envelope(encode_header(header), b"\x30" * 70, (H54,), (Hop(H41, 5, 1), Hop(OrgId(()), 9, 1)), 1)
     chain = chain_of(b"der of a leaf")
-    return Batch((one,), by_digest([body]), {leaf_digest(chain): chain}, 41, (Question("evidence", b"of what", 2000, 9),))
+    return Batch(
+        (one,), by_digest([body]), {leaf_digest(chain): chain}, 41, (Question("evidence", b"of what", 2000, 9),), "ab" * 32
+    )
 
 
 def refusal(decode: Callable[[bytes, WireLimits], object], data: bytes, limits: WireLimits = LIMITS) -> Refused:
@@ -445,9 +449,17 @@ def test_a_reason_of_a_later_version_is_still_a_refusal() -> None:
     assert read[0].verdicts[H54] == Verdict(Outcome.REFUSED, reason=Reason.INTERNAL)
 
 
+def test_a_receipt_goes_with_the_verdicts_on_a_batch_and_belongs_to_each_of_them() -> None:
+    said = tuple(EnvelopeVerdicts(H41, f"{number:036d}", {H54: Verdict(Outcome.TAKEN)}, RECEIPT) for number in (1, 2))
+    assert decode_verdicts(encode_verdicts(said), LIMITS) == said
+    plain = PullRequest("s", 1, 0, said, 5, 25_000)
+    assert decode_pull(encode_pull(plain), LIMITS) == plain
+    assert refusal(decode_verdicts, b'{"verdicts":[],"receipt":[]}').element == "receipt"
+
+
 def test_what_a_later_version_adds_at_the_top_is_passed_over() -> None:
     known = json.loads(line())
-    assert decode_verdicts(json.dumps({**known, "receipt": {"a": 1}}).encode(), LIMITS) == decode_verdicts(line(), LIMITS)
+    assert decode_verdicts(json.dumps({**known, "clock": {"a": 1}}).encode(), LIMITS) == decode_verdicts(line(), LIMITS)
     plain = PullRequest("s", 1, 0, (), 5, 25_000)
     later = json.dumps({**json.loads(encode_pull(plain)), "clock": [1]}).encode()
     assert decode_pull(later, LIMITS) == plain

@@ -15,12 +15,12 @@ LOOSE_MS = 86_400_000
 
 
 def forget(
-    tx: Transaction, stamp: Stamp, *, handed_over_ms: int, collected_ms: int, sent_ms: int, limit: int
+    tx: Transaction, stamp: Stamp, *, handed_over_ms: int, collected_ms: int, sent_ms: int, evidence_ms: int, limit: int
 ) -> tuple[list[str], int]:
     """Remove what is past its retention: ended envelopes, then bodies nobody names. Returns (files to unlink, rows removed).
 
-    The three arguments are how long (ms) to keep what was handed over, what an office here has collected, and what an
-    office here has sent.
+    The arguments are how long (ms) to keep what was handed over, what an office here has collected, what an office here has
+    sent, and receipts.
     """
     db = tx.db
     now = stamp.at_ms
@@ -44,8 +44,11 @@ def forget(
         "DELETE FROM seen WHERE (origin,id,recipient) IN (SELECT origin,id,recipient FROM seen WHERE until_ms>0 AND until_ms<? LIMIT ?)",
         (now, limit),
     ).rowcount
+    receipts = db.execute(
+        "DELETE FROM receipt WHERE seq IN (SELECT seq FROM receipt WHERE at_ms<? LIMIT ?)", (now - evidence_ms, limit)
+    ).rowcount
     freed, files = unreferenced(tx, now - LOOSE_MS, limit)
-    return files, len(gone) + len(old) + forgotten + freed
+    return files, len(gone) + len(old) + forgotten + receipts + freed
 
 
 def unreferenced(tx: Transaction, before_ms: int, limit: int) -> tuple[int, list[str]]:

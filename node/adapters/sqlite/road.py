@@ -280,17 +280,22 @@ def settle(tx: Transaction, neighbour: str, settlements: Sequence[Settlement], s
     there = [settlement for settlement in settlements if settlement.item in offered]
     taken = {settlement.item: offered[settlement.item] for settlement in there if settlement.settled is Settled.TAKEN}
     if taken:
-        _handed_over(tx, neighbour, taken, stamp)
+        receipt = next((each.receipt for each in there if each.receipt is not None), None)
+        _handed_over(tx, neighbour, taken, rows.put_receipt(tx, receipt) if receipt is not None else None, stamp)
     for settlement in there:
         if settlement.settled is not Settled.TAKEN and offered[settlement.item][-1] == neighbour:
             _settle_one(tx, neighbour, settlement, stamp)
 
 
 def _handed_over(
-    tx: Transaction, neighbour: str, taken: Mapping[int, tuple[int, str, str, str, int | None, str]], stamp: Stamp
+    tx: Transaction,
+    neighbour: str,
+    taken: Mapping[int, tuple[int, str, str, str, int | None, str]],
+    receipt: int | None,
+    stamp: Stamp,
 ) -> None:
     """The neighbour has custody of these: item -> (envelope, recipient, origin, id, lane, None of what is held, whose row it is
-    now). A statement for all of them each."""
+    now). A statement for all of them each. receipt: number of what it has signed for them."""
     db = tx.db
     seqs = list(dict.fromkeys(seq for seq, *_ in taken.values()))
     for (lane, waited_for), number in Counter((lane, whose) for *_, lane, whose in taken.values()).items():
@@ -298,8 +303,8 @@ def _handed_over(
             tx.queued(waited_for, lane, -number)
     db.executemany("DELETE FROM outbox WHERE item=?", [(item,) for item in taken])
     db.executemany(
-        "UPDATE seen SET handed_to=? WHERE origin=? AND id=? AND recipient=?",
-        [(neighbour, origin, id_, recipient) for _, recipient, origin, id_, _, _ in taken.values()],
+        "UPDATE seen SET handed_to=?,receipt=? WHERE origin=? AND id=? AND recipient=?",
+        [(neighbour, receipt, origin, id_, recipient) for _, recipient, origin, id_, _, _ in taken.values()],
     )
     db.execute(
         f"INSERT OR IGNORE INTO body_peer SELECT digest,? FROM envelope_body WHERE envelope IN {_LISTED}",

@@ -11,14 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from node.adapters.sqlite.writer import Stamp, Transaction, laid_before, towards
 from node.core.custody import ROW_BYTES, Arrival, EndOf, Homeward, LocalEnvelope, StoredBody
 from node.core.envelope import KIND_DOCUMENT, KIND_STATUS, Envelope, Header, Hop
+from node.core.evidence import Receipt, read_statement
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport, may_move
 from node.core.package import Business
 from node.core.routing import Forward
 
-SEEN_AFTER_EXPIRY_MS = 30 * 86_400_000
+SEEN_AFTER_EXPIRY_MS = 90 * 86_400_000
 SEEN_WITHOUT_EXPIRY_MS = 400 * 86_400_000
-"""How long a key is remembered: longer than any copy can live, and than a node may be away (decision 4)."""
+"""How long a key is remembered: longer than any copy can live, than a node may be away (decision 4), and than the receipt lasts
+that is found by it (`retention.evidence_d`)."""
 
 
 _LEDGER = (
@@ -74,7 +76,7 @@ _BODY = "INSERT OR IGNORE INTO body (digest,size,data,file,taken_ms) VALUES (?,?
 _NAMED = "INSERT OR IGNORE INTO envelope_body VALUES (?,?)"
 _PEER = "INSERT OR IGNORE INTO body_peer VALUES (?,?)"
 _CHAIN = "INSERT OR IGNORE INTO certificate VALUES (?,?)"
-_SEEN = "INSERT INTO seen VALUES (?,?,?,?,NULL,?) ON CONFLICT DO UPDATE SET handed_to=NULL"
+_SEEN = "INSERT INTO seen VALUES (?,?,?,?,NULL,?,NULL) ON CONFLICT DO UPDATE SET handed_to=NULL"
 _OUTBOX = (
     "INSERT OR IGNORE INTO outbox (envelope,recipient,neighbour,lane,sender,order_key,bytes,state,due_ms,since_ms,expires_ms,hops)"
     " VALUES (?,?,?,?,?,?,?,'waiting',?,?,?,nullif(?,(SELECT hops FROM envelope WHERE seq=?1)))"
@@ -169,6 +171,18 @@ def know_body(tx: Transaction, header: Header, neighbour: OrgId) -> None:
 
 def put_chain(tx: Transaction, digest: str, chain: bytes) -> None:
     tx.db.execute(_CHAIN, (digest, chain))
+
+
+def put_receipt(tx: Transaction, receipt: Receipt) -> int:
+    """Keep what a neighbour has signed, and its chain. Returns its number."""
+    said = read_statement(receipt.statement)
+    put_chain(tx, said.key, receipt.chain)
+    cursor = tx.db.execute(
+        "INSERT INTO receipt (at_ms,key,statement,signature,leaves) VALUES (?,?,?,?,?)",
+        (said.at_ms, said.key, receipt.statement, receipt.signature, receipt.leaves),
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
 
 
 def remember(tx: Transaction, envelope: Envelope, recipient: OrgId, stamp: Stamp) -> None:

@@ -355,11 +355,19 @@ class SqliteStore:
 
     # care
 
-    async def forget(self, *, handed_over_ms: int, collected_ms: int, sent_ms: int, limit: int) -> tuple[list[str], int]:
+    async def forget(
+        self, *, handed_over_ms: int, collected_ms: int, sent_ms: int, evidence_ms: int, limit: int
+    ) -> tuple[list[str], int]:
         stamp = self.stamp()
         return await self._do(
             lambda tx: care.forget(
-                tx, stamp, handed_over_ms=handed_over_ms, collected_ms=collected_ms, sent_ms=sent_ms, limit=limit
+                tx,
+                stamp,
+                handed_over_ms=handed_over_ms,
+                collected_ms=collected_ms,
+                sent_ms=sent_ms,
+                evidence_ms=evidence_ms,
+                limit=limit,
             )
         )
 

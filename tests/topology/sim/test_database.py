@@ -207,7 +207,7 @@ async def a_days_work(at: Node, store: SqliteStore) -> None:
     offer = await store.ask(UNIT, EVERYTHING, stands=False)
     assert offer is not None
     await store.settle(UNIT, [Settlement(row.item, Settled.TAKEN, NOW_MS) for row in offer.rows])
-    await store.forget(handed_over_ms=0, collected_ms=0, sent_ms=0, limit=100)
+    await store.forget(handed_over_ms=0, collected_ms=0, sent_ms=0, evidence_ms=0, limit=100)
 
 
 EXPECTED = (StoreFailed, Deferred, sqlite3.OperationalError, OSError)

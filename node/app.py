@@ -72,9 +72,10 @@ from node.origin import Origin
 from node.parts import Parts
 from node.ports import Bodies, KeptClock, Link, Store
 from node.process import allow_files, causes, no_room, take_faster_loop
+from node.proving import Proving
 from node.questions import Questions
-from node.registrar import Registrar
 from node.receipts import Receipts
+from node.registrar import Registrar
 from node.surroundings import Surroundings, Systems
 from node.timekeeper import Timekeeper
 from node.uplink import ANSWERS_AT_ONCE, BODIES_AT_ONCE, Pace, Uplink
@@ -147,6 +148,7 @@ class Duties:
     timing: OfficeTime
     registrar: Registrar
     receipts: Receipts
+    proving: Proving
 
 
 def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
@@ -194,7 +196,8 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     registrar = Registrar(code, store, clock, ground.signer, ground.verifier, tally, surroundings, forwarder.nudge, ground.rng)
     surroundings.edited = registrar.edited
     timing = OfficeTime(clock)
-    done = (origin, forwarder, intake, parts, mailbox, housekeeper, questions, timing, registrar, receipts)
+    proving = Proving(code, store, clock, origin, ground.signer, ground.verifier, questions)
+    done = (origin, forwarder, intake, parts, mailbox, housekeeper, questions, timing, registrar, receipts, proving)
     return Duties(code, parent, *done)
 
 
@@ -280,6 +283,7 @@ def desk(
         node.parent,
         lambda: ground.registry.problem,
         store_bytes,
+        node.proving,
         node.timing.skews,
         ground.calendar,
         standing,

@@ -5,6 +5,7 @@ Knows `core`, the ports, `origin` and the forwarder's view of the neighbours. Ev
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from node.core.working_time import Calendar
 from node.forwarder import Forwarder
 from node.origin import Origin
 from node.ports import Bodies, KeptClock, Store
+from node.proving import Proving
 
 TRACE_MAX = 5000
 OLD_S = 3600.0
@@ -64,6 +66,7 @@ class Desk:
         parent: OrgId | None,
         systems_problem: Callable[[], str],
         store_bytes: Callable[[], int],
+        proving: Proving,
         skews: Callable[[], Mapping[str, Skew]] = dict,
         calendar: Callable[[], Calendar] = Calendar,
         standing: Callable[[], Standing] = Standing,
@@ -79,6 +82,7 @@ class Desk:
         self._parent = parent
         self._systems_problem = systems_problem
         self._store_bytes = store_bytes
+        self._proving = proving
         self._skews = skews
         self._calendar = calendar
         self._standing = standing
@@ -293,6 +297,18 @@ class Desk:
 
     async def trace(self, key: str) -> list[dict[str, Any]]:
         return await self._store.trace(key, TRACE_MAX)
+
+    async def evidence(self, key: str, to: Sequence[str]) -> dict[str, Any]:
+        found = await self._proving.collect(key, [self._directory().resolve(code) for code in to])
+        return {
+            "bundle": base64.b64encode(found.bundle).decode("ascii"),
+            "many": list(found.many),
+            "open": [{"recipient": str(each.recipient), "state": each.state.value} for each in found.open],
+            "silent": [str(code) for code in found.silent],
+            "flaw": None
+            if found.flaw is None
+            else {"flaw": found.flaw.flaw.value, "part": found.flaw.part, "detail": found.flaw.detail},
+        }
 
     # what is held
 

@@ -529,6 +529,7 @@ class Intake:
         return replace(
             arrival,
             ends=ends,
+            content=data,
             returns={(str(e.origin), e.id, e.recipient): returned[e.recipient] for e in ends if e.recipient in returned},
         )
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from node.core import instant, words
+from node.core.bundle import Told
 from node.core.custody import (
     BoxItem,
     Confirmed,
@@ -171,6 +172,11 @@ class Origin:
         neighbour = decision.neighbour if isinstance(decision, Forward) else origin
         content = Content(KIND_NOTICE, self._code, (Recipient(origin),), small_body(data), MEDIA_NOTICE, doc_id)
         return self.make(content, {origin: None if isinstance(decision, Deliver) else neighbour})
+
+    def testify(self, origin: OrgId, ends: tuple[EndOf, ...], doc_id: str) -> Told:
+        """What a notice would say, signed and not sent: for whoever asks how it ended here."""
+        local = self._notice(origin, ends, doc_id)
+        return Told(local.envelope.header_bytes, local.envelope.signature, local.bodies[0].data or b"")
 
     async def returns(self, ends: Sequence[EndOf]) -> dict[OrgId, LocalEnvelope]:
         """02 packages From the axis for ends that are no delivery, to be laid into the sender's own mailbox."""

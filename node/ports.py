@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from node.core import clock_filter
+from node.core.bundle import Told
 from node.core.changes import Held
 from node.core.custody import (
     Admitted,
@@ -29,9 +30,10 @@ from node.core.custody import (
 )
 from node.core.directory_wire import Exchange
 from node.core.envelope import Envelope, Header
-from node.core.evidence import Signed
+from node.core.evidence import Handed, Receipt, SentDocument, Signed
 from node.core.forwarding import Ask, Offer
 from node.core.identifier import OrgId
+from node.core.lifecycle import Transport
 from node.core.office import LaidOut, SentLine, Waiting
 from node.core.pace import Way
 from node.core.timekeeping import Moment, Reading
@@ -286,6 +288,15 @@ class Store(Protocol):
     async def keep_directory(self, changes: Sequence[Held], chains: Mapping[str, bytes], told: Mapping[str, str]) -> None: ...
     async def trace(self, key: str, limit: int) -> list[dict[str, Any]]: ...
     async def depths(self) -> dict[str, Any]: ...
+
+    async def sent_under(self, key: str, node: OrgId, limit: int) -> list[SentDocument]:
+        """What offices of this node have sent under a docId, an envelope id or a DocumentId, the newest first."""
+        ...
+
+    async def handed(self, origin: OrgId, id_: str) -> list[Handed]: ...
+    async def receipts(self, numbers: Sequence[int]) -> dict[int, Receipt]: ...
+    async def notices(self, numbers: Sequence[int]) -> list[Told]: ...
+    async def ended_here(self, origin: OrgId, id_: str) -> list[tuple[OrgId, str, Transport, int]]: ...
 
     async def forget(
         self, *, handed_over_ms: int, collected_ms: int, sent_ms: int, evidence_ms: int, limit: int

@@ -46,6 +46,7 @@ class FakeDesk:
     """Everything is a plain attribute; a test changes what it needs."""
 
     def __init__(self) -> None:
+        self.evidence_found: dict[str, Any] = {}
         self.facts: dict[str, Any] = {
             "node": "Xã Quảng La",
             "code": "H41.07",
@@ -142,6 +143,11 @@ class FakeDesk:
     async def trace(self, key: str) -> list[dict[str, Any]]:
         self.asked.append(key)
         return self.events if key in ("doc-1", DOCUMENT_ID) else []
+
+    async def evidence(self, key: str, to: Sequence[str]) -> dict[str, Any]:
+        self.asked += [key, *to]
+        nothing: dict[str, Any] = {"bundle": "", "many": [], "open": [], "silent": [], "flaw": None}
+        return {**nothing, **self.evidence_found}
 
     async def systems(self) -> list[dict[str, Any]]:
         return self.clocks

@@ -409,6 +409,72 @@ def test_a_document_this_node_does_not_know_is_an_error(running: Site) -> None:
 # a node that does not answer
 
 
+# --- evidence --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bundled(tmp_path: Path) -> tuple[Path, Path]:
+    """A bundle and the root, as files."""
+    from tests.bundles import ROOT_PEM, bundle, file_of
+
+    data, root = tmp_path / "bundle.zip", tmp_path / "ca.pem"
+    data.write_bytes(file_of(bundle()))
+    root.write_bytes(ROOT_PEM)
+    return data, root
+
+
+def test_evidence_is_written_where_it_is_asked_for(running: Site, tmp_path: Path) -> None:
+    running.desk.evidence_found = {"bundle": "UEs="}
+    result = running.truc("evidence", "doc-1", "-o", str(tmp_path / "b.zip"), "--to", "H54.02", "--to", "G22")
+    assert result.exit_code == Code.DONE and "truc verify" in result.stderr
+    assert (tmp_path / "b.zip").read_bytes() == b"PK"
+    assert running.desk.asked == ["doc-1", "H54.02", "G22"]
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "said"),
+    [
+        ({"open": [{"recipient": "H54.02", "state": "moving"}]}, Code.LATER, "H54.02 đang chuyển"),
+        ({"silent": ["H41", ""]}, Code.LATER, "nút không trả lời: H41, nút gốc"),
+        ({"many": ["doc-1", "doc-2"]}, Code.FAILED, "doc-1, doc-2"),
+        ({"flaw": {"flaw": "gap", "part": "H41 → ?", "detail": "H54.02"}}, Code.FAILED, "H41 → ?: thiếu biên nhận"),
+    ],
+)
+def test_evidence_that_is_not_there_says_why(running: Site, tmp_path: Path, found: dict[str, Any], code: Code, said: str) -> None:
+    running.desk.evidence_found = found
+    result = running.truc("evidence", "doc-1", "-o", str(tmp_path / "b.zip"))
+    assert result.exit_code == code and said in result.stderr
+    assert not (tmp_path / "b.zip").exists()
+
+
+def test_a_bundle_is_verified_with_the_root_alone(bundled: tuple[Path, Path]) -> None:
+    data, root = bundled
+    result = run("verify", str(data), "--root", str(root))
+    assert result.exit_code == Code.DONE and "Gói bằng chứng nguyên vẹn" in result.stderr
+    assert [line.split()[2] for line in result.stdout.splitlines()[-4:]] == ["H41", "nút", "H54", "H54"]
+    (line,) = json_lines(run("verify", str(data), "--root", str(root), "--json"))
+    assert (line["ok"], line["end"]["state"], [hop["node"] for hop in line["hops"]]) == (True, "collected", ["H41", "", "H54"])
+
+
+def test_a_bundle_that_was_altered_is_refused_with_the_hop(bundled: tuple[Path, Path]) -> None:
+    data, root = bundled
+    altered = data.read_bytes().replace(b'"count":3', b'"count":4')
+    assert altered == data.read_bytes()  # it stands there as text within text
+    data.write_bytes(data.read_bytes().replace(b'count\\":3', b'count\\":4'))
+    result = run("verify", str(data), "--root", str(root))
+    assert result.exit_code == Code.FAILED and "receipts/0002.H41-hub.json: đã bị sửa" in result.stderr
+    (line,) = json_lines(run("verify", str(data), "--root", str(root), "--json"))
+    assert (line["ok"], line["flaw"], line["part"]) == (False, "altered", "receipts/0002.H41-hub.json")
+    assert run("verify", str(root), "--root", str(root)).exit_code == Code.FAILED
+    assert run("verify", str(data.parent / "no.zip"), "--root", str(root)).exit_code == Code.USAGE
+
+
+def test_a_root_that_is_no_certificate_is_said(bundled: tuple[Path, Path]) -> None:
+    data, root = bundled
+    assert run("verify", str(data), "--root", str(data)).exit_code == Code.USAGE
+    assert run("verify", str(data), "--root", str(root.parent / "no.pem")).exit_code == Code.USAGE
+
+
 ASKING = [("status",), ("queue", "list"), ("queue", "retry", "1"), ("held", "list"), ("trace", "x")]
 
 

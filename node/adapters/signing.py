@@ -70,6 +70,32 @@ class Signer:
         return self._key.sign(header_bytes, _SIGNING)
 
 
+class Offline:
+    """A witness with nothing but the root's certificate: the zone is the one that the first signer's name lies in, and so must
+    every later one's. trust: PEM. Raises `TlsFileError` at the first question where that cannot be read."""
+
+    def __init__(self, trust: Pem) -> None:
+        self._trust = trust
+        self._verifier: Verifier | None = None
+
+    def witness(self, said: evidence.Signed, signed: bytes, signature: bytes, chain_pem: bytes) -> None:
+        if self._verifier is None:
+            claim = Statement(said.key, said.node, said.at_ms, said.bound_ms)
+            name = peer_name(_chain(claim, chain_pem)[0].public_bytes(Encoding.DER))
+            within = said.node.dns_name("").rstrip(".")
+            if within and not name.startswith(f"{within}."):
+                raise _wrong("dNSName", name, within)
+            self._verifier = Verifier(self._roots(), name[len(within) :].removeprefix("."))
+        self._verifier.witness(said, signed, signature, chain_pem)
+
+    def _roots(self) -> bytes:
+        """Nothing else in the file is trusted: it may be a bundle that was named in the root's place."""
+        roots = [each for each in _certificates(self._trust) if each.subject == each.issuer]
+        if not roots:
+            raise TlsFileError(_named(self._trust), "holds no root certificate")
+        return b"".join(each.public_bytes(Encoding.PEM) for each in roots)
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """What a node signed that is no header: by which key, who, when by its own word (UTC ms)."""

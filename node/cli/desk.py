@@ -9,7 +9,7 @@ import http.client
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,9 @@ class Desk:
     port: int
     token: str
 
-    def get(self, path: str, **query: str | int | None) -> Any:
+    def get(self, path: str, **query: str | int | Sequence[str] | None) -> Any:
         """A question. None-valued parts of the query are left out. `Stop` for whatever is not an answer."""
-        text = urlencode({name: value for name, value in query.items() if value is not None})
+        text = urlencode({name: value for name, value in query.items() if value is not None}, doseq=True)
         return self._ask("GET", f"{path}?{text}" if text else path, None)
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:

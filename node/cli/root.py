@@ -26,6 +26,14 @@ COMMANDS = {
     "trace": Late(
         "node.cli.trace:command", ("lịch sử gửi, nhận của một văn bản tại nút này", "a document's history at this node")
     ),
+    "evidence": Late(
+        "node.cli.evidence:evidence",
+        ("gói bằng chứng về đường đi của một văn bản", "the evidence of a document's way, as one file"),
+    ),
+    "verify": Late(
+        "node.cli.evidence:verify",
+        ("kiểm tra một gói bằng chứng, không cần nút, không cần mạng", "check a bundle of evidence, without node or network"),
+    ),
     "system": Late("node.cli.system:command", ("hệ thống quản lý văn bản đã đăng ký", "registered office systems")),
     "config": Late("node.cli.config:command", ("kiểm tra và xem cấu hình", "check and show the configuration")),
     "sandbox": Late("node.cli.sandbox:command", ("cả một cây nút trên máy này, để thử", "a whole tree of nodes on this machine")),

@@ -133,10 +133,10 @@ class Arrival:
     """One envelope from a neighbour with this node's judgement per remaining recipient.
 
     judged: route or refusal for a first copy. anew: the route should it come back to us (exempt from sender and loop rules).
-    doc_ids: per receiving organ here. ends: content of a notice addressed to this node. returns: 02 packages to lay into the
-    sender's mailbox, by the recipient whose delivery ended. report: an office status addressed here. later: what a first copy
-    is told when this node cannot take it now. unseen: digests without which this node, the destination, could not judge: they
-    are asked for even if they have come by another way meanwhile.
+    doc_ids: per receiving organ here. ends: what a notice addressed to this node tells; content: its bytes. returns: 02
+    packages to lay into the sender's mailbox, by the recipient whose delivery ended. report: an office status addressed here.
+    later: what a first copy is told when this node cannot take it now. unseen: digests without which this node, the destination,
+    could not judge: they are asked for even if they have come by another way meanwhile.
     """
 
     envelope: Envelope
@@ -150,6 +150,7 @@ class Arrival:
     report: StatusReport | None = None
     later: Verdict | None = None
     unseen: tuple[str, ...] = ()
+    content: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

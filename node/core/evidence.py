@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from node.core.envelope import Fields, read_code, strict_json
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
+from node.core.lifecycle import Transport
 
 HASH_BYTES = 32
 STATEMENT_BYTES_MAX = 1024
@@ -73,6 +74,42 @@ class Taken:
 
 Delivery = tuple[OrgId, str, OrgId]
 """(origin node, envelope id, recipient)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """Where a delivery that was here has gone. handed_to: the neighbour that has taken it; None: nobody has. receipt: the number
+    of what that neighbour signed for it."""
+
+    recipient: OrgId
+    digest: str
+    handed_to: OrgId | None
+    receipt: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SentDelivery:
+    """How a delivery stands at the node where it began. at_ms: since when; notice: the number of the one that told its end."""
+
+    recipient: OrgId
+    state: Transport
+    reason: str
+    at_ms: int
+    receiver_doc_id: str
+    notice: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SentDocument:
+    """What an office here has sent: its header with the signature, and each delivery that left the door."""
+
+    origin: OrgId
+    id: str
+    doc_id: str
+    kind: str
+    header: bytes
+    signature: bytes
+    deliveries: tuple[SentDelivery, ...]
 
 
 def canonical(value: Any) -> bytes:
@@ -147,13 +184,21 @@ def merkle_root(level: Sequence[bytes]) -> bytes:
     return level[0]
 
 
-def merkle_path(level: Sequence[bytes], index: int) -> list[bytes]:
+def merkle_levels(leaves: Sequence[bytes]) -> list[Sequence[bytes]]:
+    """The whole tree, from the leaves up to the root."""
+    levels = [leaves]
+    while len(levels[-1]) > 1:
+        levels.append(_level_above(levels[-1]))
+    return levels
+
+
+def merkle_path(levels: Sequence[Sequence[bytes]], index: int) -> list[bytes]:
     """The hashes that lead from the leaf at index to the root, from below."""
     path = []
-    while len(level) > 1:
+    for level in levels[:-1]:
         if (beside := index ^ 1) < len(level):
             path.append(level[beside])
-        level, index = _level_above(level), index // 2
+        index //= 2
     return path
 
 

@@ -18,6 +18,7 @@ from node.core.evidence import (
     climb,
     leaf,
     leaves,
+    merkle_levels,
     merkle_path,
     merkle_root,
     read_statement,
@@ -39,7 +40,7 @@ DELIVERIES = st.lists(st.tuples(NODES, UUIDS, CODES), min_size=1, max_size=6, un
 def test_every_leaf_has_a_path_to_the_root_and_no_other_place_has_it(level: list[bytes]) -> None:
     root = merkle_root(level)
     for index, start in enumerate(level):
-        path = merkle_path(level, index)
+        path = merkle_path(merkle_levels(level), index)
         assert len(path) <= PATH_MAX
         assert climb(start, index, len(level), path) == root
         for other in (index ^ 1, index + 2, index - 1):

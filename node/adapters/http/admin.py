@@ -76,6 +76,11 @@ class Desk(Protocol):
         """id, clock_ahead_s, clock_seen_ms, samples of each office system whose clock was measured lately."""
         ...
 
+    async def evidence(self, key: str, to: Sequence[str]) -> dict[str, Any]:
+        """bundle (base64, "" where there is none), many (docIds), open [{recipient, state}], silent (nodes), flaw {flaw, part,
+        detail} or None."""
+        ...
+
     async def gauges(self) -> Gauges: ...
 
 
@@ -125,6 +130,7 @@ def admin_app(desk: Desk, metrics_text: Callable[[], Awaitable[bytes]], token: s
     app.router.add_get("/api/held", _held)
     app.router.add_post("/api/held/{action}", _held_act)
     app.router.add_get("/api/trace", _trace)
+    app.router.add_get("/api/evidence", _evidence)
     app.router.add_get("/api/systems", _systems)
     return app
 
@@ -292,6 +298,14 @@ async def _held_act(request: web.Request) -> web.Response:
     changed = await request.app[_DESK].held_act(action, act.items, act.who, act.why)
     log.info("held items changed by an operator", reason=action, count=changed)
     return _json({"changed": changed})
+
+
+async def _evidence(request: web.Request) -> web.Response:
+    key = (_text(request, "key") or "").strip()
+    to = [text.strip() for text in request.query.getall("to", [])]
+    if not key or len(to) > ITEMS_MAX or any(len(text) > TEXT_MAX for text in to):
+        raise Refused(Reason.REQUEST_MALFORMED, "key")
+    return _json(await request.app[_DESK].evidence(key, to))
 
 
 async def _trace(request: web.Request) -> web.Response:

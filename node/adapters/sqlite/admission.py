@@ -362,8 +362,7 @@ def _take(
     if arrival.chain is not None:
         rows.put_chain(tx, header.key, arrival.chain)
     if header.kind == KIND_NOTICE and all(isinstance(decision, Deliver) for decision in fresh.values()):
-        for end_of in arrival.ends:
-            rows.apply_end(tx, end_of, arrival.returns.get((str(end_of.origin), end_of.id, end_of.recipient)), stamp)
+        rows.apply_notice(tx, arrival, stamp)
         return (), None
     seq = rows.put_envelope(tx, envelope, neighbour, stamp)
     orphans = rows.put_bodies(tx, seq, header, arrival.inline, stamp)

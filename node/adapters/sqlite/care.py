@@ -20,7 +20,7 @@ def forget(
     """Remove what is past its retention: ended envelopes, then bodies nobody names. Returns (files to unlink, rows removed).
 
     The arguments are how long (ms) to keep what was handed over, what an office here has collected, what an office here has
-    sent, and receipts.
+    sent, and what proves it: receipts and notices.
     """
     db = tx.db
     now = stamp.at_ms
@@ -32,6 +32,11 @@ def forget(
     for (seq,) in gone:
         db.execute("INSERT OR IGNORE INTO loose SELECT digest,0 FROM envelope_body WHERE envelope=?", (seq,))
         db.execute("DELETE FROM mailbox WHERE envelope=?", (seq,))
+        db.execute(
+            "INSERT OR IGNORE INTO sealed SELECT seq,header,signature FROM envelope WHERE seq=?1"
+            " AND EXISTS (SELECT 1 FROM submission WHERE envelope=?1)",
+            (seq,),
+        )
         db.execute("DELETE FROM envelope WHERE seq=?", (seq,))
     old = db.execute(
         "SELECT s.envelope FROM submission s WHERE s.taken_ms<? AND NOT EXISTS (SELECT 1 FROM envelope e WHERE e.seq=s.envelope)"
@@ -40,15 +45,19 @@ def forget(
         (now - sent_ms, limit),
     ).fetchall()
     db.executemany("DELETE FROM submission WHERE envelope=?", old)
+    db.executemany("DELETE FROM sealed WHERE envelope=?", old)
     forgotten = db.execute(
         "DELETE FROM seen WHERE (origin,id,recipient) IN (SELECT origin,id,recipient FROM seen WHERE until_ms>0 AND until_ms<? LIMIT ?)",
         (now, limit),
     ).rowcount
-    receipts = db.execute(
-        "DELETE FROM receipt WHERE seq IN (SELECT seq FROM receipt WHERE at_ms<? LIMIT ?)", (now - evidence_ms, limit)
-    ).rowcount
+    proofs = sum(
+        db.execute(
+            f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE at_ms<? LIMIT ?)", (now - evidence_ms, limit)
+        ).rowcount
+        for table in ("receipt", "notice")
+    )
     freed, files = unreferenced(tx, now - LOOSE_MS, limit)
-    return files, len(gone) + len(old) + forgotten + receipts + freed
+    return files, len(gone) + len(old) + forgotten + proofs + freed
 
 
 def unreferenced(tx: Transaction, before_ms: int, limit: int) -> tuple[int, list[str]]:

@@ -329,8 +329,24 @@ def submission_seq(tx: Transaction, origin: OrgId, id_: str) -> int | None:
     return row[0] if row else None
 
 
-def apply_end(tx: Transaction, end_of: EndOf, returned: LocalEnvelope | None, stamp: Stamp) -> bool:
-    """An end becomes known at the origin: once. Returns whether the delivery moved; a 02 is laid down only then."""
+def apply_notice(tx: Transaction, arrival: Arrival, stamp: Stamp) -> None:
+    """The ends that a notice tells become known; it is kept with those that are news: its signature proves them."""
+    envelope = arrival.envelope
+    cursor = tx.db.execute(
+        "INSERT INTO notice (at_ms,header,signature,body) VALUES (?,?,?,?)",
+        (stamp.at_ms, envelope.header_bytes, envelope.signature, arrival.content),
+    )
+    moved = [
+        apply_end(tx, each, arrival.returns.get((str(each.origin), each.id, each.recipient)), stamp, cursor.lastrowid)
+        for each in arrival.ends
+    ]
+    if not any(moved):
+        tx.db.execute("DELETE FROM notice WHERE seq=?", (cursor.lastrowid,))
+
+
+def apply_end(tx: Transaction, end_of: EndOf, returned: LocalEnvelope | None, stamp: Stamp, notice: int | None = None) -> bool:
+    """An end becomes known at the origin: once. Returns whether the delivery moved; a 02 is laid down only then. notice: the
+    number of the one that tells it; None: it ended here."""
     seq = submission_seq(tx, end_of.origin, end_of.id)
     end = end_of.end
     reason = end.reason.value if end.reason is not None else ""
@@ -344,6 +360,7 @@ def apply_end(tx: Transaction, end_of: EndOf, returned: LocalEnvelope | None, st
             "reason": reason,
             "receiver_doc_id": end.receiver_doc_id,
             "collected_ms": end.at_ms if end.state is Transport.COLLECTED else 0,
+            "notice": notice,
         },
     )
     event = end.state.value if moved else "notice"

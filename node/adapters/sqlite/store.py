@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from node.adapters.sqlite import admission, boxes, care, changes, desk, road, status
+from node.adapters.sqlite import admission, boxes, care, changes, desk, proofs, road, status
 from node.adapters.sqlite.connection import Connection
 from node.adapters.sqlite.migrate import migrate
 from node.adapters.sqlite.writer import Stamp, Transaction, Writer, laid_before, towards
+from node.core.bundle import Told
 from node.core.changes import Held
 from node.core.custody import (
     NEIGHBOUR_GONE,
@@ -34,8 +35,10 @@ from node.core.custody import (
     Submission,
     SubmissionInfo,
 )
+from node.core.evidence import Handed, Receipt, SentDocument
 from node.core.forwarding import Ask, Offer
 from node.core.identifier import OrgId
+from node.core.lifecycle import Transport
 from node.core.office import LaidOut, SentLine, Waiting
 from node.core.tally import Tally
 from node.ports import Clock, Describe
@@ -352,6 +355,23 @@ class SqliteStore:
         now_ms = self._clock.utc_ms()
         waiting = self._writer.depths.copy()
         return await self._ask(lambda db: desk.depths(db, now_ms, waiting))
+
+    # evidence
+
+    async def sent_under(self, key: str, node: OrgId, limit: int) -> list[SentDocument]:
+        return await self._ask(lambda db: proofs.sent_under(db, key, str(node), limit))
+
+    async def handed(self, origin: OrgId, id_: str) -> list[Handed]:
+        return await self._ask(lambda db: proofs.handed(db, str(origin), id_))
+
+    async def receipts(self, numbers: Sequence[int]) -> dict[int, Receipt]:
+        return await self._ask(lambda db: proofs.receipts(db, numbers))
+
+    async def notices(self, numbers: Sequence[int]) -> list[Told]:
+        return await self._ask(lambda db: proofs.notices(db, numbers))
+
+    async def ended_here(self, origin: OrgId, id_: str) -> list[tuple[OrgId, str, Transport, int]]:
+        return await self._ask(lambda db: proofs.ended_here(db, str(origin), id_))
 
     # care
 

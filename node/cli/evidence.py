@@ -1,0 +1,180 @@
+"""`truc evidence` and `truc verify`: a document's way as one file, and whether such a file is whole and unaltered."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from node.cli.desk import running
+from node.cli.face import Command, config_option, json_option, option
+from node.cli.talk import Code, Stop, Texts, because, json_line, lang, pairs, say, t, table, when
+from node.core.words import label
+
+if TYPE_CHECKING:
+    from node.core.bundle import Flawed, Journey, Story
+
+FLAWS: dict[str, Texts] = {
+    "form": ("không đúng dạng của gói bằng chứng", "not of the form of a bundle"),
+    "altered": ("đã bị sửa", "altered"),
+    "signature": ("chữ ký không đúng", "the signature is not right"),
+    "certificate": ("chứng thư của người ký không dùng được", "the signer's certificate is not good"),
+    "proof": ("không nói về văn bản này", "does not speak of this document"),
+    "gap": ("thiếu biên nhận của chặng này", "the receipt of this hop is missing"),
+    "verdict": ("thiếu hoặc sai kết quả cuối cùng", "the final verdict is missing or not right"),
+    "surplus": ("thừa, không thuộc về văn bản này", "belongs to nothing here"),
+}
+
+
+@click.command(
+    cls=Command,
+    texts=(
+        "Lập gói bằng chứng của một văn bản đã gửi từ nút này: ai đã ký nhận ở từng chặng, lúc nào, và kết quả cuối cùng.\n"
+        "DOCID: docId, mã bì hoặc mã định danh văn bản. Chưa đến nơi, hoặc một nút trên đường không trả lời: mã thoát 75.",
+        "Make the evidence of a document sent from this node: who signed for it at each hop, when, and how it ended.\n"
+        "DOCID: docId, envelope id or DocumentId. Not there yet, or a node on the way is silent: exit code 75.",
+    ),
+)
+@click.argument("key", metavar="DOCID")
+@option("-o", "--output", metavar="FILE", required=True, texts=("tệp để ghi", "where it goes"))
+@option(
+    "--to",
+    metavar="CODE",
+    multiple=True,
+    texts=("chỉ cho Bên nhận này; lặp lại được", "of this recipient only; repeatable"),
+)
+@json_option
+@config_option
+def evidence(key: str, output: str, to: tuple[str, ...], as_json: bool) -> None:
+    found = running().get("/api/evidence", key=key, to=list(to))
+    if not found["bundle"]:
+        raise _none(key, found)
+    try:
+        Path(output).write_bytes(base64.b64decode(found["bundle"]))
+    except OSError as error:
+        what = (f"không ghi được {output} ({error.strerror})", f"cannot write {output} ({error.strerror})")
+        raise Stop(Code.FAILED, what) from None
+    if as_json:
+        json_line({"file": output})
+    say(
+        f"Đã ghi {output}. Kiểm tra ở bất cứ máy nào: truc verify {output} --root CA.pem",
+        f"Written to {output}. Check it anywhere: truc verify {output} --root CA.pem",
+    )
+
+
+def _none(key: str, found: dict[str, Any]) -> Stop:
+    if found["many"]:
+        listed = ", ".join(found["many"])
+        what = (f"nhiều văn bản mang mã “{key}”: {listed}", f"several documents are “{key}”: {listed}")
+        return Stop(Code.FAILED, what, ("dùng docId của một văn bản", "use the docId of one of them"))
+    if found["silent"]:
+        nodes = ", ".join(code or t("nút gốc", "the hub") for code in found["silent"])
+        what = (f"nút không trả lời: {nodes}", f"no answer from: {nodes}")
+        return Stop(Code.LATER, what, ("thử lại sau ít giây", "try again in a few seconds"))
+    if found["flaw"]:
+        return Stop(Code.FAILED, *_said(found["flaw"]["flaw"], found["flaw"]["part"], found["flaw"]["detail"]))
+    lines = ", ".join(f"{row['recipient']} {label('transport', row['state'], lang())}" for row in found["open"])
+    what = (f"văn bản chưa có kết quả cuối cùng: {lines}", f"not over yet: {lines}")
+    return Stop(Code.LATER, what, ("thử lại khi Bên nhận đã lấy về", "try again when it was collected"))
+
+
+def _said(flaw: str, part: str, detail: str) -> tuple[Texts]:
+    vi, en = FLAWS[flaw]
+    more = f" ({detail})" if detail else ""
+    return ((f"{part}: {vi}{more} [{flaw}]", f"{part}: {en}{more} [{flaw}]"),)
+
+
+@click.command(
+    cls=Command,
+    texts=(
+        "Kiểm tra một gói bằng chứng, chỉ với chứng thư gốc của cây: không cần nút, không cần mạng.\n"
+        "Mã thoát 0 chỉ khi gói nguyên vẹn và chứng minh được toàn bộ đường đi.",
+        "Check a bundle of evidence with the tree's root certificate alone: no node, no network.\n"
+        "Exit code 0 only for a whole, unaltered bundle.",
+    ),
+)
+@click.argument("bundle", metavar="FILE")
+@option("--root", metavar="CA.pem", required=True, texts=("chứng thư gốc của cây (PEM)", "the tree's root certificate (PEM)"))
+@json_option
+def verify(bundle: str, root: str, as_json: bool) -> None:
+    from node.adapters.http.tls import TlsFileError
+    from node.adapters.signing import Offline
+    from node.core.bundle import BUNDLE_BYTES_MAX, Flawed, open_bundle
+
+    try:
+        with open(bundle, "rb") as file:
+            data = file.read(BUNDLE_BYTES_MAX + 1)
+        story = open_bundle(data, Offline(Path(root)).witness)
+    except Flawed as flawed:
+        raise _flawed(bundle, flawed, as_json) from None
+    except TlsFileError as error:
+        raise Stop(Code.USAGE, (str(error), str(error))) from None
+    except OSError as error:
+        what = (f"không đọc được {bundle} ({error.strerror})", f"cannot read {bundle} ({error.strerror})")
+        raise Stop(Code.USAGE, what) from None
+    (_as_json if as_json else _as_text)(story)
+
+
+def _flawed(bundle: str, flawed: Flawed, as_json: bool) -> Stop:
+    if as_json:
+        json_line({"ok": False, "flaw": flawed.flaw.value, "part": flawed.part, "detail": flawed.detail})
+    ((vi, en),) = _said(flawed.flaw.value, flawed.part, flawed.detail)
+    todo = ("không dùng tệp này làm bằng chứng; lập lại bằng truc evidence", "it proves nothing; make it anew with truc evidence")
+    return Stop(Code.FAILED, (f"{bundle}: {vi}", f"{bundle}: {en}"), todo)
+
+
+def _as_json(story: Story) -> None:
+    header = story.header
+    for journey in story.journeys:
+        json_line(
+            {
+                "ok": True,
+                "doc_id": header.doc_id,
+                "envelope": header.id,
+                "sender": str(header.sender),
+                "origin": str(header.origin),
+                "created_ms": header.created_ms,
+                "sha256": [body.sha256 for body in header.bodies],
+                "recipient": str(journey.recipient),
+                "hops": [
+                    {"from": str(hop.presenter), "node": str(hop.node), "at_ms": hop.at_ms, "bound_s": hop.bound_ms / 1000}
+                    for hop in journey.hops
+                ],
+                "end": {
+                    "state": journey.end.state.value,
+                    "at_ms": journey.end.at_ms,
+                    "reason": journey.end.reason.value if journey.end.reason is not None else "",
+                    "node": str(journey.told_by),
+                },
+            }
+        )
+
+
+def _as_text(story: Story) -> None:
+    header = story.header
+    pairs(
+        [
+            ("docId", header.doc_id),
+            (t("mã bì", "envelope"), header.id),
+            (t("Bên gửi", "sender"), header.sender),
+            (t("nút của Bên gửi ký lúc", "signed by the sender's node"), when(header.created_ms)),
+            (t("nội dung (SHA-256)", "content (SHA-256)"), " ".join(body.sha256 for body in header.bodies)),
+        ]
+    )
+    headings = t("Bên nhận|lúc|nút|việc", "recipient|at|node|what").split("|")
+    table(headings, [row for each in story.journeys for row in _rows(each)])
+    missing = len(header.recipients) - len(story.journeys)
+    if missing:
+        say(f"Lưu ý: còn {missing} Bên nhận khác không có trong gói này.", f"Note: {missing} more recipients are not spoken of.")
+    say("Gói bằng chứng nguyên vẹn.", "The bundle is whole and unaltered.")
+
+
+def _rows(journey: Journey) -> list[tuple[str, str, str, str]]:
+    hub, who = t("nút gốc", "hub"), str(journey.recipient)
+    signed = t("ký nhận từ ", "signed for it from ")
+    rows = [(who, when(hop.at_ms), str(hop.node) or hub, signed + (str(hop.presenter) or hub)) for hop in journey.hops]
+    why = f": {because(journey.end.reason.value)}" if journey.end.reason is not None else ""
+    what = label("transport", journey.end.state.value, lang()) + why
+    return [*rows, (who, when(journey.end.at_ms), str(journey.told_by) or hub, what)]

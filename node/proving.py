@@ -1,0 +1,257 @@
+"""Bằng chứng: what proves the way of a document, gathered along its route when somebody asks, and made into one signed file.
+
+The node where the document began keeps its header and the notices that told its ends; every node on the way keeps what the next
+one signed. A question goes from neighbour to neighbour as custody did. What is gathered is judged here as anybody will judge it
+later, so that no file leaves this node that proves nothing. Knows `core`, the ports, `origin` and the questions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from node.core.bundle import (
+    Bundle,
+    Flawed,
+    Proven,
+    Told,
+    judge,
+    proofs_of,
+    proven_fields,
+    read_proven,
+    read_told,
+    told_fields,
+    write_bundle,
+)
+from node.core.custody import End, EndOf
+from node.core.envelope import KIND_STATUS, RECIPIENTS_MAX, Fields, decode_header, header_digest, read_code, strict_json
+from node.core.errors import Deferred, Reason, Refused
+from node.core.evidence import CHAIN_BYTES_MAX, Handed, SentDelivery, SentDocument, canonical, leaf, read_statement
+from node.core.identifier import OrgId
+from node.core.lifecycle import ENDS
+from node.core.notice import decode_notice
+from node.origin import Origin
+from node.ports import Clock, Signer, Store, Verifier
+from node.questions import ANSWER_S, Questions
+
+KIND = "evidence"
+ONWARD = 0.9
+"""Of the time that is left, so much is left to the next node: its answer must come back."""
+PARTS_MAX = 20_000
+MANY_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which deliveries of which envelope. digest: of its header; whoever does not know it is told nothing."""
+
+    origin: OrgId
+    id: str
+    digest: str
+    to: tuple[OrgId, ...]
+
+
+@dataclass(slots=True)
+class Found:
+    """What the nodes from here on have to show. silent: those that did not answer."""
+
+    receipts: list[Proven] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    chains: dict[str, bytes] = field(default_factory=dict)
+    silent: list[OrgId] = field(default_factory=list)
+
+    def add(self, other: Found) -> None:
+        self.receipts += other.receipts
+        self.told += other.told
+        self.chains.update(other.chains)
+        self.silent += other.silent
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A bundle; or why there is none: several documents under this key (their docIds), deliveries that are not over, nodes that
+    did not answer, or what the parts lack."""
+
+    bundle: bytes = b""
+    many: tuple[str, ...] = ()
+    open: tuple[SentDelivery, ...] = ()
+    silent: tuple[OrgId, ...] = ()
+    flaw: Flawed | None = None
+
+
+class Proving:
+    """One per node; answers its neighbours' questions for evidence as well."""
+
+    def __init__(
+        self, code: OrgId, store: Store, clock: Clock, origin: Origin, signer: Signer, verifier: Verifier, questions: Questions
+    ) -> None:
+        self._code = code
+        self._store = store
+        self._clock = clock
+        self._origin = origin
+        self._signer = signer
+        self._verifier = verifier
+        self._questions = questions
+        questions.handlers[KIND] = self.answer
+
+    async def collect(self, key: str, to: Sequence[OrgId] = ()) -> Collected:
+        """The evidence of what an office here has sent, by docId, envelope id or DocumentId; of these recipients or all.
+        Raises Refused(DOC_UNKNOWN | RECIPIENT_UNKNOWN)."""
+        found = await self._store.sent_under(key, self._code, MANY_MAX)
+        if not found:
+            raise Refused(Reason.DOC_UNKNOWN, "docId", key)
+        if len(found) > 1:
+            return Collected(many=tuple(each.doc_id for each in found))
+        sent = found[0]
+        known = {each.recipient: each for each in sent.deliveries}
+        for code in to:
+            if code not in known:
+                raise Refused(Reason.RECIPIENT_UNKNOWN, "to", str(code))
+        wanted = [known[code] for code in dict.fromkeys(to)] or list(sent.deliveries)
+        unfinished = tuple(each for each in wanted if each.state not in ENDS and sent.kind != KIND_STATUS)
+        if unfinished or not wanted:
+            return Collected(open=unfinished)
+        return await self._made(sent, wanted)
+
+    async def _made(self, sent: SentDocument, wanted: Sequence[SentDelivery]) -> Collected:
+        asked = Asked(sent.origin, sent.id, header_digest(sent.header), tuple(each.recipient for each in wanted))
+        found = await self._gather(asked, ANSWER_S)
+        found.told += await self._verdicts(sent, wanted)
+        if found.silent:
+            return Collected(silent=tuple(dict.fromkeys(found.silent)))
+        if sent.kind == KIND_STATUS:
+            told = {end.recipient for each in found.told for end in decode_notice(each.body)}
+            unfinished = tuple(each for each in wanted if each.recipient not in told)
+            if unfinished:
+                return Collected(open=unfinished)
+        header = decode_header(sent.header)
+        keys = {header.key, self._signer.key_id, *(read_statement(each.statement).key for each in found.receipts)}
+        keys.update(decode_header(each.header).key for each in found.told)
+        bundle = Bundle(
+            self._code,
+            self._clock.utc_ms(),
+            self._clock.bound_ms(),
+            self._signer.key_id,
+            sent.doc_id,
+            tuple(sorted(asked.to)),
+            sent.header,
+            sent.signature,
+            tuple(found.receipts),
+            tuple(found.told),
+            await self._chains(keys, found.chains),
+        )
+        try:
+            judge(bundle, self._verifier.witness)
+        except Flawed as flawed:
+            return Collected(flaw=flawed)
+        return Collected(write_bundle(bundle, self._signer.sign))
+
+    async def _chains(self, keys: Iterable[str], brought: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Our own word before another's."""
+        found = {self._signer.key_id: self._signer.chain_pem}
+        for key in sorted(keys):
+            chain = found.get(key) or await self._store.chain(key) or brought.get(key)
+            if chain is not None:
+                found[key] = chain
+        return found
+
+    async def _verdicts(self, sent: SentDocument, wanted: Sequence[SentDelivery]) -> list[Told]:
+        """The notices that told the ends; what ended at this very node it tells now."""
+        told = await self._store.notices(sorted({each.notice for each in wanted if each.notice is not None}))
+        here = [each for each in wanted if each.notice is None and each.state in ENDS]
+        ends = tuple(EndOf(sent.origin, sent.id, each.recipient, _end_of(each)) for each in here)
+        return [*told, self._origin.testify(sent.origin, ends, sent.doc_id)] if ends else told
+
+    async def _gather(self, asked: Asked, left_s: float) -> Found:
+        """What this node holds, and what those hold to whom it handed these deliveries."""
+        rows = [
+            each
+            for each in await self._store.handed(asked.origin, asked.id)
+            if each.digest == asked.digest and each.recipient in asked.to
+        ]
+        found = await self._own(asked, rows)
+        onward: dict[OrgId, list[OrgId]] = {}
+        for each in rows:
+            if each.handed_to is not None:
+                onward.setdefault(each.handed_to, []).append(each.recipient)
+        answers = await asyncio.gather(*(self._ask(to, asked, codes, left_s * ONWARD) for to, codes in onward.items()))
+        for answer in answers:
+            found.add(answer)
+        return found
+
+    async def _own(self, asked: Asked, rows: Sequence[Handed]) -> Found:
+        found = Found()
+        receipts = await self._store.receipts(sorted({each.receipt for each in rows if each.receipt is not None}))
+        for number, receipt in receipts.items():
+            said = read_statement(receipt.statement)
+            mine = [each.recipient for each in rows if each.receipt == number]
+            starts = [(code, leaf((asked.origin, asked.id, code), asked.digest, said.at_ms)) for code in mine]
+            found.receipts.append(Proven(receipt.statement, receipt.signature, proofs_of(receipt.leaves, starts)))
+            found.chains[said.key] = receipt.chain
+        final = {each.recipient for each in rows if each.handed_to is None}
+        if final and asked.origin != self._code:
+            await self._testify(asked, final, found)
+        return found
+
+    async def _testify(self, asked: Asked, final: set[OrgId], found: Found) -> None:
+        """Statuses have no notices: the node where they ended says so when it is asked."""
+        ends = tuple(
+            EndOf(asked.origin, asked.id, code, End(state, at_ms))
+            for code, kind, state, at_ms in await self._store.ended_here(asked.origin, asked.id)
+            if code in final and kind == KIND_STATUS
+        )
+        if ends:
+            found.told.append(self._origin.testify(asked.origin, ends, ""))
+            found.chains[self._signer.key_id] = self._signer.chain_pem
+
+    async def _ask(self, neighbour: OrgId, asked: Asked, codes: Sequence[OrgId], left_s: float) -> Found:
+        try:
+            return _read(await self._questions.ask(neighbour, KIND, _question(asked, codes), left_s))
+        except (Deferred, Refused):
+            return Found(silent=[neighbour])
+
+    async def answer(self, peer: OrgId, body: bytes, left_s: float) -> bytes:
+        """What this node and those behind it have to show of deliveries that were here."""
+        return _written(await self._gather(_read_question(body), left_s))
+
+
+def _end_of(delivery: SentDelivery) -> End:
+    reason = Reason(delivery.reason) if delivery.reason in set(Reason) else None
+    return End(delivery.state, delivery.at_ms, reason, receiver_doc_id=delivery.receiver_doc_id)
+
+
+def _question(asked: Asked, to: Sequence[OrgId]) -> bytes:
+    return canonical({"origin": str(asked.origin), "id": asked.id, "digest": asked.digest, "to": [str(code) for code in to]})
+
+
+def _read_question(body: bytes) -> Asked:
+    fields = Fields(strict_json(body), KIND)
+    to = tuple(read_code(code, KIND) for code in fields.items("to", RECIPIENTS_MAX))
+    return Asked(read_code(fields.get("origin"), KIND), fields.text("id", 36), fields.text("digest", 64), to)
+
+
+def _written(found: Found) -> bytes:
+    return canonical(
+        {
+            "receipts": [proven_fields(each) for each in found.receipts],
+            "told": [told_fields(each) for each in found.told],
+            "chains": {key: chain.decode() for key, chain in found.chains.items()},
+            "silent": [str(code) for code in found.silent],
+        }
+    )
+
+
+def _read(data: bytes) -> Found:
+    """Whatever a neighbour says; it proves itself or is found out when all is judged."""
+    fields = Fields(strict_json(data), KIND)
+    chains = fields.get("chains")
+    if not isinstance(chains, dict) or len(chains) > PARTS_MAX:
+        raise Refused(Reason.WIRE_MALFORMED, "chains")
+    texts = Fields(chains, "chains")
+    return Found(
+        [read_proven(each) for each in fields.items("receipts", PARTS_MAX)],
+        [read_told(each) for each in fields.items("told", PARTS_MAX)],
+        {str(key): texts.text(key, CHAIN_BYTES_MAX).encode() for key in chains},
+        [read_code(code, "silent") for code in fields.items("silent", PARTS_MAX)],
+    )

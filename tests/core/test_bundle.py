@@ -1,0 +1,122 @@
+"""A bundle of evidence: one encoding, one way to read it, and nothing in it that its signers did not say."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import replace
+from io import BytesIO
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.adapters.signing import Offline
+from node.core.bundle import Bundle, Flaw, Flawed, Story, judge, open_bundle, pack, unpack
+from node.core.identifier import OrgId
+from tests.bundles import H41, H54, HUB, ROOT_PEM, TO, UNIT, WAY, bundle, file_of, notice, signer
+
+PARTS = st.dictionaries(st.from_regex(r"[0-9A-Za-z./-]{1,40}", fullmatch=True), st.binary(max_size=80), min_size=1, max_size=6)
+
+
+def opened(data: bytes, root: bytes = ROOT_PEM) -> Story:
+    return open_bundle(data, Offline(root).witness)
+
+
+def flaw_of(made: Bundle) -> tuple[Flaw, str]:
+    """Judged by the parts, then as a file that its maker has signed: the same."""
+    with pytest.raises(Flawed) as caught:
+        judge(made, Offline(ROOT_PEM).witness)
+    return caught.value.flaw, caught.value.part
+
+
+@given(PARTS)
+def test_an_archive_reads_back_and_is_a_zip_that_others_read(parts: dict[str, bytes]) -> None:
+    data = pack(parts)
+    assert unpack(data) == parts
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == parts
+
+
+@given(PARTS, st.data())
+def test_any_other_bytes_are_no_archive_of_ours(parts: dict[str, bytes], data: st.DataObject) -> None:
+    packed = pack(parts)
+    at = data.draw(st.integers(0, len(packed) - 1))
+    with pytest.raises(Flawed):
+        unpack(packed[:at] + bytes([packed[at] ^ data.draw(st.integers(1, 255))]) + packed[at + 1 :])
+    with pytest.raises(Flawed):
+        unpack(packed[:at])
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_bundle_or_flawed(data: bytes) -> None:
+    with pytest.raises(Flawed):
+        opened(data)
+
+
+def test_a_bundle_says_who_had_custody_from_whom_and_how_it_ended() -> None:
+    story = opened(file_of(bundle()))
+    (journey,) = story.journeys
+    assert [(hop.presenter, hop.node) for hop in journey.hops] == list(pairwise(WAY))
+    assert (journey.recipient, journey.told_by, story.header.origin) == (TO, H54, UNIT)
+
+
+def test_its_maker_puts_everything_in_one_order() -> None:
+    made = bundle()
+    assert file_of(replace(made, receipts=made.receipts[::-1], chains=dict(sorted(made.chains.items())[::-1]))) == file_of(made)
+
+
+def test_another_root_proves_nothing() -> None:
+    from tests.adapters.pki import authority
+
+    with pytest.raises(Flawed) as caught:
+        opened(file_of(bundle()), authority("gốc khác").pem)
+    assert caught.value.flaw is Flaw.CERTIFICATE
+
+
+def test_only_the_node_where_the_document_began_signs_the_file() -> None:
+    with pytest.raises(Flawed) as caught:
+        opened(file_of(bundle(), signer(H41).sign))
+    assert (caught.value.flaw, caught.value.part) == (Flaw.SIGNATURE, "manifest.json")
+    other = replace(bundle(), node=H41, key=signer(H41).key_id)
+    with pytest.raises(Flawed) as caught:
+        opened(file_of(other, signer(H41).sign))
+    assert caught.value.flaw is Flaw.PROOF
+
+
+def test_a_hop_that_is_missing_or_goes_in_a_circle_is_named() -> None:
+    first, _, third = bundle().receipts
+    assert flaw_of(replace(bundle(), receipts=(first, third))) == (Flaw.GAP, "H41 → ?")
+    circle = bundle((UNIT, H41, UNIT, H54))
+    assert flaw_of(circle) == (Flaw.GAP, "H41.07 → ?")
+    assert flaw_of(replace(bundle(), receipts=(*bundle().receipts, *bundle((UNIT, HUB)).receipts)))[0] is Flaw.GAP
+
+
+def test_a_parent_that_says_it_collected_what_it_has_handed_on_is_not_believed() -> None:
+    made = bundle()
+    story = opened(file_of(made))
+    forged = replace(made, verdicts=(notice(HUB, UNIT, story.header.id),))
+    assert flaw_of(forged)[0] is Flaw.VERDICT
+    stranger = replace(made, verdicts=(notice(OrgId.canonical("H99"), UNIT, story.header.id),))
+    assert flaw_of(stranger)[0] is Flaw.CERTIFICATE
+
+
+def test_what_is_said_of_another_document_proves_nothing_here() -> None:
+    made = bundle()
+    assert flaw_of(replace(made, verdicts=(notice(H54, UNIT, "01900000-0000-7000-8000-000000000000"),)))[0] is Flaw.SURPLUS
+    first = made.receipts[0]
+    of_another = replace(first, proofs=tuple(replace(each, recipient=OrgId.canonical("H54.03")) for each in first.proofs))
+    assert flaw_of(replace(made, receipts=(of_another, *made.receipts[1:])))[0] is Flaw.PROOF
+
+
+def test_a_signature_by_a_key_of_another_node_is_none() -> None:
+    made = bundle()
+    spoilt = replace(made.receipts[1], signature=made.receipts[0].signature)
+    assert flaw_of(replace(made, receipts=(made.receipts[0], spoilt, made.receipts[2]))) == (
+        Flaw.SIGNATURE,
+        "receipts/0002.H41-hub.json",
+    )
+    exchanged = dict(made.chains)
+    keys = list(exchanged)
+    exchanged[keys[0]], exchanged[keys[1]] = exchanged[keys[1]], exchanged[keys[0]]
+    assert flaw_of(replace(made, chains=exchanged))[0] is Flaw.CERTIFICATE

@@ -1,0 +1,250 @@
+"""Evidence gathered along the road: there once a document was collected, whole for every recipient, judged by the root alone."""
+
+from __future__ import annotations
+
+import random
+import zipfile
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from node.adapters.signing import Offline
+from node.core.bundle import Flaw, Flawed, Story, judge, open_bundle, pack, unpack
+from node.core.custody import End
+from node.core.envelope import decode_header
+from node.core.errors import Reason, Refused
+from node.core.evidence import canonical
+from node.core.lifecycle import Transport
+from node.proving import Collected
+from tests.tree import _ROOT, H41, H54, HUB, UNIT, Tree, document, org, planted, refused_with, status
+
+
+@pytest.fixture
+async def tree(tmp_path: Path) -> AsyncIterator[Tree]:
+    async with planted(tmp_path, HUB, H41, H54, UNIT, run=True) as planted_tree:
+        yield planted_tree
+
+
+def opened(data: bytes) -> Story:
+    return open_bundle(data, Offline(_ROOT.pem).witness)
+
+
+async def collected(tree: Tree, *to: str) -> str:
+    """A document from the unit, which every receiver has fetched and confirmed; the sender knows. Returns its docId."""
+    doc_id = (await tree[UNIT].send("so-noi-vu", document(*to, sender="000.00.07.H41"))).doc_id
+    for code in to:
+        await confirm(tree, code)
+    await tree.until(lambda: ended(tree))
+    return doc_id
+
+
+async def ended(tree: Tree) -> bool:
+    return {line.send_state for line in (await tree[UNIT].sent("so-noi-vu")).values()} == {"collected"}
+
+
+async def confirm(tree: Tree, code: str, kind: str = "edoc") -> None:
+    at, system = {
+        "H54.02": (H54, "thai-binh"),
+        "H54.03": (H54, "thai-binh"),
+        "G22": (HUB, "vpcp"),
+        "H41": (H41, "ubnd-41"),
+        "H41.07": (UNIT, "so-noi-vu"),
+    }[code]
+    (waiting,) = await tree.until(lambda: lying(tree, at, system, code, kind))
+    await tree[at].fetch(system, waiting.doc_id)
+    await tree[at].report(system, waiting.doc_id, "done")
+
+
+async def lying(tree: Tree, at: object, system: str, code: str, kind: str) -> list[object]:
+    return [each for each in await tree[at].inbox(system, kind) if code in each.recipient.split(";")]  # type: ignore[index]
+
+
+async def evidence(tree: Tree, doc_id: str, *to: str) -> Collected:
+    return await tree[UNIT].duties.proving.collect(doc_id, [org(code) for code in to])
+
+
+async def test_every_recipient_of_a_document_has_its_way_proven_from_hop_to_hop(tree: Tree) -> None:
+    doc_id = await collected(tree, "H54.02", "G22", "H41")
+    story = opened((await evidence(tree, doc_id)).bundle)
+    assert (story.header.doc_id, story.header.origin) == (doc_id, UNIT)
+    ways = {str(each.recipient): [str(hop.node) for hop in each.hops] for each in story.journeys}
+    assert ways == {"H54.02": ["H41", "", "H54"], "G22": ["H41", ""], "H41": ["H41"]}
+    assert {each.end.state for each in story.journeys} == {Transport.COLLECTED}
+    assert {str(each.recipient): str(each.told_by) for each in story.journeys} == {"H54.02": "H54", "G22": "", "H41": "H41"}
+    for journey in story.journeys:
+        assert [hop.presenter for hop in journey.hops] == [UNIT, *(hop.node for hop in journey.hops[:-1])]
+
+
+async def test_one_recipient_may_be_proven_while_another_is_still_open(tree: Tree) -> None:
+    doc_id = (await tree[UNIT].send("so-noi-vu", document("H54.02", "G22", sender="000.00.07.H41"))).doc_id
+    early = await evidence(tree, doc_id)
+    assert (early.bundle, {str(each.recipient) for each in early.open}) == (b"", {"H54.02", "G22"})
+    await confirm(tree, "G22")
+    await tree.until(lambda: evidence_of(tree, doc_id, "G22"))
+    assert [str(each.recipient) for each in opened((await evidence(tree, doc_id, "G22")).bundle).journeys] == ["G22"]
+    assert [str(each.recipient) for each in (await evidence(tree, doc_id)).open] == ["H54.02"]
+    with pytest.raises(Refused) as caught:
+        await evidence(tree, doc_id, "H54.03")
+    assert refused_with(caught) is Reason.RECIPIENT_UNKNOWN
+
+
+async def evidence_of(tree: Tree, doc_id: str, *to: str) -> bytes:
+    return (await evidence(tree, doc_id, *to)).bundle
+
+
+async def test_it_is_found_by_docid_envelope_id_or_documentid_if_that_is_one_document(tree: Tree) -> None:
+    doc_id = await collected(tree, "G22")
+    story = opened(await evidence_of(tree, doc_id))
+    for key in (story.header.id, story.header.document_id):
+        assert opened(await evidence_of(tree, key)).header == story.header
+    again = (await tree[UNIT].send("so-noi-vu", document("G22", sender="000.00.07.H41", content=b"%PDF anders"))).doc_id
+    assert set((await evidence(tree, story.header.document_id)).many) == {doc_id, again}
+    with pytest.raises(Refused):
+        await evidence(tree, "no such document")
+
+
+async def test_an_end_that_is_no_delivery_is_told_by_the_node_that_had_custody(tree: Tree) -> None:
+    doc_id = (await tree[UNIT].send("so-noi-vu", document("H54.02", sender="000.00.07.H41"))).doc_id
+    await tree.until(lambda: tree[H54].count("mailbox"))
+    for _ in range(5):
+        await tree[H54].report("thai-binh", doc_id, "fail")
+    held = await tree[H54].store.held_box(1)
+    assert held is not None
+    end = End(Transport.REFUSED, tree.clock.utc_ms(), Reason.DROPPED_BY_OPERATOR, "thử")
+    home = await tree[H54].duties.origin.homeward(decode_header(held[0]), [org("H54.02")], end)
+    await tree[H54].store.drop_box(1, home, "người vận hành", "thử")
+    (journey,) = opened(await tree.until(lambda: evidence_of(tree, doc_id))).journeys
+    assert ([str(hop.node) for hop in journey.hops], journey.told_by) == (["H41", "", "H54"], H54)
+    assert (journey.end.state, journey.end.reason) == (Transport.REFUSED, Reason.DROPPED_BY_OPERATOR)
+
+
+async def test_what_ends_at_its_own_node_is_told_by_that_node(tree: Tree) -> None:
+    doc_id = (await tree[H41].send("ubnd-41", document("H41.05"))).doc_id
+    await tree[H41].fetch("so-y-te", doc_id)
+    await tree[H41].report("so-y-te", doc_id, "done")
+    (journey,) = opened((await tree[H41].duties.proving.collect(doc_id)).bundle).journeys
+    assert (journey.hops, journey.told_by, journey.end.state) == ((), H41, Transport.COLLECTED)
+
+
+async def test_a_document_that_expired_on_its_own_node_is_proven_to_have(tree: Tree) -> None:
+    await tree[UNIT].rest()
+    doc_id = (await tree[UNIT].send("so-noi-vu", document("G22", sender="000.00.07.H41"))).doc_id
+    tree.clock.now_ms += 8 * 86_400_000
+    await tree[UNIT].duties.housekeeper.expire()
+    (journey,) = opened(await evidence_of(tree, doc_id)).journeys
+    assert (journey.hops, journey.told_by, journey.end.state) == ((), UNIT, Transport.EXPIRED)
+    assert journey.end.reason is Reason.EXPIRED
+
+
+async def test_a_status_is_proven_by_the_node_where_it_was_collected(tree: Tree) -> None:
+    doc_id = await collected(tree, "H54.02")
+    sent = (await tree[H54].send("thai-binh", status("01", doc_id, organ="000.00.07.H41"))).doc_id
+    await tree.until(lambda: lying(tree, UNIT, "so-noi-vu", "H41.07", "status"))
+    assert (await tree[H54].duties.proving.collect(sent)).open
+    await confirm(tree, "H41.07", "status")
+    (journey,) = opened((await tree[H54].duties.proving.collect(sent)).bundle).journeys
+    assert [str(hop.node) for hop in journey.hops] == ["", "H41", "H41.07"]
+    assert (journey.told_by, journey.end.state) == (UNIT, Transport.COLLECTED)
+
+
+async def test_a_node_that_does_not_answer_is_named_and_its_part_is_there_when_it_is_back(tree: Tree) -> None:
+    doc_id = await collected(tree, "H54.02")
+    await tree[H41].rest()
+    asked = tree[UNIT].line
+    asked.down = True
+    assert (await evidence(tree, doc_id)).silent == (H41,)
+    asked.down = False
+    tree[H41].run()
+    tree[HUB].duties.questions.handlers.clear()
+    assert (await evidence(tree, doc_id)).silent == (HUB,)
+
+
+async def test_a_receipt_that_was_never_given_is_a_gap_that_names_its_hop(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree[H41].line.door, "_give", lambda peer, batch, verdicts: tuple(verdicts))
+    doc_id = await collected(tree, "H54.02")
+    flaw = (await evidence(tree, doc_id)).flaw
+    assert flaw is not None and (flaw.flaw, flaw.part) == (Flaw.GAP, "H41 → ?")
+
+
+async def test_whoever_does_not_know_the_header_is_told_nothing(tree: Tree) -> None:
+    doc_id = await collected(tree, "H54.02")
+    header = opened(await evidence_of(tree, doc_id)).header
+    asked = {"origin": "H41.07", "id": header.id, "digest": "00" * 32, "to": ["H54.02"]}
+    answer = await tree[HUB].duties.proving.answer(H41, canonical(asked), 1.0)
+    assert answer == canonical({"receipts": [], "told": [], "chains": {}, "silent": []})
+
+
+async def test_the_evidence_outlives_the_envelope_until_its_receipts_are_forgotten(tree: Tree) -> None:
+    doc_id = await collected(tree, "G22")
+    keep = {"handed_over_ms": 0, "collected_ms": 0, "sent_ms": 10**12, "limit": 100}
+    tree.clock.now_ms += 1000
+    for site in tree.sites.values():
+        await site.store.forget(**keep, evidence_ms=10**10)
+    assert tree[UNIT].count("envelope") == 0
+    assert opened(await evidence_of(tree, doc_id)).journeys
+    await tree[UNIT].store.forget(**keep, evidence_ms=0)
+    assert (await evidence(tree, doc_id)).flaw is not None
+
+
+# --- what was altered --------------------------------------------------------------------------------------------------------
+
+
+async def test_no_byte_can_be_altered_and_the_part_is_named(tree: Tree) -> None:
+    """Every byte of the archive's own structure, and many of each part."""
+    data = await evidence_of(tree, await collected(tree, "H54.02", "G22"))
+    parts = unpack(data)
+    assert zipfile.ZipFile(BytesIO(data)).testzip() is None
+    rng = random.Random(7)
+    spots = {data.index(part) + rng.randrange(len(part)) for part in parts.values() for _ in range(12)}
+    covered = {at for part in parts.values() for at in range(data.index(part), data.index(part) + len(part))}
+    structure = [at for at in range(len(data)) if at not in covered]
+    for at in [*sorted(spots), *structure[:120], *rng.sample(structure, 200), len(data) - 1]:
+        altered = data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :]
+        with pytest.raises(Flawed) as caught:
+            opened(altered)
+        inside = [name for name, part in parts.items() if data.index(part) <= at < data.index(part) + len(part)]
+        assert inside in ([], [caught.value.part]), (at, str(caught.value))
+    for wrong in (b"", data[:-1], data + b"\0", data[:200], b"PK\x03\x04" + b"\0" * 40):
+        with pytest.raises(Flawed):
+            opened(wrong)
+
+
+async def test_parts_cannot_be_left_out_added_or_exchanged_even_by_the_origin(tree: Tree) -> None:
+    """Whoever makes the file signs it; what it says of others is signed by them."""
+    one = opened(await evidence_of(tree, await collected(tree, "H54.02", "G22")))
+    bundle, witness = one.bundle, Offline(_ROOT.pem).witness
+
+    def flaw(**changes: object) -> Flaw:
+        with pytest.raises(Flawed) as caught:
+            judge(replace(bundle, **changes), witness)  # type: ignore[arg-type]
+        return caught.value.flaw
+
+    first, *others = bundle.receipts
+    assert flaw(receipts=tuple(others)) in (Flaw.GAP, Flaw.SURPLUS)
+    assert flaw(receipts=(*bundle.receipts, first)) is Flaw.GAP
+    assert flaw(verdicts=()) is Flaw.VERDICT
+    assert flaw(verdicts=bundle.verdicts * 2) is Flaw.SURPLUS
+    assert flaw(to=(org("H54.02"),)) is Flaw.SURPLUS
+    assert flaw(to=(*bundle.to, org("H54.03"))) is Flaw.PROOF
+    assert flaw(doc_id="another") is Flaw.PROOF
+    assert flaw(header=bundle.header.replace(b'"priority":0', b'"priority":1')) is Flaw.SIGNATURE
+    assert flaw(chains={}) is Flaw.CERTIFICATE
+    extra = {**bundle.chains, "ab" * 32: b"x"}
+    assert flaw(chains=extra) is Flaw.SURPLUS
+    moved = replace(first, proofs=tuple(replace(proof, index=proof.index + 1) for proof in first.proofs))
+    assert flaw(receipts=(moved, *others)) is Flaw.PROOF
+    told = bundle.verdicts[0]
+    assert flaw(verdicts=(replace(told, body=told.body.replace(b"collected", b"expired")), *bundle.verdicts[1:])) is Flaw.VERDICT
+    with pytest.raises(Flawed):
+        opened(
+            pack(
+                {
+                    name: part
+                    for name, part in unpack(pack(unpack(await evidence_of(tree, one.header.id)))).items()
+                    if "hub" not in name
+                }
+            )
+        )

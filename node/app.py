@@ -37,7 +37,7 @@ from node.adapters.http.link_client import HttpLink
 from node.adapters.http.link_enrol import NewcomersDoor
 from node.adapters.http.link_server import link_app, unwelcome
 from node.adapters.http.link_trust import TrustDoor
-from node.adapters.http.listener import Guards, Listener, listen
+from node.adapters.http.listener import Listener, guards, listen
 from node.adapters.http.office_native import NativeFace
 from node.adapters.http.office_vxp import VxpFace, malformed, no_pages
 from node.adapters.lists import Lists
@@ -76,6 +76,7 @@ from node.proving import Proving
 from node.questions import Questions
 from node.receipts import Receipts
 from node.registrar import Registrar
+from node.reporter import Paces, Reporter, Sight
 from node.surroundings import Surroundings, Systems
 from node.timekeeper import Timekeeper
 from node.uplink import ANSWERS_AT_ONCE, BODIES_AT_ONCE, Pace, Uplink
@@ -88,10 +89,6 @@ FIRST_TIME_S = 2.0
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 DATABASE = "node.db"
-STRANGERS_MAX = 256
-"""Connections from one address that have not shown a certificate yet."""
-NEWCOMERS_MAX = 32
-"""Connections that have shown none and will not, from all addresses: they come to enrol."""
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
 
@@ -109,6 +106,7 @@ class LinkDoor:
         self.query = node.questions.asked
         self.answered = node.questions.answered
         self.directory = node.registrar.answer
+        self.statements = node.reporter.receive
         self.moment = clock.moment
 
     async def push(self, peer: OrgId, batch: Batch) -> tuple[EnvelopeVerdicts, ...]:
@@ -149,6 +147,7 @@ class Duties:
     registrar: Registrar
     receipts: Receipts
     proving: Proving
+    reporter: Reporter
 
 
 def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
@@ -195,9 +194,12 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     questions = Questions(parent, forwarder, tally, ground.rng)
     registrar = Registrar(code, store, clock, ground.signer, ground.verifier, tally, surroundings, forwarder.nudge, ground.rng)
     surroundings.edited = registrar.edited
+    paces = Paces(settings.report.every_s, settings.link.probe_max_s)
+    sight = Sight(surroundings.table, directory, ground.calendar)
+    reporter = Reporter(code, parent, store, clock, ground.signer, ground.verifier, sight, tally, paces, ground.rng)
     timing = OfficeTime(clock)
     proving = Proving(code, store, clock, origin, ground.signer, ground.verifier, questions)
-    done = (origin, forwarder, intake, parts, mailbox, housekeeper, questions, timing, registrar, receipts, proving)
+    done = (origin, forwarder, intake, parts, mailbox, housekeeper, questions, timing, registrar, receipts, proving, reporter)
     return Duties(code, parent, *done)
 
 
@@ -227,9 +229,9 @@ def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link
         session,
         node.registrar.stir,
     )
-    node.registrar.link = link
+    node.registrar.link = node.reporter.link = link
     bodies = [*[up.run_uploads] * BODIES_AT_ONCE, *[up.run_downloads] * BODIES_AT_ONCE]
-    return [up.run_push, up.run_pull, *bodies, *[up.run_answers] * ANSWERS_AT_ONCE]
+    return [up.run_push, up.run_pull, *bodies, *[up.run_answers] * ANSWERS_AT_ONCE, node.reporter.run_upward]
 
 
 def time_policy(settings: config.NodeConfig) -> Policy:
@@ -350,7 +352,7 @@ class Application:
             closing.callback(files.close)
             run = children.OnThread(files)
             await node.registrar.prepare(files.do)
-            loops: list[Loop] = [node.housekeeper.run, ground.bodies.watch, node.registrar.run]
+            loops: list[Loop] = [node.housekeeper.run, ground.bodies.watch, node.registrar.run, node.reporter.run]
             link = None
             if node.parent is not None:
                 link = HttpLink(settings.link, settings.node.zone, ground.clock, keys.lists.judge)
@@ -416,9 +418,9 @@ class Application:
             "admin": settings.admin,
         }
         for name, section in sections.items():
-            host, port, guards = section.listen_host, section.listen_port, _guards(settings, name)
+            host, port, bounds = section.listen_host, section.listen_port, guards(settings, name)
             answer = malformed if name == "office" else None
-            self._listeners[name] = await listen(apps[name], host, port, guards, contexts.get(name), answer)
+            self._listeners[name] = await listen(apps[name], host, port, bounds, contexts.get(name), answer)
             ports[f"{name}_port"] = self._listeners[name].port
         run_file = settings.node.data_dir / "run.json"
         temporary = run_file.with_suffix(".tmp")
@@ -514,29 +516,6 @@ def _bounds(settings: config.NodeConfig) -> Bounds:
     patience = Patience(int(forwarding.retry_min_s * 1000), int(forwarding.retry_max_s * 1000), forwarding.attempts_max)
     weights = dict(zip(Lane, forwarding.weights, strict=True))
     return Bounds(_batch_bytes(settings), settings.link.batch_envelopes_max, weights, patience)
-
-
-def _guards(settings: config.NodeConfig, name: str) -> Guards:
-    link, office = settings.link, settings.office
-    if name == "link":
-        return Guards(
-            link.connections_max,
-            min(link.connections_max, STRANGERS_MAX),
-            link.connections_per_peer_max,
-            link.handshake_timeout_s,
-            link.idle_timeout_s,
-            strangers_max=min(link.connections_max // 2, NEWCOMERS_MAX),
-        )
-    if name == "office":
-        return Guards(
-            office.connections_max,
-            office.connections_max,
-            office.connections_max,
-            link.handshake_timeout_s,
-            office.idle_timeout_s,
-            office.header_bytes_max,
-        )
-    return Guards(64, 64, 64, link.handshake_timeout_s, link.idle_timeout_s)
 
 
 def version() -> str:

@@ -125,6 +125,10 @@ class Calendar(Section):
     folder: Path | None = Field(default=None, description="the owner's working calendar: years that stand for the shipped, hours")
 
 
+class Report(Section):
+    every_s: float = Field(default=10.0, ge=0.5, le=60, description="the open day's figures go up at most this often")
+
+
 class Retention(Section):
     handed_over_h: float = Field(default=72.0, ge=0, le=720, description="keep what the neighbour has taken, for a restored one")
     collected_d: float = Field(default=30.0, ge=0, le=3650, description="keep the content of collected items")
@@ -145,6 +149,7 @@ class NodeConfig(Section):
     clock: Clock = Clock()
     retention: Retention = Retention()
     calendar: Calendar = Calendar()
+    report: Report = Report()
 
     @model_validator(mode="after")
     def _relations(self) -> NodeConfig:

@@ -256,6 +256,7 @@ class Desk:
         plain = {
             "truc_mailbox_depth": float(depths["mailbox"]),
             "truc_held_items": float(depths["held"]),
+            "truc_statements_waiting": float(await self._store.numbers.waiting_up()),
             "truc_store_bytes": float(self._store_bytes() + depths["file_bytes"]),
             "truc_disk_free_ratio": self._bodies.free_ratio(),
             "truc_clock_offset_seconds": time.offset_ns / 1e9,

@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 
 from node.core import instant, words
+from node.core.counting import document_type
 from node.core.custody import Admitted, Arrival, DoorRefusal, EndOf, StatusReport, Stored, StoredBody, Submission
 from node.core.directory import Directory
 from node.core.envelope import (
@@ -256,6 +257,8 @@ class Intake:
             refused=addressed.refused,
             repeat_since_ms=now_ms - self._rules.repeat_ms,
             report=report,
+            type=document_type(package.type_name),
+            paper=package.paper if package.paper in ("0", "1") else "",
         )
         if package.is_status:
             return submission, addressed

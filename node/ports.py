@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any, Protocol
 
 from node.core import clock_filter
 from node.core.bundle import Told
 from node.core.changes import Held
+from node.core.counting import Drafted, Fold, Tail, ToState
 from node.core.custody import (
     Admitted,
     Arrival,
@@ -36,6 +38,7 @@ from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.core.office import LaidOut, SentLine, Waiting
 from node.core.pace import Way
+from node.core.statement import Figure, HeldDays, Kept, Post, Refusal, SignedStatement, Statement
 from node.core.timekeeping import Moment, Reading
 from node.core.wire import Batch, ClockAnswer, EnvelopeVerdicts, PullRequest, Question
 
@@ -98,6 +101,10 @@ class Link(Protocol):
         """Bring what the parent lacks of the directory, hear what this node lacks. `Refused(OPERATION_UNKNOWN)`: as `clock`."""
         ...
 
+    async def statements(self, post: Post) -> tuple[str, ...]:
+        """What became of each, a word of `Kept`. `Refused(OPERATION_UNKNOWN)`: the parent is of a version without statements."""
+        ...
+
     async def clock(self, t1_us: int) -> ClockAnswer:
         """Behind nothing else that is asked. `Refused(OPERATION_UNKNOWN)`: the parent is of a version that cannot be asked."""
         ...
@@ -130,6 +137,8 @@ class Downlink(Protocol):
 
     async def answered(self, peer: OrgId, number: int, data: bytes) -> None: ...
     async def directory(self, peer: OrgId, said: Exchange) -> Exchange: ...
+
+    async def statements(self, peer: OrgId, post: Post) -> tuple[str, ...]: ...
 
     def moment(self) -> Moment:
         """This node's time, for a child that asks."""
@@ -207,10 +216,41 @@ class Bodies(Protocol):
         ...
 
 
+class Numbers(Protocol):
+    """Figures and statements (architecture section 8). What changes something returns after its commit."""
+
+    def countable(self) -> Future[bool | None]:
+        """Done when there is something to count or to state: at once, or with the commit that brings it."""
+        ...
+
+    async def tail(self, limit: int, *, stocks: bool) -> Tail: ...
+    async def fold(self, counted: Fold) -> bool:
+        """False: these rows were folded before; nothing was changed."""
+        ...
+
+    async def to_state(self, node: OrgId, today: date) -> ToState: ...
+    async def draft(self, node: OrgId, day: date) -> Drafted: ...
+    async def state(self, signed: SignedStatement, times: int, chain: bytes) -> None: ...
+    async def receive(
+        self, came: Sequence[SignedStatement], refusals: Sequence[Refusal], chains: Mapping[str, bytes], via: OrgId
+    ) -> list[Kept]: ...
+    async def drop_departed(self, node: OrgId, day: date) -> None: ...
+    async def outgoing(self, limit: int) -> list[tuple[bytes, bytes, str]]: ...
+    async def gone_up(self, sent: Sequence[tuple[Statement, bool]]) -> None: ...
+    async def waiting_up(self) -> int: ...
+    async def figures(self, spans: Sequence[str]) -> list[Figure]: ...
+    async def ever(self) -> list[Figure]: ...
+    async def held(self, first: date, last: date) -> dict[OrgId, HeldDays]: ...
+    async def refused(self, first: date, last: date) -> list[Refusal]: ...
+
+
 class Store(Protocol):
     """Custody. What changes something returns after its commit; what only asks sees the last commit."""
 
     epoch: int
+
+    @property
+    def numbers(self) -> Numbers: ...
 
     async def submit(self, submission: Submission) -> Stored: ...
     async def repeat_of(self, system: str, file_digest: str, kind: str, since_ms: int) -> Stored | None: ...

@@ -188,7 +188,8 @@ async def test_a_hub_has_no_uplink_and_other_nodes_have_its_loops(tree: Tree) ->
     assert app.uplink(hub.settings, hub.ground, hub.duties, below.line, "s") == []
     loops = app.uplink(below.settings, below.ground, below.duties, below.line, "s")
     bodies = [name for name in ("run_uploads", "run_downloads") for _ in range(BODIES_AT_ONCE)]
-    assert [loop.__name__ for loop in loops] == ["run_push", "run_pull", *bodies, *["run_answers"] * ANSWERS_AT_ONCE]
+    answers = ["run_answers"] * ANSWERS_AT_ONCE
+    assert [loop.__name__ for loop in loops] == ["run_push", "run_pull", *bodies, *answers, "run_upward"]
     assert list(hub.duties.forwarder.neighbours) == [H41, H54]
     assert list(below.duties.forwarder.neighbours) == [HUB, UNIT]
 

@@ -25,7 +25,7 @@ SELF_EVIDENT_LINES = 18
 
 # --- the rules as tables -----------------------------------------------------------------------------------------------
 
-DUTIES = ("node.intake", "node.parts", "node.mailbox", "node.housekeeper", "node.forwarder", "node.registrar")
+DUTIES = ("node.intake", "node.parts", "node.mailbox", "node.housekeeper", "node.forwarder", "node.registrar", "node.reporter")
 
 KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.core": ("node.core",),

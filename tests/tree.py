@@ -36,6 +36,7 @@ from node.core.identifier import OrgId
 from node.core.office import Claim, SentLine, Submitted, System, Waiting
 from node.core.pace import Way
 from node.core.package import Business, Party, Priority, Reference
+from node.core.statement import Post, decode_post, encode_post
 from node.core.tally import Tally
 from node.core.timekeeping import Moment, Reading, State
 from node.core.wire import (
@@ -229,6 +230,11 @@ class Line:
             return told_time(t1_us, self.door.moment(), self.door.moment())
 
         return await self._call("clock", t1_us, call)
+
+    async def statements(self, post: Post) -> tuple[str, ...]:
+        return await self._call(
+            "statements", len(post.items), lambda: self.door.statements(self.child, decode_post(encode_post(post)))
+        )
 
     async def query(self, asked: Question) -> bytes:
         return await self._call("query", asked, lambda: self.door.query(self.child, asked))

@@ -100,7 +100,8 @@ class DoorRefusal:
 @dataclass(frozen=True, slots=True)
 class Submission:
     """One package an office system hands in. repeat_since_ms: the same file from the same system after this is a repeat.
-    returned: 02 packages From the axis for the receivers refused at the door."""
+    returned: 02 packages From the axis for the receivers refused at the door. type: the word its type is counted under. paper:
+    "1": paper follows, "0": none does, "": not said."""
 
     system: str
     file_digest: str
@@ -115,6 +116,8 @@ class Submission:
     repeat_since_ms: int
     report: StatusReport | None = None
     returned: tuple[LocalEnvelope, ...] = ()
+    type: str = ""
+    paper: str = ""
 
 
 @dataclass(frozen=True, slots=True)

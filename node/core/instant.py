@@ -48,6 +48,11 @@ def day(ms: int) -> date:
     return _utc(ms).astimezone(VIETNAM).date()
 
 
+def start_ms(on: date) -> int:
+    """The instant at which a calendar day in Vietnam begins, UTC ms."""
+    return (datetime(on.year, on.month, on.day, tzinfo=VIETNAM) - _EPOCH) // _MILLISECOND
+
+
 def old_form(ms: int) -> str:
     """`yyyy/MM/dd HH:mm:ss` in Vietnam's time, without a zone: the form of edXML and of the VXP lists, nowhere else."""
     local = _utc(ms).astimezone(VIETNAM)

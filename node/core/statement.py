@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
+from enum import StrEnum
 from typing import Any
 
 from node.core.envelope import Fields, read_code, strict_json
@@ -44,23 +45,25 @@ MEANINGS: Mapping[str, str] = {
     "received_replace": "replacements it collected, counted likewise",
     "received_priority": "new documents it collected, by priority: received_priority.3",
     "arrived": "documents of any kind that were laid before its office, collected since or not",
-    "acknowledged_same_day": "documents of which it said 01 or 03 on the day it collected them",
     "refused_at_door": "receivers its packages named and that were refused at the first node",
     "refused": "its deliveries that a node ended, as far as known at the sender: not sent on",
     "expired": "its deliveries whose lifetime ended on the way, as far as known at the sender",
     "stopped": "its deliveries that a recall stopped on the way, as far as known at the sender",
     "refused_at_door_reason": "the same by reason: refused_at_door_reason.recipient-closed",
     "refused_reason": "the same by reason: refused_reason.recipient-unknown",
-    "duplicates": "copies for it that were met again and suppressed",
-    "held": "times a copy for it was set aside for a person",
     "statuses_sent": "office statuses it sent",
     "statuses_received": "office statuses it collected",
-    "statuses_overdue": "documents it collected whose time limit (10.2.o) passed without a status 06",
     "delay": "documents it collected, by the time since the sender's node took them: delay.0 is up to the first bound",
     "delay_ms": "the sum of those times, milliseconds",
 }
 """What is counted of an organ. A part behind a dot tells kinds of the same apart. Trial documents, statuses, notices are in no
 count of documents. # QĐ 28/2018 Điều 11, 21.1"""
+
+ROAD_MEANINGS: Mapping[str, str] = {
+    "duplicates": "copies that were met again at this node and suppressed",
+    "held": "times a copy was set aside for a person at this node",
+}
+"""What a node counts of itself, whoever the documents were for."""
 
 FLOWS: Mapping[str, str] = {
     "sent": "deliveries of documents of any kind that organs under the first code sent to codes under the second",
@@ -82,6 +85,7 @@ SUBJECTS_MAX = 200_000
 KEYS_MAX = 2_000
 COUNT_MAX = 10**15
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,39}(\.[a-z0-9-]{1,60})?")
+_DAY_LONG = timedelta(days=1)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -139,10 +143,11 @@ class Statement:
     """What one node counted on one day. Immutable; the next version of the same (node, day) replaces all of it.
 
     final: the day is over; else it is tạm tính. made_ms, bound_ms, synchronised: when it was made, by the node's clock. key:
-    SHA-256 (hex) of the node's leaf certificate. organs: of each organ with an office here, where anything was counted. pairs:
-    the day's events by pair of level-1 codes; stock: what there was of each pair when it was made. subtree: organs' counts of
-    this node and of every node below it whose statement of the day it holds, added; nodes: how many nodes those are, itself
-    included. marked: events of the day stamped while the node's clock was not synchronised.
+    SHA-256 (hex) of the node's leaf certificate. parent: under whom the node hung then; None: the hub. organs: of each organ
+    with an office here, where anything was counted. pairs: the day's events by pair of level-1 codes; stock: what there was of
+    each pair when it was made. subtree: organs' counts of this node and of every node below it whose statement of the day it
+    holds, added; nodes: how many nodes those are, itself included. road: what the node counted of itself. marked: events of the
+    day stamped while the node's clock was not synchronised.
     """
 
     node: OrgId
@@ -153,22 +158,14 @@ class Statement:
     bound_ms: int
     synchronised: bool
     key: str
+    parent: OrgId | None = None
     organs: Mapping[OrgId, Counts] = field(default_factory=dict)
     pairs: Mapping[Pair, Counts] = field(default_factory=dict)
     stock: Mapping[Pair, Counts] = field(default_factory=dict)
+    road: Counts = field(default_factory=dict)
     subtree: Counts = field(default_factory=dict)
     nodes: int = 1
     marked: int = 0
-
-    # What a signature over it is judged by, in the words of an envelope's header.
-
-    @property
-    def origin(self) -> OrgId:
-        return self.node
-
-    @property
-    def created_ms(self) -> int:
-        return self.made_ms
 
     def own(self) -> dict[str, int]:
         """The counts of the organs here, added."""
@@ -176,7 +173,7 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class SignedStatement:
     """A statement as it travels: the exact bytes its node signed, the signature, and what the bytes say."""
 
     data: bytes
@@ -206,9 +203,11 @@ def encode_statement(statement: Statement) -> bytes:
         "bound": statement.bound_ms,
         "sync": statement.synchronised,
         "key": statement.key,
+        "parent": None if statement.parent is None else str(statement.parent),
         "organs": _subjects(statement.organs),
         "pairs": _subjects(statement.pairs),
         "stock": _subjects(statement.stock),
+        "road": plus(statement.road),
         "subtree": plus(statement.subtree),
         "nodes": statement.nodes,
         "marked": statement.marked,
@@ -232,9 +231,11 @@ def decode_statement(data: bytes) -> Statement:
         bound_ms=fields.whole("bound"),
         synchronised=_flag(fields, "sync"),
         key=fields.text("key", 64),
+        parent=None if fields.get("parent") is None else read_code(fields.get("parent"), "statement.parent"),
         organs={read_code(name, "statement.organs"): counts for name, counts in _read_subjects(fields, "organs").items()},
         pairs={_read_pair(name): counts for name, counts in _read_subjects(fields, "pairs").items()},
         stock={_read_pair(name): counts for name, counts in _read_subjects(fields, "stock").items()},
+        road=_read_counts(fields.get("road"), "road"),
         subtree=_read_counts(fields.get("subtree"), "subtree"),
         nodes=fields.whole("nodes", 1),
         marked=fields.whole("marked"),
@@ -296,14 +297,112 @@ def _wrong(element: str, value: object) -> Refused:
     return Refused(Reason.WIRE_MALFORMED, element, str(value)[:100])
 
 
+class Kept(StrEnum):
+    """What became of a statement from below; but for the first three and the last, why it was not kept."""
+
+    NEW = "new"
+    KNOWN = "known"
+    OLDER = "statement-older"
+    ALTERED = "statement-altered"
+    OUTSIDE = "statement-outside"
+    SIGNATURE = "statement-signature"
+    MALFORMED = "statement-malformed"
+    CHAIN = "chain"
+    """The certificate chain that signed it has to come with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A statement that was not kept, named. reason: a word of `Kept`."""
+
+    node: OrgId
+    day: date
+    version: Version
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Counts of a subject as one node stated them, while it hung under that parent."""
+
+    subject: str
+    node: OrgId
+    parent: OrgId | None
+    counts: Counts
+
+
+# as they go up
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Statements on their way to the parent, (data, signature) each; certificate chains (PEM, leaf first) by the leaf's
+    digest."""
+
+    items: tuple[tuple[bytes, bytes], ...]
+    chains: Mapping[str, bytes] = field(default_factory=dict)
+
+
+POST_BYTES_MAX = 16 << 20
+POST_ITEMS_MAX = 1000
+CHAIN_BYTES_MAX = 64 << 10
+KEPT_BYTES_MAX = 64 << 10
+
+
+def encode_post(post: Post) -> bytes:
+    """JSON: statements are ASCII, and stand in it as text."""
+    items = [[data.decode("ascii"), signature.hex()] for data, signature in post.items]
+    chains = {digest: pem.decode("ascii") for digest, pem in post.chains.items()}
+    return json.dumps({"v": 1, "statements": items, "chains": chains}, separators=(",", ":")).encode()
+
+
+def decode_post(data: bytes) -> Post:
+    """`Refused(WIRE_MALFORMED)` for anything else. What a statement in it is worth is not looked at."""
+    fields = Fields(strict_json(data), "post")
+    fields.whole("v", 1, 1)
+    chains = fields.get("chains")
+    if not isinstance(chains, dict) or not all(_ascii(pem, CHAIN_BYTES_MAX) for pem in chains.values()):
+        raise _wrong("post.chains", type(chains).__name__)
+    return Post(
+        tuple(_read_item(item) for item in fields.items("statements", POST_ITEMS_MAX)),
+        {digest: pem.encode() for digest, pem in chains.items()},
+    )
+
+
+def _read_item(item: object) -> tuple[bytes, bytes]:
+    if not isinstance(item, list) or len(item) != 2 or not all(_ascii(part, BYTES_MAX) for part in item):
+        raise _wrong("post.statements", type(item).__name__)
+    try:
+        return item[0].encode("ascii"), bytes.fromhex(item[1])
+    except ValueError:
+        raise _wrong("post.statements", item[1]) from None
+
+
+def _ascii(text: object, most: int) -> bool:
+    return isinstance(text, str) and text.isascii() and len(text) <= most
+
+
+def encode_kept(words: Sequence[str]) -> bytes:
+    return json.dumps({"v": 1, "kept": list(words)}, separators=(",", ":")).encode()
+
+
+def decode_kept(data: bytes, count: int) -> tuple[str, ...]:
+    """What the parent says of each of so many statements."""
+    fields = Fields(strict_json(data), "answer")
+    words = fields.items("kept", count)
+    if len(words) != count or not all(_ascii(word, 40) for word in words):
+        raise _wrong("answer.kept", len(words))
+    return tuple(words)
+
+
 # what a parent makes of many
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Mức đầy đủ số liệu of a range of days, by node. in_: every day is there, closed where it is over (a silent unit's days are
-    there, with nothing in them). late: every day is there, and one that is over is not closed yet. missing: of some day there is
-    nothing at all."""
+    """Mức đầy đủ số liệu of a range of days, by node. in_: every day since the node's first is there, closed where it is over (a
+    silent unit's days are there, with nothing in them). late: every day is there, and one that is over is not closed yet.
+    missing: of some day there is nothing."""
 
     in_: tuple[OrgId, ...] = ()
     late: tuple[OrgId, ...] = ()
@@ -311,20 +410,24 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """How many days of a range a node's statements cover, and how many of them are final."""
+class HeldDays:
+    """How many days of a range a node's statements cover, how many of them are final, and the first day there ever was one of."""
 
     days: int
     final: int
+    since: date
 
 
-def coverage(expected: Iterable[OrgId], held: Mapping[OrgId, Held], *, days: int, over: int) -> Coverage:
-    """expected: the nodes there are. days: those of the range that have begun; over: those of them that are over."""
+def coverage(expected: Iterable[OrgId], held: Mapping[OrgId, HeldDays], *, first: date, last: date, today: date) -> Coverage:
+    """expected: the nodes there are. A node is asked for the days of the range that have begun, from its own first day on: a unit
+    that moved here is this subtree's from that day."""
     kinds: dict[str, list[OrgId]] = {"in": [], "late": [], "missing": []}
     for node in sorted(set(expected)):
-        there = held.get(node, Held(0, 0))
-        kind = "missing" if there.days < days else "late" if there.final < over else "in"
-        kinds[kind].append(node)
+        there = held.get(node)
+        begun = (min(last, today) - max(first, there.since)).days + 1 if there else 1
+        over = min(begun, (min(last + _DAY_LONG, today) - max(first, there.since)).days) if there else 0
+        days, final = (there.days, there.final) if there else (0, 0)
+        kinds["missing" if days < begun else "late" if final < over else "in"].append(node)
     return Coverage(tuple(kinds["in"]), tuple(kinds["late"]), tuple(kinds["missing"]))
 
 
@@ -377,26 +480,3 @@ class Proof:
     @property
     def holds(self) -> bool:
         return not self.unequal and not self.unbalanced
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Everything a report over [first..last] at one node is made of: what `Reporter.report(first, last)` returns, always whole;
-    the faces choose rows, names and order from it.
-
-    organs: counts of every organ with an office in the subtree, {} for a silent one, its own and not its subtree's. nodes:
-    which node each was counted at last. totals: by node (this one and every one below), its own organs' counts and those of all
-    below it. open: the range reaches into a day that is not over (tạm tính). cut_off_ms: thời điểm chốt số liệu, UTC ms: of
-    this answer.
-    """
-
-    first: date
-    last: date
-    cut_off_ms: int
-    open: bool
-    organs: Mapping[OrgId, Counts]
-    nodes: Mapping[OrgId, OrgId]
-    totals: Mapping[OrgId, Counts]
-    pairs: Mapping[Pair, Counts]
-    coverage: Coverage
-    proof: Proof

@@ -67,6 +67,9 @@ METRICS: Mapping[str, Metric] = {
     "truc_clock_exchanges_total": Metric(Kind.COUNTER, "Questions to the parent for the time, by result.", ("result",)),
     "truc_receipts_total": Metric(Kind.COUNTER, "Signed receipts for batches: given, got, missing, bad.", ("result",)),
     "truc_questions_total": Metric(Kind.COUNTER, "Short questions put to neighbours or dropped, by result.", ("result",)),
+    "truc_statements_total": Metric(
+        Kind.COUNTER, "Daily statements made here, and those that came from below, by what became of them.", ("result",)
+    ),
     "truc_drops_total": Metric(Kind.COUNTER, "What was taken out of the flow, by reason.", ("reason",)),
     "truc_delivery_seconds": Metric(
         Kind.HISTOGRAM, "Time from custody at the first node to collection by the receiver.", (), DELIVERY_BOUNDS_MS
@@ -97,6 +100,7 @@ METRICS: Mapping[str, Metric] = {
         Kind.GAUGE, "How far the clock of the office system that is furthest off differs from the node's time, as measured."
     ),
     "truc_calendar_missing": Metric(Kind.GAUGE, "1 while the working calendar of a year that should be here is not."),
+    "truc_statements_waiting": Metric(Kind.GAUGE, "Daily statements that the parent does not hold yet."),
     "truc_directory_version": Metric(Kind.GAUGE, "Version of the directory of codes in use."),
     "truc_directory_age_seconds": Metric(
         Kind.GAUGE, "Since the directory was last compared with the parent's; since the start where it never was."

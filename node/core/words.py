@@ -431,6 +431,11 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "directory": ("danh mục mã định danh thay đổi", "the directory changed"),
         "dropped": ("người vận hành dừng việc chuyển", "dropped by an operator"),
         "come-back": ("quay về", "came back"),
+        "statement-refused": ("không nhận bảng kê số liệu ngày", "daily statement not kept"),
+        "statement-departed": (
+            "bỏ bảng kê chưa chốt của đơn vị đã chuyển đi",
+            "open statement of a unit that hangs elsewhere now left out",
+        ),
         "repeated": ("nhận được lần nữa, không xử lý lại", "seen again, nothing done"),
         "notice": ("thông báo về cho nút gốc", "notice sent home"),
         "status": ("trạng thái xử lý của Bên nhận", "status from the recipient"),

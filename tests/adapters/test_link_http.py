@@ -37,6 +37,7 @@ from node.core.envelope import encode_header, open_envelope
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import HUB, OrgId
 from node.core.pace import Way
+from node.core.statement import Post
 from node.core.timekeeping import Moment
 from node.core.wire import (
     BODY_CHUNK_MAX,
@@ -117,6 +118,10 @@ class Downlink:
     async def get_body(self, peer: OrgId, sha256: str, offset: int, length: int) -> bytes:
         await self._called("get", peer, (sha256, offset, length))
         return bytes(self.held[offset : offset + length])
+
+    async def statements(self, peer: OrgId, post: Post) -> tuple[str, ...]:
+        await self._called("statements", peer, post)
+        return ("new",) * len(post.items)
 
     async def query(self, peer: OrgId, asked: Question) -> bytes:
         await self._called("query", peer, asked)

@@ -30,6 +30,13 @@ GAUGES: Gauges = {
     "truc_clock_synchronised": {(): 1},
     "truc_certificate_expiry_timestamp_seconds": {(("listener", "link"),): 1.8e9, (("listener", "office"),): 1.9e9},
     "truc_directory_version": {(): 7},
+    "truc_crl_age_seconds": {(): 0},
+    "truc_crl_seconds_left": {(): 0},
+    "truc_office_clock_skew_seconds": {(): 0},
+    "truc_calendar_missing": {(): 0},
+    "truc_directory_age_seconds": {(): 0},
+    "truc_directory_aside": {(): 0},
+    "truc_statements_waiting": {(): 0},
 }
 
 

@@ -15,10 +15,11 @@ from node.core.statement import (
     DELAY_SLOTS,
     FLOWS,
     MEANINGS,
+    ROAD_MEANINGS,
     Branch,
     Counts,
     Flow,
-    Held,
+    HeldDays,
     Pair,
     Proof,
     Statement,
@@ -36,12 +37,13 @@ from node.core.tally import DELIVERY_BOUNDS_MS
 
 H41, H54, G12 = OrgId(("H41",)), OrgId(("H54",)), OrgId(("G12",))
 OFFICE = OrgId(("H41", "07"))
-IDLE = Statement(OFFICE, date(2026, 11, 22), Version(1, 1), True, 1_790_000_000_000, 40, True, "ab" * 32)
+IDLE = Statement(OFFICE, date(2026, 11, 22), Version(1, 1), True, 1_790_000_000_000, 40, True, "ab" * 32, H41)
 BUSY = replace(
     IDLE,
     organs={OFFICE: {"sent": 3, "sent_priority.3": 1, **delay_counts(700)}},
     pairs={Pair.of(OFFICE, H54): {"sent": 3}, Pair(HUB, H41): {"collected": 1}},
     stock={Pair(H41, H54): {"moving": 2}},
+    road={"duplicates": 2},
     subtree={"sent": 3},
 )
 
@@ -71,7 +73,7 @@ def test_the_time_from_sender_to_receiver_is_a_histogram_that_adds() -> None:
 
 
 def test_a_statement_is_read_as_it_was_written_and_has_one_spelling() -> None:
-    for statement in (IDLE, BUSY, replace(IDLE, node=HUB, final=False, marked=2, nodes=9)):
+    for statement in (IDLE, BUSY, replace(IDLE, node=HUB, parent=None, final=False, marked=2, nodes=9)):
         data = encode_statement(statement)
         assert decode_statement(data) == statement
         again = json.dumps(json.loads(data), sort_keys=True).encode()
@@ -132,8 +134,22 @@ def test_a_restored_store_is_above_every_version_of_the_one_before() -> None:
 
 
 def test_a_silent_unit_is_in_and_a_missing_one_is_named() -> None:
-    found = coverage([H54, G12, H41, HUB], {HUB: Held(3, 2), H41: Held(3, 1), H54: Held(2, 2)}, days=3, over=2)
-    assert (found.in_, found.late, found.missing) == ((HUB,), (H41,), (G12, H54))
+    first, today = date(2026, 11, 20), date(2026, 11, 22)
+    held = {
+        HUB: HeldDays(3, 2, first),
+        H41: HeldDays(3, 1, date(2026, 1, 1)),
+        H54: HeldDays(2, 2, first),
+        OFFICE: HeldDays(1, 0, today),
+    }
+    found = coverage([H54, G12, H41, HUB, OFFICE], held, first=first, last=today, today=today)
+    assert (found.in_, found.late, found.missing) == ((HUB, OFFICE), (H41,), (G12, H54)), "who moved here is asked since then"
+    yesterday = date(2026, 11, 21)
+    over = coverage(
+        [HUB, H41], {HUB: HeldDays(2, 2, first), H41: HeldDays(2, 1, first)}, first=first, last=yesterday, today=today
+    )
+    assert (over.in_, over.late) == ((HUB,), (H41,)), "of a range that is over every day is closed"
+    ahead = coverage([HUB], {HUB: HeldDays(1, 0, today)}, first=today, last=date(2026, 12, 31), today=today)
+    assert ahead.in_ == (HUB,), "days that have not begun are not asked for"
 
 
 def test_a_proof_names_the_branch_and_the_pair_that_do_not_add_up() -> None:
@@ -149,6 +165,6 @@ def test_a_proof_names_the_branch_and_the_pair_that_do_not_add_up() -> None:
 
 
 def test_every_key_has_its_meaning_in_words() -> None:
-    for key, meaning in {**MEANINGS, **FLOWS}.items():
+    for key, meaning in {**MEANINGS, **FLOWS, **ROAD_MEANINGS}.items():
         assert key == key.lower()
         assert len(meaning) > 10

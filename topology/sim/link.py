@@ -29,6 +29,7 @@ from node.core.envelope import Fields, strict_json
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.pace import Way
+from node.core.statement import KEPT_BYTES_MAX, Post, decode_kept, decode_post, encode_kept, encode_post
 from node.core.wire import (
     ANSWER_BYTES_MAX,
     BODY_CHUNK_MAX,
@@ -157,6 +158,15 @@ class SimLink:
             raise self._rubbish()
         return found
 
+    async def statements(self, post: Post) -> tuple[str, ...]:
+        data = encode_post(post)
+
+        async def serve() -> bytes:
+            return encode_kept(await self._door().statements(self._code, decode_post(data)))
+
+        answer = await self._ask_of_bodies("statements", data, serve, KEPT_BYTES_MAX, None)
+        return self._read(lambda: decode_kept(answer, len(post.items)))
+
     async def query(self, asked: Question) -> bytes:
         async def serve() -> bytes:
             return await self._door().query(self._code, asked)
@@ -209,7 +219,9 @@ class SimLink:
 
     # the child's end
 
-    async def _ask_of_bodies(self, name: str, data: bytes, serve: Callable[[], Awaitable[bytes]], most: int, way: Way) -> bytes:
+    async def _ask_of_bodies(
+        self, name: str, data: bytes, serve: Callable[[], Awaitable[bytes]], most: int, way: Way | None
+    ) -> bytes:
         """Bodies up and down share a few connections and take turns on them; the wait counts."""
         began_s = self._network.loop.time()
         async with self._body_turn:
@@ -218,7 +230,7 @@ class SimLink:
                 raise Deferred(self._section.probe_max_s, in_doubt=True)
             began_s = self._network.loop.time()
             answer = await self._ask(name, data, serve, most, left_s, BODY_IDLE_S)
-            if size := len(data if way is Way.UP else answer):
+            if way is not None and (size := len(data if way is Way.UP else answer)):
                 self._tell(way, size, self._network.loop.time() - began_s)
             return answer
 

@@ -105,6 +105,9 @@ OTHERS: Mapping[str, float] = {
 OF_DISKS = ("power cut", "restart loop", "disk full", "disk error", "slow disk", "lying disk", "bit flip")
 """What would show nothing where a database lies in memory; a restart loop cuts the power too."""
 
+REPORT_S = 600.0
+"""A rehearsal's hours are minutes, and a statement costs as much as in service: the open day is stated seldom."""
+
 NODE_OPTIONS: Options = {"link": {"probe_max_s": 5.0}}
 
 SMALL = Profile(
@@ -244,6 +247,7 @@ PROFILES: Mapping[str, Profile] = {
 def options(profile: Profile, rng: random.Random) -> Options:
     """The options of every node of one run: the profile's, and small limits now and then, which force what is rare."""
     drawn: dict[str, dict[str, object]] = {name: dict(values) for name, values in profile.options.items()}
+    drawn.setdefault("report", {}).setdefault("every_s", REPORT_S)
     if profile.kinds:
         drawn.setdefault("store", {}).update(wal_pages_max=rng.choice((100, 300, 4000)), group_max=rng.choice((1, 8, 512)))
         drawn.setdefault("link", {}).update(batch_envelopes_max=rng.choice((1, 8, 500, 500)))

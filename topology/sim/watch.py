@@ -12,6 +12,7 @@ from node.core.directory_wire import Exchange
 from node.core.envelope import KIND_DOCUMENT, Envelope, encode_header, open_envelope
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
+from node.core.statement import Post
 from node.core.timekeeping import Moment
 from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Question, Verdict
 from node.ports import Downlink
@@ -57,6 +58,10 @@ class Watched:
         if offset:
             self._world.record.counts["path/body in pieces"] += 1
         return await self._door.get_body(peer, sha256, offset, length)
+
+    async def statements(self, peer: OrgId, post: Post) -> tuple[str, ...]:
+        self._admit(peer)
+        return await self._door.statements(peer, post)
 
     async def query(self, peer: OrgId, asked: Question) -> bytes:
         self._admit(peer)

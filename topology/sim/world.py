@@ -188,7 +188,7 @@ class Machine:
         ground = app.Ground(clock, store, bodies, signer, verifier, rng, self.tally, systems, surroundings)
         node = app.duties(settings, ground)
         await node.registrar.prepare()
-        loops: list[Loop] = [node.housekeeper.run, bodies.watch, node.registrar.run]
+        loops: list[Loop] = [node.housekeeper.run, bodies.watch, node.registrar.run, node.reporter.run]
         link = None
         if node.parent is not None:
             above = self.world.machines[node.parent].name

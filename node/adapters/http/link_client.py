@@ -43,6 +43,7 @@ from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.pace import Way
 from node.core.standing import TrustAnswer, TrustQuestion
+from node.core.statement import KEPT_BYTES_MAX, Post, decode_kept, encode_post
 from node.core.wire import (
     ANSWER_BYTES_MAX,
     CLOCK_BYTES_MAX,
@@ -198,6 +199,13 @@ class HttpLink:
         if answer.t1_us != t1_us:
             raise self._rubbish(call, "the answer to another question")
         return answer
+
+    async def statements(self, post: Post) -> tuple[str, ...]:
+        """On the connections of large bodies: a document does not wait for figures."""
+        data, timeout_s = encode_post(post), self._section.request_timeout_s
+        call = _Call("POST", "statements", data, JSON_TYPE, JSON_TYPE, KEPT_BYTES_MAX, timeout_s, None, may_lack=True)
+        answer = await self._ask(self._for_bodies(), call)
+        return self._read(call, lambda: decode_kept(answer, len(post.items)))
 
     async def query(self, asked: Question) -> bytes:
         query: dict[str, int | str] = {"kind": asked.kind, "within_ms": asked.within_ms}

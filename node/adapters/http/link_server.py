@@ -32,6 +32,7 @@ from node.core.directory_wire import EXCHANGE_BYTES_MAX, Exchange, decode_exchan
 from node.core.envelope import TIME_MAX_MS
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
+from node.core.statement import POST_BYTES_MAX, decode_post, encode_kept
 from node.core.wire import (
     ANSWER_BYTES_MAX,
     ANSWER_WAIT_MAX_MS,
@@ -174,6 +175,8 @@ class _LinkFace:
                 return await self._pull(peer, request)
             case "POST", ["link", "v1", "clock"]:
                 return await self._clock(request)
+            case "POST", ["link", "v1", "statements"]:
+                return await self._statements(peer, request)
             case "POST", ["link", "v1", "query"]:
                 return await self._query(peer, request)
             case "POST", ["link", "v1", "answer"]:
@@ -228,6 +231,10 @@ class _LinkFace:
         t1_us = decode_clock_question(await self._body(request, JSON_TYPE, CLOCK_BYTES_MAX))
         answer = told_time(t1_us, came, self._downlink.moment())
         return web.Response(body=encode_clock_answer(answer), content_type=JSON_TYPE)
+
+    async def _statements(self, peer: OrgId, request: web.Request) -> web.Response:
+        post = decode_post(await self._body(request, JSON_TYPE, POST_BYTES_MAX))
+        return web.Response(body=encode_kept(await self._downlink.statements(peer, post)), content_type=JSON_TYPE)
 
     async def _query(self, peer: OrgId, request: web.Request) -> web.Response:
         within_ms = _whole(request, "within_ms", 0, ANSWER_WAIT_MAX_MS)

@@ -20,6 +20,7 @@ import structlog
 from aiohttp import http_parser, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from node import config
 from node.adapters.http.keepalive import keep_alive
 from node.adapters.http.sockets import Socket, listening, neighbourhood
 
@@ -41,6 +42,12 @@ ACCEPT_RETRY_S = 1.0
 """When no descriptor is left."""
 UNPROVEN, STRANGERS = "unproven", "strangers"
 """What connections count for beside addresses and certificates."""
+
+
+STRANGERS_MAX = 256
+"""Connections from one address that have not shown a certificate yet."""
+NEWCOMERS_MAX = 32
+"""Connections that have shown none and will not, from all addresses: they come to enrol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +216,30 @@ class Listener:
         self._open.discard(connection)
         if not self._open:
             self.empty.set()
+
+
+def guards(settings: config.NodeConfig, name: str) -> Guards:
+    """What the listener of this name (link, office, admin) bears at most."""
+    link, office = settings.link, settings.office
+    if name == "link":
+        return Guards(
+            link.connections_max,
+            min(link.connections_max, STRANGERS_MAX),
+            link.connections_per_peer_max,
+            link.handshake_timeout_s,
+            link.idle_timeout_s,
+            strangers_max=min(link.connections_max // 2, NEWCOMERS_MAX),
+        )
+    if name == "office":
+        return Guards(
+            office.connections_max,
+            office.connections_max,
+            office.connections_max,
+            link.handshake_timeout_s,
+            office.idle_timeout_s,
+            office.header_bytes_max,
+        )
+    return Guards(64, 64, 64, link.handshake_timeout_s, link.idle_timeout_s)
 
 
 async def listen(

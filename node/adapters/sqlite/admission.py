@@ -48,14 +48,15 @@ def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
     tx.journal(
         stamp, "accepted", envelope=header.id, neighbour=submission.system, detail=f"doc={header.doc_id} kind={header.kind}"
     )
-    for recipient in header.recipients:
+    event = "status-sent" if header.kind == KIND_STATUS else "sent"
+    whole = rows.Facts(True, type=submission.type, paper=submission.paper, dated=submission.date)
+    for place, recipient in enumerate(header.recipients):
         state = Transport.IN_MAILBOX if submission.local.routes[recipient.code] is None else Transport.QUEUED
         organ = str(recipient.organ)
         derived = derived_doc_id(header.doc_id, organ)
         _put_delivery(tx, seq, str(recipient.code), organ, recipient.written, state, stamp, derived=derived)
-        rows.ledger(
-            tx, stamp, "status-sent" if header.kind == KIND_STATUS else "sent", header, str(header.sender), str(recipient.code)
-        )
+        facts = rows.NO_FACTS if place else whole
+        rows.ledger(tx, stamp, event, header, str(header.sender), str(recipient.code), "", facts)
     _put_door_refusals(tx, seq, header, submission.refused, stamp)
     for returned in submission.returned:
         rows.put_local(tx, returned, stamp)
@@ -374,7 +375,6 @@ def _take(
             organ = organs[code]
             rows.put_mailbox(tx, seq, header, organ, code, arrival.doc_ids.get(organ, header.doc_id), flag or "", stamp)
             tx.journal(stamp, "in-mailbox", envelope=header.id, recipient=str(code), neighbour=str(neighbour))
-            rows.ledger(tx, stamp, rows.arrived_event(header), header, str(code), str(header.sender))
             rows.move_delivery(tx, seq, str(code), Transport.IN_MAILBOX, stamp)
         else:
             rows.put_outbox(tx, seq, envelope, code, decision.neighbour, stamp)

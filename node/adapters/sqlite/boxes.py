@@ -206,21 +206,24 @@ def collect(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
 def _ends_well(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> int | None:
     """The item is done; nobody is told yet. Returns its envelope; None: it was done or ended before."""
     row = tx.db.execute(
-        "SELECT m.envelope,m.recipients,m.state,e.header FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=?",
+        "SELECT m.envelope,m.recipients,m.state,e.header,m.organ,EXISTS (SELECT 1 FROM mailbox p WHERE p.envelope=m.envelope"
+        " AND p.organ=m.organ AND p.state='done') FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=?",
         (item,),
     ).fetchone()
     if row is None or row[2] in ("done", "ended"):
         return None
     seq: int
-    seq, recipients, state, header_bytes = row
+    seq, recipients, state, header_bytes, organ, again = row
     header = decode_header(bytes(header_bytes))
     _same(recipients, home)
     tx.boxed(0 if state == "held" else -1)
     tx.db.execute("UPDATE mailbox SET state='done',updated_ms=? WHERE item=?", (stamp.at_ms, item))
     event = "status-collected" if header.kind == KIND_STATUS else "collected"
-    for code in json.loads(recipients):
+    for place, code in enumerate(json.loads(recipients)):
         tx.journal(stamp, "collected", envelope=header.id, recipient=code)
-        rows.ledger(tx, stamp, event, header, code, str(header.sender))
+        # One document for this office, whatever the number of codes it was addressed to.
+        facts = rows.Facts(not (place or again), organ, header.created_ms)
+        rows.ledger(tx, stamp, event, header, code, str(header.sender), "", facts)
     return seq
 
 

@@ -371,7 +371,8 @@ def _any_file(db: sqlite3.Connection, digests: Sequence[str]) -> bool:
 
 
 def reroute(tx: Transaction, item: int, neighbour: OrgId, stamp: Stamp) -> None:
-    """Another neighbour is the way now (a unit moved, a directory caught up). A copy in doubt stays so until the new one answers."""
+    """Another neighbour is the way now (a unit moved, a directory caught up). A copy in doubt stays so until the new one
+    answers."""
     row = tx.db.execute(
         "SELECT e.id,o.recipient,o.neighbour,o.lane FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE o.item=? AND o.state<>'held'",
         (item,),
@@ -422,7 +423,8 @@ def hold(tx: Transaction, item: int, reason: str, stamp: Stamp) -> bool:
     tx.fed.add(towards(neighbour))  # a held elder releases its successors (decision 9)
     tx.journal(stamp, "held", envelope=id_, recipient=recipient, neighbour=neighbour, reason=reason)
     try:
-        rows.ledger(tx, stamp, "held", decode_header(bytes(header)), recipient, neighbour, reason)
+        sealed = decode_header(bytes(header))
+        rows.ledger(tx, stamp, "held", sealed, recipient, str(sealed.sender), reason)
     except Refused:  # no longer a header: the journal has it, and nobody can say under what to count it
         tx.journal(stamp, "not-counted", envelope=id_, recipient=recipient, reason=UNREADABLE)
     rows.move_delivery(tx, seq, recipient, Transport.HELD, stamp, {"reason": reason})
@@ -446,7 +448,8 @@ def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
     ended = home.end
     reason = ended.reason.value if ended.reason is not None else ""
     tx.journal(stamp, ended.state.value, envelope=id_, recipient=recipient, neighbour=neighbour, reason=reason)
-    rows.ledger(tx, stamp, ended.state.value, decode_header(bytes(header)), recipient, neighbour, reason)
+    sealed = decode_header(bytes(header))
+    rows.ledger(tx, stamp, ended.state.value, sealed, recipient, str(sealed.sender), reason)
     rows.send_home(tx, home, stamp)
     rows.close_if_done(tx, [seq], stamp)
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from node.adapters.sqlite import admission, boxes, care, changes, desk, proofs, road, status
 from node.adapters.sqlite.connection import Connection
 from node.adapters.sqlite.migrate import migrate
+from node.adapters.sqlite.numbers import SqliteNumbers
 from node.adapters.sqlite.writer import Stamp, Transaction, Writer, laid_before, towards
 from node.core.bundle import Told
 from node.core.changes import Held
@@ -65,6 +66,7 @@ class SqliteStore:
         self._writer = Writer(writer, group_max, tally, self.stamp)
         self._path = path
         self.epoch = 1
+        self.numbers = SqliteNumbers(self._writer, self._ask, self.stamp)
 
     async def prepare(self, node: OrgId) -> None:
         """Migrate, claim or check the database's node, and read its epoch (decision 14)."""

@@ -64,6 +64,10 @@ def laid_before(organ: str) -> Key:
     return ("before", organ)
 
 
+COUNTABLE: Key = ("count", "")
+"""A day's figures may have changed: a row of the ledger, or a statement from below."""
+
+
 class Transaction:
     """What a member may use: the connection, and the journal whose chain runs through all members.
 

@@ -12,6 +12,7 @@ from node.core.directory_wire import Exchange
 from node.core.envelope import KIND_STATUS
 from node.core.errors import Reason, Refused
 from node.core.identifier import HUB, OrgId
+from node.core.statement import Post
 from node.core.timekeeping import Moment
 from node.core.wire import Batch, EnvelopeVerdicts, Outcome, PullRequest, Question, Verdict
 from tests.making import envelope, header
@@ -57,6 +58,9 @@ class Door:
 
     async def directory(self, peer: OrgId, said: Exchange) -> Exchange:
         return said
+
+    async def statements(self, peer: OrgId, post: Post) -> tuple[str, ...]:
+        return ("new",) * len(post.items)
 
     def moment(self) -> Moment:
         return Moment(7, 1, 1, True)

@@ -1,0 +1,509 @@
+"""Figures: ledger rows folded into days, statements kept by version, and their sums by day, part of a month, and all time.
+
+Functions of a `Transaction` are called only inside the writer; queries run on a reader. Every row of the ledger is folded in the
+transaction that moves the cursor past it, so a process may be killed anywhere and nothing is counted twice. What a report costs
+depends on organs, nodes and days, never on documents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any, TypeVar
+
+from node.adapters.sqlite.rows import put_chain
+from node.adapters.sqlite.writer import COUNTABLE, Look, Stamp, Transaction, Writer
+from node.core.counting import ROAD, Drafted, Fold, Row, Tail, ToState, organ_subject, pair_subject, span_of
+from node.core.envelope import KIND_NOTICE, KIND_STATUS
+from node.core.errors import Refused
+from node.core.identifier import HUB, OrgId
+from node.core.package import Business, Priority
+from node.core.statement import (
+    Counts,
+    Figure,
+    HeldDays,
+    Kept,
+    Pair,
+    Refusal,
+    SignedStatement,
+    Statement,
+    Version,
+    decode_statement,
+    minus,
+    plus,
+)
+
+T = TypeVar("T")
+
+CURSOR = "counted"
+MARKED = "m"
+CLAIM = "s"
+EVER, LAST = "*", "="
+NOBODY = "-"
+_TAKEN_IN = (Kept.NEW, Kept.KNOWN, Kept.OLDER)
+
+_ROWS = (
+    "SELECT seq,at_ms,synchronised,event,organ,counterpart,kind,business,priority,reason,document,office,made_ms,type,paper,dated,"
+    "trial FROM ledger WHERE seq>? ORDER BY seq LIMIT ?"
+)
+
+
+# what was counted here
+
+
+def to_count(tx: Transaction) -> Look[bool]:
+    """Whether a row waits to be folded or a day to be stated anew."""
+    (cursor,) = _cursor(tx.db)
+    found = tx.db.execute(
+        "SELECT EXISTS (SELECT 1 FROM ledger WHERE seq>?) OR EXISTS (SELECT 1 FROM recount)", (cursor,)
+    ).fetchone()
+    return Look(True if found[0] else None)
+
+
+def _cursor(db: sqlite3.Connection) -> tuple[int]:
+    row = db.execute("SELECT value FROM meta WHERE key=?", (CURSOR,)).fetchone()
+    return (int(row[0]) if row else 0,)
+
+
+def tail(db: sqlite3.Connection, limit: int, *, stocks: bool) -> Tail:
+    """Rows that are not folded yet, and, where these are all, what there is of each pair at this very moment of the store."""
+    db.execute("BEGIN")
+    try:
+        (cursor,) = _cursor(db)
+        found = db.execute(_ROWS, (cursor, limit)).fetchall()
+        whole = len(found) < limit
+        stock = _stock(db) if whole and stocks else None
+    finally:
+        db.execute("COMMIT")
+    return Tail(cursor, found[-1][0] if found else cursor, [_row(each) for each in found], whole, stock)
+
+
+def _row(found: tuple[Any, ...]) -> Row:
+    _, at_ms, sync, event, organ, counterpart, kind, business, priority, reason, document, office, made, type_, *rest = found
+    return Row(
+        at_ms=at_ms,
+        synchronised=bool(sync),
+        event=event,
+        organ=_code(organ),
+        counterpart=_code(counterpart),
+        kind=kind,
+        business=Business(business),
+        priority=Priority(priority),
+        reason=reason,
+        document=bool(document),
+        office=_code(office or organ),
+        made_ms=made,
+        type=type_,
+        paper=rest[0],
+        dated=rest[1],
+        trial=bool(rest[2]),
+    )
+
+
+def _code(text: str) -> OrgId:
+    """A receiver refused at the door may have had no code that could be read."""
+    try:
+        return OrgId.canonical(text)
+    except Refused:
+        return HUB
+
+
+def _stock(db: sqlite3.Connection) -> dict[Pair, Counts]:
+    """Deliveries of documents here, by pair: in mailboxes, on their way, set aside."""
+    found: dict[Pair, dict[str, int]] = {}
+
+    def add(sender: str, recipient: str, key: str, number: int) -> None:
+        cell = found.setdefault(Pair.of(_code(sender), _code(recipient)), {})
+        cell[key] = cell.get(key, 0) + number
+
+    other = f"('{KIND_STATUS}','{KIND_NOTICE}')"
+    for sender, recipient, held, number in db.execute(
+        "SELECT e.sender,o.recipient,o.state='held',count(*) FROM outbox o JOIN envelope e ON e.seq=o.envelope"
+        f" WHERE e.kind NOT IN {other} GROUP BY 1,2,3"
+    ):
+        add(sender, recipient, "held" if held else "moving", number)
+    for states, key in (("('initial','processing','fail')", "waiting"), ("('held')", "held")):
+        for sender, recipients, number in db.execute(
+            "SELECT e.sender,m.recipients,count(*) FROM mailbox m JOIN envelope e ON e.seq=m.envelope"
+            f" WHERE m.state IN {states} AND e.kind NOT IN {other} GROUP BY 1,2"
+        ):
+            for recipient in json.loads(recipients):
+                add(sender, recipient, key, number)
+    return dict(found)
+
+
+def fold(tx: Transaction, fold: Fold) -> bool:
+    """Add what rows came to, and move the cursor past them. False: somebody has done so before; nothing was changed."""
+    if _cursor(tx.db) != (fold.before,):
+        return False
+    days = sorted({*(day for day, _ in fold.gained), *fold.marked})
+    for (day, subject), counts in fold.gained.items():
+        _add_counted(tx.db, day, subject, counts)
+    for day, number in fold.marked.items():
+        _add_counted(tx.db, day, MARKED, {"marked": number})
+    tx.db.execute("INSERT INTO meta VALUES (?1,?2) ON CONFLICT DO UPDATE SET value=?2", (CURSOR, str(fold.after)))
+    due(tx, days)
+    return True
+
+
+def _add_counted(db: sqlite3.Connection, day: date, subject: str, counts: Counts) -> None:
+    row = db.execute("SELECT counts FROM counted WHERE day=? AND subject=?", (day.isoformat(), subject)).fetchone()
+    total = plus(json.loads(row[0]) if row else {}, counts)
+    db.execute("INSERT OR REPLACE INTO counted VALUES (?,?,?)", (day.isoformat(), subject, _json(total)))
+
+
+def due(tx: Transaction, days: Iterable[date]) -> None:
+    """A new statement of these days is due."""
+    tx.db.executemany(
+        "INSERT INTO recount VALUES (?,1) ON CONFLICT DO UPDATE SET times=times+1", [(day.isoformat(),) for day in days]
+    )
+    tx.fed.add(COUNTABLE)
+
+
+def to_state(db: sqlite3.Connection, node: OrgId, today: date) -> ToState:
+    """What there is to state, as far as today."""
+    due = db.execute("SELECT day,times FROM recount WHERE day<=? ORDER BY day", (today.isoformat(),)).fetchall()
+    (last,) = db.execute("SELECT max(day) FROM statement WHERE node=?", (str(node),)).fetchone()
+    unfinished = db.execute(
+        "SELECT node,day FROM statement WHERE final=0 AND day<? ORDER BY day", (today.isoformat(),)
+    ).fetchall()
+    return ToState(
+        {date.fromisoformat(day): times for day, times in due},
+        date.fromisoformat(last) if last else None,
+        [(_code(code), date.fromisoformat(day)) for code, day in unfinished],
+    )
+
+
+def draft(db: sqlite3.Connection, node: OrgId, day: date) -> Drafted:
+    """What a statement of this day is made of."""
+    organs: dict[OrgId, Counts] = {}
+    pairs: dict[Pair, Counts] = {}
+    road: Counts = {}
+    marked = 0
+    for subject, text in db.execute("SELECT subject,counts FROM counted WHERE day=?", (day.isoformat(),)):
+        counts = json.loads(text)
+        match subject[0]:
+            case "o":
+                organs[_code(subject[1:])] = counts
+            case "p":
+                sender, _, recipient = subject[1:].partition(">")
+                pairs[Pair(_code(sender), _code(recipient))] = counts
+            case "r":
+                road = counts
+            case "m":
+                marked = counts["marked"]
+    below = db.execute(
+        "SELECT counts FROM figure WHERE span=? AND subject>='o' AND subject<'p' AND node<>?", (day.isoformat(), str(node))
+    )
+    subtree = plus(*organs.values(), *(json.loads(text) for (text,) in below))
+    (nodes,) = db.execute("SELECT count(*) FROM statement WHERE day=? AND node<>?", (day.isoformat(), str(node))).fetchone()
+    row = db.execute("SELECT epoch,n FROM statement WHERE node=? AND day=?", (str(node), day.isoformat())).fetchone()
+    return Drafted(Version(*row) if row else None, organs, pairs, road, subtree, nodes + 1, marked)
+
+
+def state(tx: Transaction, signed: SignedStatement, times: int, stamp: Stamp) -> None:
+    """Keep a statement made here; its day is no longer due, unless it has changed since it was read."""
+    _put(tx, signed, None, stamp)
+    day = signed.statement.day.isoformat()
+    tx.db.execute("DELETE FROM recount WHERE day=? AND times<=?", (day, times))
+
+
+# statements
+
+
+def receive(tx: Transaction, came: Sequence[SignedStatement], via: OrgId, stamp: Stamp) -> list[Kept]:
+    """Keep each by its version: the higher replaces, the same is known, an older one changes nothing. The same version with other
+    figures is an alarm. What is not kept is named."""
+    found = []
+    for signed in came:
+        kept = _judge(tx.db, signed, via)
+        if kept is Kept.NEW:
+            _put(tx, signed, via, stamp)
+            due(tx, [signed.statement.day])
+        elif kept not in _TAKEN_IN or kept is Kept.OLDER:
+            refuse(tx, Refusal(signed.statement.node, signed.statement.day, signed.statement.version, kept.value), via, stamp)
+        found.append(kept)
+    return found
+
+
+def _judge(db: sqlite3.Connection, signed: SignedStatement, via: OrgId) -> Kept:
+    statement = signed.statement
+    row = _current(db, statement.node, statement.day)
+    if row is None:
+        return Kept.NEW
+    version, digest, before = row
+    if statement.version > version:
+        return Kept.NEW
+    if statement.version < version:
+        return Kept.OLDER if before == str(via) else Kept.KNOWN  # from a former parent it is no surprise
+    return Kept.KNOWN if digest == signed.digest else Kept.ALTERED
+
+
+def _current(db: sqlite3.Connection, node: OrgId, day: date) -> tuple[Version, str, str | None] | None:
+    row = db.execute("SELECT epoch,n,digest,via FROM statement WHERE node=? AND day=?", (str(node), day.isoformat())).fetchone()
+    return (Version(row[0], row[1]), row[2], row[3]) if row else None
+
+
+def refuse(tx: Transaction, refusal: Refusal, via: OrgId, stamp: Stamp) -> None:
+    """Name a statement that was not kept: in the journal, and for the report."""
+    day, version = refusal.day.isoformat(), refusal.version
+    key = (str(refusal.node), day, str(via), refusal.reason, version.epoch, version.n, stamp.at_ms)
+    again = tx.db.execute(
+        "SELECT 1 FROM statement_refused WHERE day=? AND node=? AND reason=?", (day, str(refusal.node), refusal.reason)
+    ).fetchone()
+    tx.db.execute(
+        "INSERT INTO statement_refused VALUES (?,?,?,?,?,?,?,1) ON CONFLICT (day,node,reason) DO UPDATE SET times=times+1,at_ms=?7",
+        key,
+    )
+    if again is None:
+        detail = f"node={refusal.node} day={day} version={version.epoch}.{version.n}"
+        tx.journal(stamp, "statement-refused", neighbour=str(via), reason=refusal.reason, detail=detail)
+
+
+def _put(tx: Transaction, signed: SignedStatement, via: OrgId | None, stamp: Stamp) -> None:
+    """Replace what is kept of this (node, day), and change the sums by the difference."""
+    statement, db = signed.statement, tx.db
+    node, day = str(statement.node), statement.day.isoformat()
+    old = _take_away(tx, node, day)
+    _change(db, old, statement)
+    parent = None if statement.parent is None else str(statement.parent)
+    db.execute(
+        "INSERT INTO statement VALUES (?,?,?,?,?,?,?,?,?,?,?,?,0)",
+        (
+            node,
+            day,
+            statement.version.epoch,
+            statement.version.n,
+            int(statement.final),
+            None if via is None else str(via),
+            parent,
+            signed.digest,
+            signed.data,
+            signed.signature,
+            statement.key,
+            stamp.at_ms,
+        ),
+    )
+    if not db.execute("SELECT 1 FROM statement WHERE node=? AND day>? LIMIT 1", (node, day)).fetchone():
+        db.execute("DELETE FROM figure WHERE span=? AND node=?", (LAST, node))
+        stock = {pair_subject(pair): counts for pair, counts in statement.stock.items()}
+        _add_figures(db, node, parent, {(LAST, subject): counts for subject, counts in stock.items()})
+
+
+def _take_away(tx: Transaction, node: str, day: str) -> Statement | None:
+    row = tx.db.execute("SELECT epoch,n,data,signature,final FROM statement WHERE node=? AND day=?", (node, day)).fetchone()
+    if row is None:
+        return None
+    if row[4]:
+        tx.db.execute("INSERT OR IGNORE INTO statement_past VALUES (?,?,?,?,?,?)", (node, day, *row[:4]))
+    tx.db.execute("DELETE FROM statement WHERE node=? AND day=?", (node, day))
+    return decode_statement(bytes(row[2]))
+
+
+def drop_departed(tx: Transaction, node: OrgId, day: date, stamp: Stamp) -> None:
+    """A unit that hangs elsewhere now has left a day unfinished here: its new parent has the whole of it."""
+    old = _take_away(tx, str(node), day.isoformat())
+    if old is not None:
+        _change(tx.db, old, None)
+        tx.db.execute("DELETE FROM figure WHERE span=? AND node=?", (LAST, str(node)))
+        tx.journal(stamp, "statement-departed", detail=f"node={node} day={day.isoformat()}")
+        due(tx, [day])
+
+
+def _change(db: sqlite3.Connection, old: Statement | None, new: Statement | None) -> None:
+    """Take the old figures out of the sums and add the new ones."""
+    either = new or old
+    assert either is not None
+    before, after = _subjects(old), _subjects(new)
+    if old is not None and new is not None and old.parent == new.parent:
+        differences = {subject: minus(after.get(subject, {}), before.get(subject, {})) for subject in {**before, **after}}
+        parts: list[tuple[OrgId | None, Mapping[str, Counts]]] = [(new.parent, differences)]
+    else:
+        parts = []
+        if old is not None:
+            parts.append((old.parent, {subject: minus({}, counts) for subject, counts in before.items()}))
+        if new is not None:
+            parts.append((new.parent, after))
+    for parent, changes in parts:
+        cells = {(span, subject): counts for subject, counts in changes.items() if counts for span in _spans(either.day, subject)}
+        _add_figures(db, str(either.node), None if parent is None else str(parent), cells)
+
+
+def _subjects(statement: Statement | None) -> dict[str, Counts]:
+    if statement is None:
+        return {}
+    return {
+        **{organ_subject(organ): counts for organ, counts in statement.organs.items()},
+        **{pair_subject(pair): counts for pair, counts in statement.pairs.items()},
+        ROAD: statement.road,
+        CLAIM: statement.subtree,
+    }
+
+
+def _spans(day: date, subject: str) -> Iterator[str]:
+    yield day.isoformat()
+    yield span_of(day)
+    if subject[0] == "p":
+        yield EVER
+
+
+def _add_figures(db: sqlite3.Connection, node: str, parent: str | None, cells: Mapping[tuple[str, str], Counts]) -> None:
+    above = NOBODY if parent is None else parent
+    for (span, subject), counts in cells.items():
+        key = (span, subject, node, above)
+        row = db.execute("SELECT counts FROM figure WHERE span=? AND subject=? AND node=? AND parent=?", key).fetchone()
+        total = plus(json.loads(row[0]) if row else {}, counts)
+        if total:
+            db.execute("INSERT OR REPLACE INTO figure VALUES (?,?,?,?,?)", (*key, _json(total)))
+        elif row:
+            db.execute("DELETE FROM figure WHERE span=? AND subject=? AND node=? AND parent=?", key)
+
+
+# upwards
+
+
+def outgoing(db: sqlite3.Connection, limit: int) -> list[tuple[bytes, bytes, str]]:
+    """(data, signature, leaf's digest) of statements the parent does not hold yet, the eldest days first."""
+    found = db.execute("SELECT data,signature,certificate FROM statement WHERE up=0 ORDER BY day,node LIMIT ?", (limit,))
+    return [(bytes(data), bytes(signature), certificate) for data, signature, certificate in found]
+
+
+def gone_up(tx: Transaction, sent: Sequence[tuple[Statement, bool]]) -> None:
+    """The parent has answered for these: it holds them (True), or will not have them. A newer version is not meant."""
+    tx.db.executemany(
+        "UPDATE statement SET up=? WHERE node=? AND day=? AND epoch=? AND n=?",
+        [(1 if held else 2, str(s.node), s.day.isoformat(), s.version.epoch, s.version.n) for s, held in sent],
+    )
+
+
+def waiting_up(db: sqlite3.Connection) -> int:
+    (number,) = db.execute("SELECT count(*) FROM statement WHERE up=0").fetchone()
+    return int(number)
+
+
+# reports
+
+
+def figures(db: sqlite3.Connection, spans: Sequence[str]) -> list[Figure]:
+    """Everything added over these spans; a subject has a row for each node and each parent the node hung under, and each span."""
+    found = db.execute(
+        "SELECT subject,node,parent,counts FROM figure WHERE span IN (SELECT value FROM json_each(?)) ORDER BY subject,node,span",
+        (json.dumps(spans),),
+    ).fetchall()
+    return [
+        Figure(subject, _code(node), None if parent == NOBODY else _code(parent), json.loads(counts))
+        for subject, node, parent, counts in found
+    ]
+
+
+def ever(db: sqlite3.Connection) -> list[Figure]:
+    """Pairs over all time, and what there was of each at last."""
+    return figures(db, [EVER, LAST])
+
+
+def held(db: sqlite3.Connection, first: date, last: date) -> dict[OrgId, HeldDays]:
+    """How many days of a range are here of each node, how many of them final, and since when there are any."""
+    found = db.execute(
+        "SELECT node,sum(day BETWEEN ?1 AND ?2),sum(final AND day BETWEEN ?1 AND ?2),min(day) FROM statement GROUP BY node",
+        (first.isoformat(), last.isoformat()),
+    )
+    return {_code(node): HeldDays(int(days), int(final), date.fromisoformat(since)) for node, days, final, since in found}
+
+
+def refused(db: sqlite3.Connection, first: date, last: date) -> list[Refusal]:
+    found = db.execute(
+        "SELECT node,day,epoch,n,reason FROM statement_refused WHERE day BETWEEN ? AND ? ORDER BY day,node,reason",
+        (first.isoformat(), last.isoformat()),
+    )
+    return [Refusal(_code(node), date.fromisoformat(day), Version(epoch, n), reason) for node, day, epoch, n, reason in found]
+
+
+def _json(counts: Counts) -> str:
+    return json.dumps(counts, sort_keys=True, separators=(",", ":"))
+
+
+class SqliteNumbers:
+    """What the reporter asks of the store: `ports.Numbers`."""
+
+    def __init__(
+        self, writer: Writer, ask: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]], stamp: Callable[[], Stamp]
+    ) -> None:
+        self._writer = writer
+        self._ask = ask
+        self._stamp = stamp
+
+    def countable(self) -> asyncio.Future[bool | None]:
+        return self._writer.ask([COUNTABLE], to_count, stands=True)
+
+    async def tail(self, limit: int, *, stocks: bool) -> Tail:
+        found: Tail = await self._ask(lambda db: tail(db, limit, stocks=stocks))
+        return found
+
+    async def fold(self, counted: Fold) -> bool:
+        return await self._writer.do(lambda tx: fold(tx, counted))
+
+    async def to_state(self, node: OrgId, today: date) -> ToState:
+        found: ToState = await self._ask(lambda db: to_state(db, node, today))
+        return found
+
+    async def draft(self, node: OrgId, day: date) -> Drafted:
+        found: Drafted = await self._ask(lambda db: draft(db, node, day))
+        return found
+
+    async def state(self, signed: SignedStatement, times: int, chain: bytes) -> None:
+        stamp = self._stamp()
+
+        def work(tx: Transaction) -> None:
+            put_chain(tx, signed.statement.key, chain)
+            state(tx, signed, times, stamp)
+
+        await self._writer.do(work)
+
+    async def receive(
+        self, came: Sequence[SignedStatement], refusals: Sequence[Refusal], chains: Mapping[str, bytes], via: OrgId
+    ) -> list[Kept]:
+        stamp = self._stamp()
+
+        def work(tx: Transaction) -> list[Kept]:
+            for digest in dict.fromkeys(each.statement.key for each in came):
+                if digest in chains:
+                    put_chain(tx, digest, chains[digest])
+            for refusal in refusals:
+                refuse(tx, refusal, via, stamp)
+            return receive(tx, came, via, stamp)
+
+        return await self._writer.do(work)
+
+    async def drop_departed(self, node: OrgId, day: date) -> None:
+        stamp = self._stamp()
+        await self._writer.do(lambda tx: drop_departed(tx, node, day, stamp))
+
+    async def outgoing(self, limit: int) -> list[tuple[bytes, bytes, str]]:
+        found: list[tuple[bytes, bytes, str]] = await self._ask(lambda db: outgoing(db, limit))
+        return found
+
+    async def gone_up(self, sent: Sequence[tuple[Statement, bool]]) -> None:
+        await self._writer.do(lambda tx: gone_up(tx, sent))
+
+    async def waiting_up(self) -> int:
+        found: int = await self._ask(waiting_up)
+        return found
+
+    async def figures(self, spans: Sequence[str]) -> list[Figure]:
+        found: list[Figure] = await self._ask(lambda db: figures(db, spans))
+        return found
+
+    async def ever(self) -> list[Figure]:
+        found: list[Figure] = await self._ask(ever)
+        return found
+
+    async def held(self, first: date, last: date) -> dict[OrgId, HeldDays]:
+        found: dict[OrgId, HeldDays] = await self._ask(lambda db: held(db, first, last))
+        return found
+
+    async def refused(self, first: date, last: date) -> list[Refusal]:
+        found: list[Refusal] = await self._ask(lambda db: refused(db, first, last))
+        return found

@@ -1,0 +1,181 @@
+"""What one ledger row adds, to whom and on which day: the definitions of Điều 11."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from node.core import instant
+from node.core.counting import Row, document_type, gains, gathered, span_of, spans
+from node.core.identifier import HUB, OrgId
+from node.core.package import Business, Priority
+from node.core.working_time import Calendar, Hours, Year
+
+H41, H54, VIA = OrgId(("H41", "05")), OrgId(("H54", "02", "09")), OrgId(("H54", "02"))
+MONDAY = date(2026, 11, 23)
+PLAIN = Calendar([Year(2026, 1, frozenset(), frozenset())])
+OFFICE = Calendar([Year(2026, 1, frozenset(), frozenset())], [Hours(HUB, ((450, 690), (810, 1020)))])
+"""07:30–11:30, 13:30–17:00 on weekdays."""
+
+
+def at(on: date, hour: int, minute: int = 0) -> int:
+    return instant.start_ms(on) + (hour * 60 + minute) * 60_000
+
+
+def row(event: str, **changes: Any) -> Row:
+    plain: dict[str, Any] = {
+        "at_ms": at(MONDAY, 9),
+        "synchronised": True,
+        "event": event,
+        "organ": H41,
+        "counterpart": H54,
+        "kind": "edoc",
+        "business": Business.NEW,
+        "priority": Priority.NORMAL,
+        "reason": "",
+        "document": True,
+        "office": changes.get("organ", H41),
+        "made_ms": 0,
+        "type": "",
+        "paper": "",
+        "dated": "",
+        "trial": False,
+    }
+    return Row(**{**plain, **changes})
+
+
+def added(each: Row, calendar: Calendar = PLAIN) -> dict[tuple[str, str], dict[str, int]]:
+    return {(gain.day.isoformat(), gain.subject): dict(gain.counts) for gain in gains(each, calendar)}
+
+
+DAY = MONDAY.isoformat()
+
+
+def test_a_document_is_sent_once_however_many_receivers_it_has() -> None:
+    rows = [row("sent", counterpart=to, document=not place) for place, to in enumerate((H54, VIA, OrgId(("G12",))))]
+    found, _ = gathered(rows, PLAIN)
+    assert found[MONDAY, "oH41.05"] == {"sent": 1, "sent_deliveries": 3, "sent_time_unknown": 1, "sent_type.other": 1}
+    assert found[MONDAY, "pH41>H54"] == {"sent": 2}
+    assert found[MONDAY, "pH41>G12"] == {"sent": 1}
+
+
+def test_what_a_sent_document_says_of_itself_is_counted_apart() -> None:
+    found = added(row("sent", priority=Priority.EXPRESS, type="cong-van", paper="1", dated="2026/11/23"))[DAY, "oH41.05"]
+    assert found == {
+        "sent": 1,
+        "sent_deliveries": 1,
+        "sent_on_time": 1,
+        "sent_priority.3": 1,
+        "sent_type.cong-van": 1,
+        "sent_with_paper": 1,
+    }
+    assert added(row("sent", paper="0"))[DAY, "oH41.05"]["sent_electronic_only"] == 1
+
+
+@pytest.mark.parametrize("business", [Business.RECALL, Business.UPDATE, Business.REPLACE])
+def test_recalls_updates_and_replacements_are_counted_apart(business: Business) -> None:
+    word = business.name.lower()
+    assert added(row("sent", business=business))[DAY, "oH41.05"] == {"sent_deliveries": 1, f"sent_{word}": 1}
+    assert added(row("collected", business=business))[DAY, "oH41.05"] == {f"received_{word}": 1}
+
+
+def test_a_document_is_received_by_the_office_and_delivered_to_the_code_it_was_addressed_to() -> None:
+    found = added(row("collected", organ=H54, counterpart=H41, office=VIA, made_ms=at(MONDAY, 9) - 400))
+    assert found == {
+        (DAY, "pH41>H54"): {"collected": 1},
+        (DAY, "oH54.02"): {"received": 1, "delay.2": 1, "delay_ms": 400},
+    }
+    second = added(row("collected", organ=VIA, counterpart=H41, document=False))
+    assert second == {(DAY, "pH41>H54"): {"collected": 1}}, "of one document to two codes of one office"
+
+
+def test_a_receipt_after_hours_falls_on_the_next_office_day_and_without_a_calendar_on_its_own() -> None:
+    """Sơn La 2588/QĐ-UBND Điều 10.4.b"""
+    friday = MONDAY - timedelta(days=3)
+    late = row("collected", at_ms=at(friday, 17, 1))
+    assert {day for day, subject in added(late, OFFICE) if subject[0] == "o"} == {DAY}
+    assert {day for day, subject in added(late, OFFICE) if subject[0] == "p"} == {friday.isoformat()}
+    unknown = row("collected", at_ms=at(date(2027, 1, 1), 3))
+    assert {day for day, _ in added(unknown, OFFICE)} == {"2027-01-01"}
+
+
+@pytest.mark.parametrize(
+    ("dated", "minute", "word"),
+    [
+        ("2026/11/20", 29, "on_time"),
+        ("2026/11/20", 31, "late"),
+        ("2026/11/23", 31, "on_time"),
+        ("2026/11/31", 31, "time_unknown"),
+        ("sáng qua", 31, "time_unknown"),
+        ("2024/02/02", 31, "time_unknown"),
+    ],
+)
+def test_a_document_is_late_after_the_next_working_morning(dated: str, minute: int, word: str) -> None:
+    """QĐ 28/2018 Điều 6.2: Friday's documents leave by Monday 11:30."""
+    assert f"sent_{word}" in added(row("sent", at_ms=at(MONDAY, 11, minute), dated=dated), OFFICE)[DAY, "oH41.05"]
+
+
+def test_a_day_begins_at_midnight_in_vietnam() -> None:
+    """A day boundary in UTC would be seven hours off. # QĐ 28/2018 Điều 14.4"""
+    first, last = at(MONDAY, 0), at(MONDAY, 24) - 1
+    assert {day for moment in (first, last) for day, _ in added(row("sent", at_ms=moment))} == {DAY}
+    assert {day for day, _ in added(row("sent", at_ms=first - 1))} == {"2026-11-22"}
+
+
+def test_what_ended_is_the_pairs_where_it_ended_and_the_senders_where_it_is_known() -> None:
+    ended = row("refused", organ=H54, counterpart=H41, reason="recipient-unknown")
+    assert added(ended) == {(DAY, "pH41>H54"): {"refused": 1}}
+    known = row("known-expired", reason="expired")
+    assert added(known) == {(DAY, "oH41.05"): {"expired": 1, "expired_reason.expired": 1}}
+    assert (
+        added(row("refused-at-door", reason="recipient-closed"))[DAY, "oH41.05"]["refused_at_door_reason.recipient-closed"] == 1
+    )
+    assert added(row("known-collected")) == {}
+
+
+def test_statuses_are_counted_apart_and_notices_and_trial_documents_never() -> None:
+    """QĐ 28/2018 Điều 11, 21.1"""
+    assert added(row("status-sent", kind="status")) == {(DAY, "oH41.05"): {"statuses_sent": 1}}
+    assert added(row("status-collected", kind="status")) == {(DAY, "oH41.05"): {"statuses_received": 1}}
+    assert added(row("refused", kind="status")) == {}
+    for event in ("sent", "collected", "refused", "duplicate"):
+        assert added(row(event, kind="notice")) == {}
+        assert added(row(event, trial=True)) == {}
+
+
+def test_what_a_relay_does_is_its_own_and_no_organs() -> None:
+    assert added(row("duplicate")) == {(DAY, "r"): {"duplicates": 1}}
+    assert added(row("held", kind="status")) == {(DAY, "r"): {"held": 1}}
+
+
+def test_rows_stamped_by_a_clock_nobody_vouched_for_are_marked() -> None:
+    rows = [row("sent", synchronised=False), row("sent", synchronised=False, at_ms=at(MONDAY, 25)), row("sent")]
+    assert gathered(rows, PLAIN)[1] == {MONDAY: 1, MONDAY + timedelta(days=1): 1}
+
+
+def test_types_are_the_29_of_the_decree_and_other() -> None:
+    assert [document_type(name) for name in ("Công văn", "QUYẾT  ĐỊNH", "Bản thỏa thuận", "Thư riêng", "")] == [
+        *("cong-van", "quyet-dinh", "ban-thoa-thuan", "", ""),
+    ]
+
+
+def test_months_of_both_calendars_are_made_of_whole_parts() -> None:
+    """NĐ 09/2019: the 15th to the 14th."""
+    assert spans(date(2026, 2, 1), date(2026, 2, 28)) == ["2026-02-01+", "2026-02-15+"]
+    assert spans(date(2026, 1, 15), date(2026, 2, 14)) == ["2026-01-15+", "2026-02-01+"]
+    assert spans(date(2026, 12, 30), date(2027, 1, 14)) == ["2026-12-30", "2026-12-31", "2027-01-01+"]
+    assert spans(date(2026, 2, 2), date(2026, 2, 1)) == []
+
+
+def test_spans_cover_every_day_once() -> None:
+    start = date(2026, 1, 1)
+    for offset in range(0, 70, 3):
+        for length in (1, 13, 14, 15, 31, 92):
+            first = start + timedelta(days=offset)
+            days = [first + timedelta(days=passed) for passed in range(length)]
+            covered = []
+            for span in spans(days[0], days[-1]):
+                covered += [day for day in days if (span_of(day) if span.endswith("+") else day.isoformat()) == span]
+            assert covered == days

@@ -1,0 +1,303 @@
+"""Numbers: what offices sent and collected is counted once, goes up signed, and adds up at every tier."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from node import reporter
+from node.core import instant
+from node.core.directory import Directory
+from node.core.errors import Deferred
+from node.core.identifier import OrgId
+from node.core.package import Business, Priority
+from node.core.report import Report
+from node.core.statement import Kept, Pair, Post, Statement, Version, decode_statement, encode_statement
+from tests.adapters.pki import NOW_MS
+from tests.tree import CALENDAR, H41, H54, HUB, NODES, UNIT, Site, Tree, document, org, planted, status
+
+DAY_MS = 86_400_000
+TODAY = instant.day(NOW_MS)
+UP = (UNIT, H41, H54, HUB)
+"""Each before its parent."""
+
+
+@pytest.fixture
+async def tree(tmp_path: Path) -> AsyncIterator[Tree]:
+    async with planted(tmp_path, HUB, H41, H54, UNIT) as found:
+        yield found
+
+
+async def send(tree: Tree, *to: str, sender: str = "", site: OrgId = H41, system: str = "ubnd-41", **more: object) -> str:
+    taken = await tree[site].send(system, document(*to, sender=sender or "000.00.00.H41", **more))  # type: ignore[arg-type]
+    return taken.doc_id
+
+
+async def collect(tree: Tree, site: OrgId, system: str, count: int = 1, kind: str = "edoc") -> None:
+    async def there() -> bool:
+        return len(await tree[site].inbox(system, kind)) >= count
+
+    await tree.until(there, f"{count} items before {system}")
+    for line in await tree[site].inbox(system, kind):
+        await tree[site].fetch(system, line.doc_id)
+        await tree[site].report(system, line.doc_id, "done")
+
+
+async def quiet(tree: Tree) -> None:
+    """Nothing is on its way any more."""
+    await tree.until(lambda: all(site.count("outbox") == 0 for site in tree.sites.values()))
+
+
+async def up(tree: Tree, *codes: OrgId) -> None:
+    """Everybody counts and hands up, from below."""
+    for code in codes or UP:
+        if code in tree.sites:
+            await tree[code].duties.reporter.state_due()
+            if code != HUB:
+                await tree[code].duties.reporter.push_due()
+
+
+async def reported(site: Site, first: date = TODAY, last: date | None = None) -> Report:
+    return await site.duties.reporter.report(first, last or first)
+
+
+def counts(found: Report, organ: str, *keys: str) -> list[int]:
+    return [found.organs[org(organ)].get(key, 0) for key in keys]
+
+
+async def some_traffic(tree: Tree) -> None:
+    """Three documents of the province, one of them to two receivers, one urgent; a recall; one of the unit; and an answer."""
+    tree.run()
+    await send(tree, "H54.02", "H41.07", number="1")
+    urgent = await send(tree, "H54.02", number="2", priority=Priority.EXPRESS)
+    await send(tree, "H54", number="3")
+    await send(tree, "H54.02", number="1", business=Business.RECALL)
+    await send(tree, "H54.03", sender="H41.07", site=UNIT, system="so-noi-vu", number="4")
+    await collect(tree, H54, "thai-binh", 4)
+    await collect(tree, UNIT, "so-noi-vu")
+    await tree[H54].send("thai-binh", status("03", urgent))
+    await collect(tree, H41, "ubnd-41", kind="status")
+    await quiet(tree)
+
+
+async def test_every_tier_counts_what_its_offices_saw_and_the_whole_is_the_sum_of_its_parts(tree: Tree) -> None:
+    """QĐ 28/2018 Điều 11"""
+    await some_traffic(tree)
+    await up(tree)
+    hub = await reported(tree[HUB])
+    assert counts(hub, "H41", "sent", "sent_deliveries", "sent_recall", "sent_priority.3") == [3, 5, 1, 1]
+    assert counts(hub, "H41", "received", "statuses_received", "statuses_sent") == [0, 1, 0]
+    assert counts(hub, "H41.07", "sent", "received") == [1, 1]
+    assert counts(hub, "H54.02", "received", "received_recall", "received_priority.3", "arrived", "statuses_sent") == [
+        2,
+        1,
+        1,
+        3,
+        1,
+    ]
+    assert counts(hub, "H54.03", "received") == [1]
+    assert counts(hub, "H54", "arrived", "received") == [1, 0], "it lies there"
+    assert hub.organs[org("G22")] == {}, "a silent organ is a row of zeros"
+    assert set(hub.organs) == {org(code) for code in ("G22", "H41", "H41.05", "H41.07", "H54", "H54.02", "H54.03")}
+    assert hub.totals[HUB]["sent"] == 4
+    assert hub.totals[H41]["sent"] == 4
+    assert hub.totals[UNIT]["sent"] == 1
+    assert hub.totals[H54] == {**hub.totals[H54], "received": 3, "received_recall": 1, "arrived": 5}
+    assert hub.pairs[Pair(H41, H54)] == {"sent": 5, "collected": 4}
+    assert hub.proof.holds
+    assert next(flow.counts for flow in hub.proof.flows if flow.pair == Pair(H41, H54))["waiting"] == 1
+    assert [branch.node for branch in hub.proof.branches] == [H41, H54]
+    assert hub.open
+    assert hub.coverage.in_ == (HUB, H41, UNIT, H54)
+    province = await reported(tree[H41])
+    assert province.organs == {code: row for code, row in hub.organs.items() if H41.covers(code)}
+    assert province.proof.holds
+    assert [flow.pair for flow in province.proof.flows] == [Pair(H41, H41)], "of other pairs it sees one side"
+    unit = await reported(tree[UNIT])
+    assert unit.organs == {UNIT: hub.organs[UNIT]}
+
+
+async def test_nothing_is_counted_twice_however_often_a_node_dies(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decision 12. A repeat at the door and a copy met again are no documents."""
+    monkeypatch.setattr(reporter, "ROWS_MAX", 2)
+    tree.run()
+    tree[H41].line.fault("push", "no answer", "twice")
+    for number in ("1", "2", "1", "2"):
+        await send(tree, "H54.02", number=number)
+    await collect(tree, H54, "thai-binh", 2)
+    await quiet(tree)
+    for code in (H41, H54):
+        numbers = tree[code].store.numbers
+        fold, state = numbers.fold, numbers.state
+        for step, broken in (("fold", fold), ("state", state)):
+
+            async def dies(*given: object, step: str = step, work: object = broken) -> None:
+                await work(*given)  # type: ignore[operator]
+                raise Deferred(0, in_doubt=True)  # the commit happened, and nobody heard of it
+
+            monkeypatch.setattr(tree[code].store.numbers, step, dies)
+            with pytest.raises(Deferred):
+                await tree[code].duties.reporter.state_due()
+            await tree.crash(code)
+    tree[H41].line.fault("statements", "no answer", "twice")
+    with pytest.raises(Deferred):
+        await up(tree, H41)
+    await up(tree)
+    await up(tree)
+    hub = await reported(tree[HUB])
+    assert counts(hub, "H41", "sent", "sent_deliveries") == [2, 2]
+    assert counts(hub, "H54.02", "received") == [2]
+    assert hub.road[HUB]["duplicates"] >= 1
+    assert hub.proof.holds
+
+
+async def test_a_day_is_closed_when_it_is_over_and_what_comes_late_is_a_new_version(tree: Tree) -> None:
+    await some_traffic(tree)
+    tree.clock.now_ms = instant.start_ms(TODAY + timedelta(days=1)) + reporter.OVER_MS + tree.clock.bound_ms()
+    await up(tree)
+    tomorrow = TODAY + timedelta(days=1)
+    both = await reported(tree[HUB], TODAY, tomorrow)
+    assert both.coverage.in_ == (HUB, H41, UNIT, H54)
+    assert both.open
+    first = await reported(tree[HUB])
+    assert (first.open, first.coverage.late, first.organs) == (False, (), both.organs)
+    assert tree[HUB].rows("SELECT DISTINCT day,final FROM statement ORDER BY day") == [(str(TODAY), 1), (str(tomorrow), 0)]
+    quiet_day = await reported(tree[HUB], tomorrow)
+    assert not any(quiet_day.organs.values())
+    assert quiet_day.proof.holds
+    assert max(tree[HUB].rows("SELECT max(length(data)) FROM statement WHERE node='H41.07' AND day=?", str(tomorrow))) < (1000,)
+    late = decode_statement(tree[UNIT].rows("SELECT data FROM statement WHERE day=?", str(TODAY))[0][0])
+    more = replace(late, version=Version(1, late.version.n + 1), organs={UNIT: {"sent": 9}})
+    assert await bring(tree, H41, UNIT, more) == Kept.NEW
+    await up(tree, H41, HUB)
+    after = await reported(tree[HUB])
+    assert counts(after, "H41.07", "sent") == [9]
+    assert tree[H41].rows("SELECT node,n FROM statement_past WHERE node='H41.07'") == [("H41.07", late.version.n)]
+    assert await bring(tree, H41, UNIT, replace(more, version=Version(2, 1))) == Kept.NEW, "a restored store is above"
+
+
+async def bring(tree: Tree, parent: OrgId, child: OrgId, statement: Statement, sign_as: OrgId | None = None) -> str:
+    """A child presents what it says is a statement."""
+    data = encode_statement(statement)
+    signer = tree[child if sign_as is None else sign_as].signer
+    post = Post(((data, signer.sign(data)),), {signer.key_id: signer.chain_pem})
+    (word,) = await tree[parent].duties.reporter.receive(child, post)
+    return word
+
+
+async def test_an_altered_a_forged_and_a_replayed_statement_are_named_and_a_withheld_one_is_missing(tree: Tree) -> None:
+    """Issue: numbers, judged 2."""
+    await some_traffic(tree)
+    await up(tree)
+    before = await reported(tree[HUB])
+    kept = decode_statement(tree[HUB].rows("SELECT data FROM statement WHERE node='H41'")[0][0])
+    forged = replace(kept, version=Version(1, 99), organs={H41: {"sent": 1_000}})
+    assert await bring(tree, HUB, H41, replace(kept, organs={H41: {"sent": 1_000}})) == Kept.ALTERED
+    assert await bring(tree, HUB, H41, replace(kept, version=Version(1, 99)), sign_as=H54) == Kept.SIGNATURE
+    assert await bring(tree, HUB, H54, forged) == Kept.OUTSIDE
+    (data,) = tree[HUB].rows("SELECT data FROM statement WHERE node='H41'")[0]
+    post = Post(((data.replace(b'"sent":4', b'"sent":5'), b"x"), (b"rubbish", b"x")), {})
+    assert await tree[HUB].duties.reporter.receive(H41, post) == (Kept.SIGNATURE, Kept.MALFORMED)
+    await send(tree, "H54.02", number="77")
+    await up(tree, H41)
+    assert await bring(tree, HUB, H41, kept) == Kept.OLDER
+    found = await reported(tree[HUB])
+    assert {(each.node, each.reason) for each in found.refusals} == {
+        (H41, "statement-altered"),
+        (H41, "statement-signature"),
+        (H41, "statement-outside"),
+        (H41, "statement-malformed"),
+        (H41, "statement-older"),
+    }
+    assert counts(found, "H41", "sent") == [before.organs[H41]["sent"] + 1], "nothing else has changed"
+    assert tree[HUB].events("statement-refused") == ["statement-refused"] * 5
+    tree.clock.now_ms += DAY_MS
+    await up(tree, H41, H54, HUB)
+    assert (await reported(tree[HUB], TODAY, TODAY)).coverage.late == (UNIT,)
+    assert (await reported(tree[HUB], TODAY + timedelta(days=1))).coverage.missing == (UNIT,)
+
+
+async def test_a_parent_that_was_set_up_anew_asks_for_chains_and_a_claim_that_does_not_add_up_is_named(tree: Tree) -> None:
+    await some_traffic(tree)
+    await up(tree)
+    kept = decode_statement(tree[HUB].rows("SELECT data FROM statement WHERE node='H41'")[0][0])
+    data = encode_statement(replace(kept, version=Version(1, 50), key="0" * 64))
+    assert await tree[HUB].duties.reporter.receive(H41, Post(((data, b""),), {})) == (Kept.CHAIN,)
+    assert await bring(tree, HUB, H41, replace(kept, version=Version(1, 51), subtree={**kept.subtree, "sent": 40})) == Kept.NEW
+    found = await reported(tree[HUB])
+    assert found.proof.unequal == (H41,)
+    assert found.proof.branches[0].difference == {"sent": 36}
+    flows = replace(kept, version=Version(1, 52), pairs={Pair(H41, H54): {"sent": 6}})
+    assert await bring(tree, HUB, H41, flows) == Kept.NEW
+    assert Pair(H41, H54) in (await reported(tree[HUB])).proof.unbalanced
+
+
+async def test_a_unit_that_moves_is_split_at_the_date(tree: Tree) -> None:
+    """What it stated before belongs to its former parent, the day of the move to the new one."""
+    await some_traffic(tree)
+    tree.clock.now_ms += DAY_MS
+    await up(tree)
+    await send(tree, "H54.03", sender="H41.07", site=UNIT, system="so-noi-vu", number="5")
+    await up(tree)
+    moved = tuple(replace(node, parent=H54) if node.code == UNIT else node for node in NODES)
+    for site in tree.sites.values():
+        there = site.surroundings.directory
+        site.surroundings.directory = Directory(there.entries, moved, there.axis_name, there.axis_code_text, 2)
+        site.surroundings._table = site.surroundings._tabled(site.surroundings.directory)
+    await tree[UNIT].rest()
+    tree[UNIT].duties.reporter._parent = H54
+    tree[UNIT].connect(tree.door(H54))
+    await send(tree, "H54.03", sender="H41.07", site=UNIT, system="so-noi-vu", number="6")
+    tree.clock.now_ms += DAY_MS
+    for _ in range(2):
+        await up(tree, UNIT, H41, H54, HUB)
+    yesterday = TODAY + timedelta(days=1)
+    hub = await reported(tree[HUB], TODAY, yesterday)
+    assert counts(hub, "H41.07", "sent") == [3]
+    assert (hub.totals[H41]["sent"], hub.totals[H54]["sent"], hub.totals[HUB]["sent"]) == (4, 2, 6)
+    assert hub.proof.unequal == ()
+    assert counts(await reported(tree[H41], TODAY, yesterday), "H41.07", "sent") == [1]
+    new = await reported(tree[H54], TODAY, yesterday)
+    assert counts(new, "H41.07", "sent") == [2]
+    assert new.coverage.missing == ()
+
+
+async def test_a_node_whose_clock_nobody_vouches_for_closes_no_day(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree.clock, "synchronised", lambda: False)
+    await send(tree, "H41.05")
+    tree.clock.now_ms += DAY_MS
+    await up(tree, H41, HUB)
+    found = await reported(tree[H41])
+    assert (found.coverage.late, counts(found, "H41", "sent")) == ((H41,), [1])
+    assert decode_statement(tree[HUB].rows("SELECT data FROM statement WHERE node='H41' AND day=?", str(TODAY))[0][0]).marked == 2
+
+
+async def test_the_hub_hears_of_an_open_day_by_itself(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every loop as in service, with shorter pauses."""
+    monkeypatch.setattr(reporter, "SETTLE_S", 0.005)
+    tasks = []
+    for site in tree.sites.values():
+        site.duties.reporter._paces = reporter.Paces(0.01, 0.01)
+        tasks.append(asyncio.create_task(site.duties.reporter.run()))
+        if site.code != HUB:
+            tasks.append(asyncio.create_task(site.duties.reporter.run_upward()))
+    await some_traffic(tree)
+
+    async def told() -> bool:
+        await asyncio.sleep(0.01)
+        tree.stirred.set()
+        found = await reported(tree[HUB])
+        return found.proof.holds and not found.coverage.missing and counts(found, "H41", "sent") == [3]
+
+    try:
+        await tree.until(told)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert CALENDAR.works(TODAY) is (TODAY.weekday() < 5)

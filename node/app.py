@@ -23,7 +23,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from node import children, config, ports
+from node import children, config, ports, reporting
 from node.adapters import chance, logs, metrics
 from node.adapters.bodies.files import Files, HostFiles, renew
 from node.adapters.bodies.folder import FolderBodies
@@ -77,6 +77,7 @@ from node.questions import Questions
 from node.receipts import Receipts
 from node.registrar import Registrar
 from node.reporter import Paces, Reporter, Sight
+from node.reports import Reports
 from node.surroundings import Surroundings, Systems
 from node.timekeeper import Timekeeper
 from node.uplink import ANSWERS_AT_ONCE, BODIES_AT_ONCE, Pace, Uplink
@@ -148,6 +149,7 @@ class Duties:
     receipts: Receipts
     proving: Proving
     reporter: Reporter
+    reports: Reports
 
 
 def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
@@ -197,9 +199,23 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     paces = Paces(settings.report.every_s, settings.link.probe_max_s)
     sight = Sight(surroundings.table, directory, ground.calendar)
     reporter = Reporter(code, parent, store, clock, ground.signer, ground.verifier, sight, tally, paces, ground.rng)
-    timing = OfficeTime(clock)
+    timing, told = OfficeTime(clock), reporting.reports(settings, code, reporter.report, store, clock, directory)
     proving = Proving(code, store, clock, origin, ground.signer, ground.verifier, questions)
-    done = (origin, forwarder, intake, parts, mailbox, housekeeper, questions, timing, registrar, receipts, proving, reporter)
+    done = (
+        origin,
+        forwarder,
+        intake,
+        parts,
+        mailbox,
+        housekeeper,
+        questions,
+        timing,
+        registrar,
+        receipts,
+        proving,
+        reporter,
+        told,
+    )
     return Duties(code, parent, *done)
 
 
@@ -243,7 +259,7 @@ def time_policy(settings: config.NodeConfig) -> Policy:
 def office_app(settings: config.NodeConfig, ground: Ground, node: Duties) -> web.Application:
     """The application behind the office listener: every face, on one door."""
     office = web.Application(middlewares=[no_pages], client_max_size=settings.office.package_bytes_max + 2)
-    door = OfficeDoor(ground.registry, node.intake, node.mailbox, ground.surroundings, node.timing)
+    door = OfficeDoor(ground.registry, node.intake, node.mailbox, ground.surroundings, node.timing, node.reports)
     reasons = frozenset(Reason)
 
     def told(operation: str, result: str) -> None:
@@ -251,7 +267,7 @@ def office_app(settings: config.NodeConfig, ground: Ground, node: Duties) -> web
             ground.tally.add("truc_refusals_total", door="office", reason=result)
 
     VxpFace(door, ground.clock, settings.office, tell=told, ahead=node.timing.ahead).register(office)
-    NativeFace(door, settings.office, tell=told).register(office)
+    NativeFace(door, settings.office, tell=told, anonymous=settings.report.anonymous).register(office)
     return office
 
 
@@ -288,6 +304,7 @@ def desk(
         node.proving,
         node.timing.skews,
         ground.calendar,
+        node.reports,
         standing,
     )
     found.registered = node.registrar.state
@@ -359,6 +376,7 @@ class Application:
                 closing.push_async_callback(link.close)
                 self._reloads.append(link.reload)
                 loops += uplink(settings, ground, node, link, chance.token())
+            loops += reporting.deliverer(settings, node.reports, ground.clock, ground.tally, files)
             keeper = Timekeeper(ground.clock, link, ground.tally, ground.rng)
             loops.append(keeper.run)
             self._reloads += [ground.surroundings.refresh, self._renew_contexts, ground.verifier.reload, calendar.refresh]

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -127,6 +127,9 @@ class Calendar(Section):
 
 class Report(Section):
     every_s: float = Field(default=10.0, ge=0.5, le=60, description="the open day's figures go up at most this often")
+    periods: Literal["calendar", "official"] = Field(default="calendar", description="the owner's periods; official: NĐ 09/2019")
+    anonymous: bool = Field(default=False, description="figures of /api/v1/statistics are read without credentials, too")
+    deliver: Path | None = Field(default=None, description="folder into which the reports of periods that are over are laid")
 
 
 class Retention(Section):

@@ -20,6 +20,7 @@ from node.core.health import Check
 from node.core.identifier import OrgId
 from node.core.instant import day, iso
 from node.core.lifecycle import Transport
+from node.core.report_document import Document
 from node.core.skew import Skew
 from node.core.standing import ALARM_DAYS, Standing, alarm_days
 from node.core.tally import Labels, Tally
@@ -29,6 +30,7 @@ from node.forwarder import Forwarder
 from node.origin import Origin
 from node.ports import Bodies, KeptClock, Store
 from node.proving import Proving
+from node.reports import Reports
 
 TRACE_MAX = 5000
 OLD_S = 3600.0
@@ -67,8 +69,9 @@ class Desk:
         systems_problem: Callable[[], str],
         store_bytes: Callable[[], int],
         proving: Proving,
-        skews: Callable[[], Mapping[str, Skew]] = dict,
-        calendar: Callable[[], Calendar] = Calendar,
+        skews: Callable[[], Mapping[str, Skew]],
+        calendar: Callable[[], Calendar],
+        reports: Reports,
         standing: Callable[[], Standing] = Standing,
     ) -> None:
         self._identity = identity
@@ -86,6 +89,7 @@ class Desk:
         self._skews = skews
         self._calendar = calendar
         self._standing = standing
+        self._reports = reports
         self.stopping = False
         self.registered: Callable[[], Mapping[str, Any]] = lambda: {}
         """How the directory is (`node/registrar.py: Registrar.state`)."""
@@ -242,6 +246,10 @@ class Desk:
             {"id": system, "clock_ahead_s": skew.ahead_ms / 1000, "clock_seen_ms": skew.seen_ms, "samples": skew.samples}
             for system, skew in self._skews().items()
         ]
+
+    async def report(self, kind: str, period: str, rule: str, organ: str) -> Document:
+        """# QĐ 28/2018 Điều 11"""
+        return await self._reports.document(kind, period, rule, organ)
 
     async def gauges(self) -> Mapping[str, Mapping[Labels, float]]:
         depths = await self._store.depths()

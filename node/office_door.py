@@ -13,6 +13,7 @@ from node.core.skew import Skew, Skews
 from node.intake import Intake
 from node.mailbox import Mailbox
 from node.ports import KeptClock
+from node.reports import Reports
 from node.surroundings import Surroundings, Systems
 
 NS_MS = 1_000_000
@@ -46,7 +47,13 @@ class OfficeDoor:
     """One door for every face."""
 
     def __init__(
-        self, registry: Systems, intake: Intake, mailbox: Mailbox, surroundings: Surroundings, timing: OfficeTime
+        self,
+        registry: Systems,
+        intake: Intake,
+        mailbox: Mailbox,
+        surroundings: Surroundings,
+        timing: OfficeTime,
+        reports: Reports,
     ) -> None:
         self._registry = registry
         self._surroundings = surroundings
@@ -63,6 +70,7 @@ class OfficeDoor:
         self.submit = intake.submit
         self.time = timing.time
         self.told_time = timing.told_time
+        self.statistics = reports.document
 
     def system(self, system_id: str) -> System | None:
         return self._registry.get(system_id)

@@ -100,6 +100,7 @@ class FakeDesk:
             },
         ]
         self.clocks: list[dict[str, Any]] = []
+        self.document: dict[str, Any] = {}
         self.done: list[tuple[Any, ...]] = []
         self.asked: list[str] = []
         self.error: Exception | None = None
@@ -151,6 +152,10 @@ class FakeDesk:
 
     async def systems(self) -> list[dict[str, Any]]:
         return self.clocks
+
+    async def report(self, kind: str, period: str, rule: str, organ: str) -> dict[str, Any]:
+        self.done.append((kind, period, rule, organ))
+        return self.document
 
     async def gauges(self) -> Gauges:
         return {"truc_parent_up": {(): 1}}

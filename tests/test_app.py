@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from node import app
+from node import app, reporting
 from node.adapters import registry
+from node.adapters.bodies.files import HostFiles
 from node.adapters.directory_file import DirectoryFile, dump
 from node.adapters.sqlite.writer import StoreFailed
 from node.core.directory import Directory
@@ -152,7 +153,9 @@ async def tree(tmp_path: Path) -> AsyncIterator[Tree]:
 
 
 def office(site: Site) -> OfficeDoor:
-    return OfficeDoor(site.ground.registry, site.duties.intake, site.duties.mailbox, site.surroundings, site.duties.timing)
+    return OfficeDoor(
+        site.ground.registry, site.duties.intake, site.duties.mailbox, site.surroundings, site.duties.timing, site.duties.reports
+    )
 
 
 async def test_an_office_door_is_intake_mailbox_and_directory_as_one(tree: Tree) -> None:
@@ -244,3 +247,18 @@ async def test_an_error_of_the_disk_ends_the_process_at_once_and_a_bug_of_ours_f
     with pytest.raises(type(error)):
         await app.ending_with_the_disk(loop, left.append)()
     assert left == ([error] if leaves else [])
+
+
+async def test_reports_are_laid_into_the_folder_that_the_owner_names(tree: Tree, tmp_path: Path) -> None:
+    site, folder = tree[H41], tmp_path / "bao-cao"
+    assert reporting.deliverer(site.settings, site.duties.reports, tree.clock, site.tally, HostFiles(tmp_path)) == []
+    folder.mkdir()
+    settings = site.settings.model_copy(update={"report": site.settings.report.model_copy(update={"deliver": folder})})
+    files = HostFiles(tmp_path)
+    try:
+        (loop,) = reporting.deliverer(settings, site.duties.reports, tree.clock, site.tally, files)
+        await loop.__self__.deliver()  # type: ignore[attr-defined]
+    finally:
+        files.close()
+    assert {path.name.split("-")[0] for path in folder.iterdir()} == {"day", "month", "quarter", "year"}
+    assert site.tally.value("truc_reports_total", result="written") == 4

@@ -726,6 +726,13 @@ def test_how_far_a_systems_clock_is_off_is_shown_where_it_was_measured(running: 
     assert (second["clock_ahead_s"], second["clock_seen"]) == (None, None)
 
 
+def test_a_system_that_only_reads_figures_has_no_codes(mapped: Site) -> None:  # QĐ 28/2018 Điều 14.3
+    assert mapped.truc("system", "add", "thong-ke", "--reporting", "--network", "10.0.0.0/8").exit_code == 0
+    assert mapped.systems[0].codes == ()
+    for args in ((), ("--reporting", "--code", "H41.07")):
+        assert mapped.truc("system", "add", "b", *args).exit_code == 2
+
+
 def test_a_code_has_one_system(mapped: Site) -> None:  # QĐ 28/2018 Điều 7.3
     assert mapped.truc("system", "add", "a", "--code", "H41.07").exit_code == 0
     second = mapped.truc("system", "add", "b", "--code", "000.00.07.H41")

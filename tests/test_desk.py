@@ -14,6 +14,7 @@ from node import app
 from node.adapters.calendar_files import shipped
 from node.core.custody import FIRST
 from node.core.errors import Reason, Refused
+from node.core.instant import day
 from node.core.standing import Standing
 from node.core.tally import METRICS, Kind
 from node.core.timekeeping import Alarm, Reading, State
@@ -347,3 +348,23 @@ async def test_a_missing_calendar_is_a_warning_from_december_on_and_stops_nothin
     assert (check.state, check.detail) == ("!", "2027")
     assert (await operator.gauges())["truc_calendar_missing"][()] == 1.0
     assert (await tree[H41].send("ubnd-41", document("H41.05"))).doc_id
+
+
+async def test_a_report_is_of_the_nodes_own_subtree(tree: Tree) -> None:  # QĐ 28/2018 Điều 11.1–3
+    found = await desk(tree[H41]).report("day", "", "", "")
+    assert found["rows"][0]["total_of"] == "H41"
+    assert {row["organ"] for row in found["rows"] if "organ" in row} >= {"H41"}
+    assert not [row for row in found["rows"] if row.get("organ", "H41").startswith("H54")]
+    with pytest.raises(Refused):
+        await desk(tree[H41]).report("day", "", "", "H54")
+
+
+async def test_the_connection_table_has_the_last_day_an_organ_did_something_itself(tree: Tree) -> None:
+    site = tree[H41]
+    await site.send("ubnd-41", document("H41.05"))
+    await site.duties.reporter.state_due()
+    rows = {row["organ"]: row for row in (await desk(site).report("connections", "", "", ""))["rows"]}
+    today = day(tree.clock.now_ms).isoformat()
+    assert (rows["H41"]["last_traffic"], rows["H41.05"]["last_traffic"]) == (today, None), "what arrives is no sign of life"
+    figures = {row.get("organ"): row for row in (await desk(site).report("day", "", "", ""))["rows"]}
+    assert (figures["H41"]["sent"], figures["H41.05"]["received"], figures["H41.05"]["arrived"]) == (1, 0, 1)

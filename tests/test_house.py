@@ -37,10 +37,12 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.forwarder": ("node.core", "node.ports", "node.origin", "node.receipts"),
     "node.receipts": ("node.core", "node.ports"),
     "node.surroundings": ("node.core", "node.ports", "node.adapters.directory_file"),
-    "node.desk": ("node.core", "node.ports", "node.origin", "node.forwarder", "node.proving"),
+    "node.desk": ("node.core", "node.ports", "node.origin", "node.forwarder", "node.proving", "node.reports"),
     "node.proving": ("node.core", "node.ports", "node.origin", "node.questions"),
     **dict.fromkeys(("node.uplink", "node.questions"), ("node.core", "node.ports", "node.forwarder")),
-    "node.office_door": ("node.core", "node.ports", "node.intake", "node.mailbox", "node.surroundings"),
+    "node.office_door": ("node.core", "node.ports", "node.intake", "node.mailbox", "node.surroundings", "node.reports"),
+    **dict.fromkeys(("node.reports", "node.deliverer"), ("node.core", "node.ports")),
+    "node.reporting": ("node.core", "node.ports", "node.config", "node.adapters", "node.reports", "node.deliverer"),
     "node.gateway": (),
     "node.children": ("node.core", "node.ports", "node.config", "node.adapters"),
     "node.keys": ("node.core", "node.ports", "node.config", "node.adapters", "node.warden"),
@@ -60,6 +62,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         *("node.core", "node.adapters.folders", "node.adapters.authority", "node.adapters.issuing"),
         *("node.adapters.peers", "node.adapters.directory_file"),
     ),
+    "node.adapters.reports": ("node.core", "node.adapters.folders"),
     "node.adapters.bodies": ("node.core", "node.adapters.folders"),
     "node.adapters.http.admin": ("node.core", "node.adapters.metrics"),  # the gauges' type and the content type
     "node.adapters.signing": ("node.core", "node.adapters.http.tls"),  # reads the same certificate files
@@ -70,7 +73,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
             "node.keys",
             "node.process",
             "node.origin",
-            "node.office_door",
+            *("node.office_door", "node.reporting", "node.reports"),
             "node.desk",
             "node.uplink",
             "node.gateway",
@@ -88,7 +91,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         "node.config",
         "node.adapters.registry",
         "node.adapters.directory_file",
-        "node.adapters.calendar_files",
+        *("node.adapters.calendar_files", "node.adapters.reports"),
         "node.adapters.folders",
         *("node.adapters.authority", "node.adapters.issuing", "node.adapters.clock"),
         *("node.adapters.peers", "node.adapters.enrolment", "node.adapters.chance"),
@@ -137,6 +140,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "pydantic_core": ("node.config",),
     "pydantic": ("node.config", "node.adapters", "node.cli.init", "topology.load"),
     "rich": ("node.cli", "topology.chronicle"),
+    **dict.fromkeys(("jinja2", "xlsxwriter"), ("node.adapters.reports",)),
     "structlog": (
         "node.adapters",
         "node.app",
@@ -145,6 +149,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
         "node.process",
         "node.receipts",
         "node.uplink",
+        "node.deliverer",
         "node.surroundings",
         "node.timekeeper",
         "node.warden",
@@ -233,6 +238,7 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "node.ports": "",  # protocols
     **dict.fromkeys(("node.surroundings", "node.office_door"), "tests/test_app.py"),  # tried where it is put together
     **dict.fromkeys(("node.children", "node.keys"), "tests/processes/test_enrolment.py"),
+    "node.reporting": "tests/test_app.py",
     "node.__main__": "tests/test_cli.py",
     "node.cli": "tests/test_cli.py",  # one command, tried as its users do
     **dict.fromkeys(("node.adapters.chance", "node.adapters.clock"), "tests/adapters/test_chance_and_clock.py"),

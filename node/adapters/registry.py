@@ -79,7 +79,7 @@ class _Row(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str = Field(pattern=ID_PATTERN)
-    codes: tuple[_Code, ...] = Field(min_length=1, max_length=CODES_MAX)
+    codes: tuple[_Code, ...] = Field(max_length=CODES_MAX)
     secrets: tuple[_Secret, ...] = Field(min_length=1, max_length=SECRETS_MAX)
     networks: tuple[_Net, ...] = Field(default=(), max_length=NETWORKS_MAX)
     disabled: bool = False

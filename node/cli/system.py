@@ -55,7 +55,6 @@ id_argument = click.argument("system_id", metavar="ID")
     "codes",
     metavar="CODE",
     multiple=True,
-    required=True,
     texts=("mã cơ quan được gửi và nhận thay; lặp lại được", "organ it sends and receives for; repeatable"),
 )
 @option(
@@ -65,16 +64,25 @@ id_argument = click.argument("system_id", metavar="ID")
     multiple=True,
     texts=("chỉ được gọi từ mạng này; lặp lại được", "network it may call from; repeatable"),
 )
+@option("--reporting", is_flag=True, texts=("chỉ đọc số liệu và giờ, không gửi, nhận", "it only reads figures and the time"))
 @option("--all-or-nothing", is_flag=True, texts=("chỉ gửi khi gửi được đến tất cả Bên nhận", "send to all recipients or to none"))
 @json_option
 @config_option
-def add(system_id: str, codes: Sequence[str], networks: Sequence[str], all_or_nothing: bool, as_json: bool) -> None:
+def add(
+    system_id: str, codes: Sequence[str], networks: Sequence[str], reporting: bool, all_or_nothing: bool, as_json: bool
+) -> None:
     config, _ = load_config()
     if not re.fullmatch(registry.ID_PATTERN, system_id):
         what = (f"“{system_id}” không dùng làm mã hệ thống được", f"“{system_id}” cannot be a system's id")
         raise Stop(
             Code.USAGE, what, ("dùng chữ ASCII, số, dấu . _ -, nhiều nhất 64 ký tự", "ASCII letters, digits, . _ -, at most 64")
         )
+    if reporting == bool(codes):
+        what = (
+            "cần --code, hoặc --reporting cho hệ thống chỉ đọc số liệu",
+            "--code is needed, or --reporting to read figures only",
+        )
+        raise Stop(Code.USAGE, what)
     directory = _directory(config)
     organs = tuple(dict.fromkeys(_organ(text, directory) for text in codes))
     fresh = System(system_id, organs, (secrets.token_urlsafe(SECRET_BYTES),), _networks(networks), False, all_or_nothing)

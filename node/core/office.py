@@ -16,8 +16,9 @@ from node.core.identifier import OrgId
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A registered office system (QLVB&ĐH). codes: organs it may send from and receives for; networks: where it may call from
-    (empty: anywhere). secrets: one, or two while they overlap in rotation. all_or_nothing: one bad receiver stops a package."""
+    """A registered office system (QLVB&ĐH). codes: organs it may send from and receives for; none: it only reads figures (Điều
+    14.3). networks: where it may call from (empty: anywhere). secrets: one, or two while they overlap in rotation.
+    all_or_nothing: one bad receiver stops a package."""
 
     id: str
     codes: tuple[OrgId, ...]

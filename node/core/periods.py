@@ -21,7 +21,7 @@ class Kind(StrEnum):
     MONTH = "month"
     QUARTER = "quarter"
     HALF = "half"
-    NINE_MONTHS = "nine-months"
+    NINE_MONTHS = "nine"
     YEAR = "year"
     RANGE = "range"
 

@@ -61,6 +61,7 @@ METRICS: Mapping[str, Metric] = {
     "truc_commit_retries_total": Metric(Kind.COUNTER, "Requests of a failed group commit that were tried alone."),
     "truc_bodies_total": Metric(Kind.COUNTER, "Bodies that crossed the link, by direction.", ("direction",)),
     "truc_body_bytes_total": Metric(Kind.COUNTER, "Bytes of bodies that crossed the link, by direction.", ("direction",)),
+    "truc_reports_total": Metric(Kind.COUNTER, "Reports laid into the folder for reports, by result.", ("result",)),
     "truc_registry_errors_total": Metric(
         Kind.COUNTER, "Readings of the systems file that failed; the last good one stays in use."
     ),

@@ -229,6 +229,13 @@ async def test_an_unknown_act_an_unknown_path_and_a_wrong_method_are_told_apart(
     assert await caller.problem("DELETE", "/api/held") == (405, "method-not-allowed")
 
 
+async def test_a_report_and_the_systems_clocks_are_the_desks(caller: Caller) -> None:
+    caller.desk.document, caller.desk.clocks = {"rows": []}, [{"id": "a", "clock_ahead_s": 0.5}]
+    assert await caller.get("/api/report?kind=range&period=2026-01-01..2026-01-02&rule=official&organ=H41") == {"rows": []}
+    assert caller.desk.done == [("range", "2026-01-01..2026-01-02", "official", "H41")]
+    assert await caller.get("/api/systems") == {"items": caller.desk.clocks}
+
+
 async def test_a_trace_key_may_hold_slashes_commas_and_vietnamese(caller: Caller) -> None:
     async with caller.session.get(
         f"http://127.0.0.1:{caller.port}/api/trace", params={"key": DOCUMENT_ID}, headers=BEARER

@@ -39,6 +39,7 @@ from tests.adapters.test_office_vxp import (
     settings,
     until,
 )
+from tests.reporting import made
 
 OLD_SECRET = "khóa cũ: có dấu"
 PROBLEM = Problem("H41.31", Refused(Reason.RECIPIENT_CLOSED, "To/OrganId", "H41.31", "H41.12"), "H41.12")
@@ -90,6 +91,7 @@ class Door(FakeDoor):
         finally:
             self.closed_pages += 1
 
+    figures: list[tuple[str, ...]] = field(default_factory=list)
     told: list[int] = field(default_factory=list)
 
     def time(self) -> NodeTime:
@@ -97,6 +99,12 @@ class Door(FakeDoor):
 
     def told_time(self, system: System, claimed_ms: int) -> None:
         self.told.append(claimed_ms)
+
+    async def statistics(self, kind: str, period: str, rule: str, organ: str) -> dict[str, Any]:
+        if kind == "week":
+            raise Refused(Reason.REQUEST_MALFORMED, "kind", kind, "day, month")
+        self.figures.append((kind, period, rule, organ))
+        return made()
 
     async def settle_many(self, system: System, doc_ids: Sequence[str], word: str) -> list[Refused | Deferred | None]:
         self._judge()
@@ -121,7 +129,7 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(office: Office | None = None, *, rate_window_s: float = 15.0) -> AsyncIterator[Served]:
+async def serving(office: Office | None = None, *, rate_window_s: float = 15.0, anonymous: bool = False) -> AsyncIterator[Served]:
     door = Door({SYSTEM: System(SYSTEM, (H41,), (SECRET, OLD_SECRET))})
     told: list[tuple[str, str]] = []
     app = web.Application(middlewares=[no_pages])
@@ -130,6 +138,7 @@ async def serving(office: Office | None = None, *, rate_window_s: float = 15.0) 
         office or settings(),
         tell=lambda operation, result: told.append((operation, result)),
         rate_window_s=rate_window_s,
+        anonymous=anonymous,
     ).register(app)
     async with listening(app) as port:
         yield Served(door, port, told)
@@ -230,6 +239,43 @@ async def test_the_date_of_any_call_shows_how_the_systems_clock_is(face: Served)
     for date in ("Sun, 22 Nov 2026 03:00:00 GMT", "Sun, 22 Nov 2026 03:00:00 -0000", "mai", "Sun, 99 Nov 2026 03:00:00 GMT"):
         assert (await call(face, "GET", "/openapi.json", headers={"Date": date})).status == 200
     assert face.door.told == [1_795_316_400_500]
+
+
+# --- figures --------------------------------------------------------------------------------------------------------------
+
+
+async def test_figures_are_read_with_a_systems_own_credentials(face: Served) -> None:  # QĐ 28/2018 Điều 14.3
+    answer = await call(face, "GET", "/statistics?kind=quarter&period=2026-Q4&organ=H41&rule=official")
+    assert answer.status == 200 and answer.json == made()
+    assert (await call(face, "GET", "/statistics")).status == 200
+    assert face.door.figures == [("quarter", "2026-Q4", "official", "H41"), ("day", "", "", "")]
+    wrong = await call(face, "GET", "/statistics?kind=week")
+    assert (wrong.status, wrong.problem["element"]) == (400, "kind")
+    assert (await call(face, "GET", "/statistics", secret=None)).status == 401, "anonymous reading is off by default"
+
+
+async def test_a_document_of_figures_is_what_the_description_says(face: Served) -> None:
+    answer = (await call(face, "GET", "/statistics")).json
+    schemas = (await call(face, "GET", "/openapi.json")).json["components"]["schemas"]
+    for name, value in (("Statistics", answer), ("Summary", answer["summary"]), *(("Figures", row) for row in answer["rows"])):
+        assert set(schemas[name]["required"]) <= set(value) <= set(schemas[name]["properties"]), name
+
+
+async def test_where_the_owner_lets_them_strangers_read_figures_and_nothing_else() -> None:
+    async with serving(anonymous=True) as served:
+        assert (await call(served, "GET", "/statistics", secret=None)).status == 200
+        assert (await call(served, "POST", "/statistics", secret=None)).status in (401, 405)
+        for path in ("/mailbox", "/time", "/openapi.json", "/statistic"):
+            assert (await call(served, "GET", path, secret=None)).status == 401
+        assert (await call(served, "GET", "/statistics", secret="sai")).status == 401
+
+
+async def test_a_system_without_codes_reads_figures_and_nothing_else(face: Served) -> None:
+    face.door.systems["thong-ke"] = System("thong-ke", (), (SECRET,))
+    for path, status in (("/statistics", 200), ("/time", 200), ("/openapi.json", 200), ("/mailbox", 422)):
+        assert (await call(face, "GET", path, user="thong-ke")).status == status
+    assert (await call(face, "POST", "/packages", user="thong-ke", data=PACKAGE)).problem["code"] == "sender-not-allowed"
+    assert face.door.submitted == []
 
 
 # --- who calls --------------------------------------------------------------------------------------------------------------

@@ -720,6 +720,14 @@ async def test_a_timestamp_ahead_of_the_nodes_time_is_told(tmp_path: Path) -> No
     assert [(system, skew_ms > 0) for system, skew_ms in ahead] == [(SYSTEM, True)]
 
 
+async def test_a_system_that_only_reads_figures_has_nothing_here(face: Served, office: VxpClient) -> None:
+    face.door.systems[SYSTEM] = System(SYSTEM, (), (SECRET,))
+    async with face.client() as client:
+        answer = await client.send(PACKAGE, sender="H41.07")
+    assert answer["status"] == "FAIL" and "[sender-not-allowed]" in answer["ErrorDesc"]
+    assert face.door.submitted == []
+
+
 # -- sending -------------------------------------------------------------------------------------------------------------
 
 

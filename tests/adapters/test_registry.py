@@ -123,7 +123,6 @@ def test_a_missing_file_is_refused_at_the_start(path: Path) -> None:
         ({**ROW, "codes": ["000.00.07.H41"]}, "systems[0].codes[0]"),
         ({**ROW, "codes": [""]}, "systems[0].codes[0]"),
         ({**ROW, "codes": [7]}, "systems[0].codes[0]"),
-        ({**ROW, "codes": []}, "systems[0].codes"),
         ({**ROW, "secrets": []}, "systems[0].secrets"),
         ({**ROW, "secrets": ["a", "b", "c"]}, "systems[0].secrets"),
         ({**ROW, "secrets": [""]}, "systems[0].secrets[0]"),
@@ -190,11 +189,15 @@ def test_saving_what_breaks_a_law_changes_nothing(path: Path) -> None:
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["systems.json", "systems.json.lock"]
 
 
+def test_a_system_without_codes_only_reads_figures(path: Path) -> None:  # QĐ 28/2018 Điều 14.3
+    save(path, (System("thong-ke", (), ("x",)),))
+    assert load(path)[0].codes == ()
+
+
 @pytest.mark.parametrize(
     "system",
     [
         System("văn phòng", (H41_07,), ("x",)),
-        System("a", (), ("x",)),
         System("a", (H41_07,), ()),
         System("a", (H41_07,), ("a\nb",)),
     ],

@@ -81,6 +81,10 @@ class Desk(Protocol):
         detail} or None."""
         ...
 
+    async def report(self, kind: str, period: str, rule: str, organ: str) -> dict[str, Any]:
+        """As `Reports.document` gives it."""
+        ...
+
     async def gauges(self) -> Gauges: ...
 
 
@@ -132,6 +136,7 @@ def admin_app(desk: Desk, metrics_text: Callable[[], Awaitable[bytes]], token: s
     app.router.add_get("/api/trace", _trace)
     app.router.add_get("/api/evidence", _evidence)
     app.router.add_get("/api/systems", _systems)
+    app.router.add_get("/api/report", _report)
     return app
 
 
@@ -317,3 +322,8 @@ async def _trace(request: web.Request) -> web.Response:
 
 async def _systems(request: web.Request) -> web.Response:
     return _json({"items": await request.app[_DESK].systems()})
+
+
+async def _report(request: web.Request) -> web.Response:
+    kind, period, rule, organ = (_text(request, name) or "" for name in ("kind", "period", "rule", "organ"))
+    return _json(await request.app[_DESK].report(kind, period, rule, organ))

@@ -1,8 +1,11 @@
-"""The native face described for programs: OpenAPI 3.1, written by hand, small enough to be read. Knows nobody."""
+"""The native face described for programs: OpenAPI 3.1, by hand, small enough to be read. Knows the columns of a report."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from node.core.periods import Kind, Rule
+from node.core.report_document import COLUMNS, DERIVED, GROUPS
 
 Schema = dict[str, Any]
 
@@ -116,6 +119,27 @@ DOCUMENT: Schema = {
                 parameters=[_query("t1", _TEXT, "giờ của hệ thống lúc hỏi: ISO 8601 có múi giờ, hoặc UTC mili giây")],
             )
         },
+        "/api/v1/statistics": {
+            "get": _call(
+                "statistics",
+                "Số liệu gửi, nhận của nút và các nút bên dưới theo kỳ (Điều 14.3); không có dữ liệu cá nhân",
+                _json(_ref("Statistics")),
+                parameters=[
+                    _query("kind", _one(*(kind.value for kind in Kind)) | {"default": "day"}, "loại kỳ"),
+                    _query(
+                        "period",
+                        _TEXT,
+                        "2026-11-22, 2026-11, 2026-Q4, 2026-H1, 2026-9M, 2026, 2026-01-01..2026-03-31; không có: kỳ này",
+                    ),
+                    _query(
+                        "rule",
+                        _one(*(rule.value for rule in Rule)),
+                        "kỳ theo dương lịch hay theo NĐ 09/2019; không có: theo chủ quản",
+                    ),
+                    _query("organ", _TEXT, "chỉ mã này và các mã bên dưới"),
+                ],
+            )
+        },
         "/api/v1/openapi.json": {"get": _call("openapi", "Tài liệu này", _json({"type": "object"}))},
     },
     "components": {
@@ -166,6 +190,48 @@ DOCUMENT: Schema = {
                 state=_one("root", "host", "synchronised", "holdover", "unsynchronised"),
                 synchronised={"type": "boolean"},
                 stratum=_COUNT,
+            ),
+            "Statistics": _object(
+                node=_TEXT,
+                name=_TEXT,
+                tier=_TEXT,
+                kind=_TEXT,
+                rule=_TEXT,
+                period=_TEXT,
+                **{"from": _INSTANT},
+                to=_INSTANT,
+                organ={"type": ["string", "null"]},
+                rows=_list(_ref("Figures")),
+                summary=_ref("Summary"),
+            ),
+            "Figures": _object(
+                period=_TEXT,
+                **{"from": _INSTANT},
+                to=_INSTANT,
+                organ_=_TEXT | {"description": "mã cơ quan; dòng tổng không có"},
+                total_of_=_TEXT | {"description": "mã nút, rỗng là nút gốc; chỉ dòng tổng có"},
+                name=_TEXT,
+                node_=_TEXT,
+                **{column.key: _COUNT | {"description": column.meaning} for column in COLUMNS},
+                **{
+                    column.key: {"type": "object", "additionalProperties": _COUNT, "description": column.meaning}
+                    for column in GROUPS
+                },
+                **{column.key: {"type": ["number", "null"], "description": column.meaning} for column in DERIVED},
+            ),
+            "Summary": _object(
+                event=_one("summary"),
+                period=_TEXT,
+                **{"from": _INSTANT},
+                to=_INSTANT,
+                cut_off=_INSTANT,
+                provisional={"type": "boolean"},
+                coverage=_object(**{"in": _list(_TEXT)}, late=_list(_TEXT), missing=_list(_TEXT)),
+                proof=_object(
+                    holds={"type": "boolean"}, unequal=_list(_TEXT), unbalanced=_list(_TEXT), refused=_list({"type": "object"})
+                ),
+                road={"type": "object", "additionalProperties": _COUNT},
+                definitions=_list(_TEXT),
             ),
             "Page": _object(items=_list(_ref("Item")), cursor=_TEXT),
             "Item": {

@@ -13,11 +13,11 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from aiohttp import hdrs, web
@@ -62,6 +62,10 @@ BATCHES_AT_ONCE = 4
 """Requests with many packages of one system whose bodies are held in memory; further ones wait, unread."""
 PIECE_BYTES = 256 * 1024
 LATER_S = 30.0
+REPORTS_AT_ONCE = 2
+FIGURES_ASKED = (("kind", "day"), ("period", ""), ("rule", ""), ("organ", ""))
+NOBODY = System("", (), ())
+"""Who reads figures without credentials, where the owner lets them."""
 
 _NOBODY = ("khoa-cua-khong-ai",)  # an unknown system costs the caller as much time as a known one
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -83,6 +87,10 @@ class NativeDoor(Door, Protocol):
 
     def told_time(self, system: System, claimed_ms: int) -> None:
         """The system has said in this very call what time it is by its clock."""
+        ...
+
+    async def statistics(self, kind: str, period: str, rule: str, organ: str) -> Mapping[str, Any]:
+        """The report of this node's subtree. `Refused(REQUEST_MALFORMED)`."""
         ...
 
     async def settle_many(self, system: System, doc_ids: Sequence[str], word: str) -> Sequence[Refused | Deferred | None]:
@@ -132,24 +140,36 @@ class Operation:
     path: str
     answering: Callable[[Call], Awaitable[web.StreamResponse]]
     takes_package: bool = False
+    figures: bool = False
+    """For systems that only read figures, too."""
 
 
 class NativeFace(OfficeFace):
     """All operations of the face. `register` puts them on an application; nothing is started."""
 
     def __init__(
-        self, door: NativeDoor, office: Office, *, tell: Tell | None = None, rate_window_s: float = RATE_WINDOW_S
+        self,
+        door: NativeDoor,
+        office: Office,
+        *,
+        tell: Tell | None = None,
+        rate_window_s: float = RATE_WINDOW_S,
+        anonymous: bool = False,
     ) -> None:
+        """anonymous: figures are read without credentials, too."""
         super().__init__(office, tell, rate_window_s)
         self._door = door
+        self._anonymous = anonymous
+        self._reports = asyncio.Semaphore(REPORTS_AT_ONCE)
         self._batches: dict[str, asyncio.Semaphore] = {}  # registered systems only, so the registry bounds it
         self.operations = (
             Operation("send", hdrs.METH_POST, "/packages", self._send, takes_package=True),
             Operation("mailbox", hdrs.METH_GET, "/mailbox", self._mailbox),
             Operation("settle", hdrs.METH_POST, "/mailbox/done", self._settle),
             Operation("package", hdrs.METH_GET, "/mailbox/{doc_id}/package", self._package),
-            Operation("time", hdrs.METH_GET, "/time", self._time),
-            Operation("openapi", hdrs.METH_GET, "/openapi.json", self._openapi),
+            Operation("time", hdrs.METH_GET, "/time", self._time, figures=True),
+            Operation("statistics", hdrs.METH_GET, "/statistics", self._statistics, figures=True),
+            Operation("openapi", hdrs.METH_GET, "/openapi.json", self._openapi, figures=True),
         )
 
     def register(self, app: web.Application) -> None:
@@ -183,7 +203,7 @@ class NativeFace(OfficeFace):
         timeout_s = self._office.request_timeout_s
         try:
             async with asyncio.timeout(timeout_s) as limit:
-                system = self._authenticate(request)
+                system = self._authenticate(request, operation)
                 self._hear(system, request)
                 if operation is None or operation.method != request.method:
                     asked = f"{request.method} {request.path}"[:ASKED_CHARS_MAX]
@@ -195,8 +215,15 @@ class NativeFace(OfficeFace):
             # Whether a commit happened is open; the same call again finds out.
             raise Deferred(timeout_s) from None
 
-    def _authenticate(self, request: web.Request) -> System:
+    def _authenticate(self, request: web.Request, operation: Operation | None) -> System:
         """Who calls: the secret first, so that a stranger learns nothing of a system; then its state and its network."""
+        if (
+            self._anonymous
+            and operation is not None
+            and operation.name == "statistics"
+            and not request.headers.get(hdrs.AUTHORIZATION)
+        ):
+            return NOBODY
         system_id, secret = _credentials(request)
         found = self._door.system(system_id)
         right = False
@@ -211,6 +238,8 @@ class NativeFace(OfficeFace):
         coding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
         if coding.strip().lower() != "identity":
             raise Refused(Reason.REQUEST_MALFORMED, hdrs.CONTENT_ENCODING, coding, "identity")
+        if not found.codes and operation is not None and not operation.figures:
+            raise Refused(Reason.SENDER_NOT_ALLOWED, "", found.id)
         return found
 
     def _hear(self, system: System, request: web.Request) -> None:
@@ -230,6 +259,13 @@ class NativeFace(OfficeFace):
         if asked_ms is not None:
             self._door.told_time(call.system, asked_ms)
         return await self._json(call, answers.node_time(asked, asked_ms, received, self._door.time()))
+
+    async def _statistics(self, call: Call) -> web.StreamResponse:
+        """# QĐ 28/2018 Điều 14.3, Sơn La 14.3"""
+        kind, period, rule, organ = (call.asked(name, default) for name, default in FIGURES_ASKED)
+        async with self._reports:
+            found = await self._door.statistics(kind, period, rule, organ)
+        return await self._json(call, dict(found))
 
     # -- in ------------------------------------------------------------------------------------------------------------
 

@@ -169,6 +169,8 @@ class VxpFace(OfficeFace):
             raise Refused(Reason.SYSTEM_DISABLED, "", system.id)
         if not signing.may_call_from(system.networks, request.remote):
             raise Refused(Reason.NETWORK_FORBIDDEN, "", request.remote or "")
+        if not system.codes:  # it only reads figures, at the native door
+            raise Refused(Reason.SENDER_NOT_ALLOWED, "", system.id)
         signing.check_headers(signed, request.raw_headers)
         self._notice_old_signature(system, signed)
         return system, signed

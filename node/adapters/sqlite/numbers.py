@@ -421,6 +421,16 @@ def refused(db: sqlite3.Connection, first: date, last: date) -> list[Refusal]:
     return [Refusal(_code(node), date.fromisoformat(day), Version(epoch, n), reason) for node, day, epoch, n, reason in found]
 
 
+def heard(db: sqlite3.Connection, since: date) -> dict[OrgId, date]:
+    """The last day on which an organ did something itself: sent, collected, said a status. What merely arrived for it is no sign."""
+    found = db.execute(
+        "SELECT substr(subject,2),max(span) FROM figure WHERE span>=? AND length(span)=10 AND subject GLOB 'o*' AND"
+        """ (counts LIKE '%"sent%' OR counts LIKE '%"received%' OR counts LIKE '%"statuses%') GROUP BY subject""",
+        (since.isoformat(),),
+    )
+    return {_code(organ): date.fromisoformat(day) for organ, day in found}
+
+
 def _json(counts: Counts) -> str:
     return json.dumps(counts, sort_keys=True, separators=(",", ":"))
 
@@ -506,4 +516,8 @@ class SqliteNumbers:
 
     async def refused(self, first: date, last: date) -> list[Refusal]:
         found: list[Refusal] = await self._ask(lambda db: refused(db, first, last))
+        return found
+
+    async def heard(self, since: date) -> dict[OrgId, date]:
+        found: dict[OrgId, date] = await self._ask(lambda db: heard(db, since))
         return found

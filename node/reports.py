@@ -1,0 +1,89 @@
+"""Reports of this node's subtree: a period is asked for, figures come from the reporter, a document goes to whoever shows it.
+
+Knows `core` and the ports; nothing of how figures are kept, nor of formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import date, timedelta
+from typing import TypeVar
+
+from node.core.connections import connections
+from node.core.directory import Directory
+from node.core.errors import Reason, Refused
+from node.core.identifier import OrgId
+from node.core.instant import day, iso
+from node.core.periods import BadPeriod, Kind, Period, Rule, around, named
+from node.core.report import Report
+from node.core.report_document import Document, Place, document
+from node.ports import Clock
+
+_Word = TypeVar("_Word", Kind, Rule)
+
+Ask = Callable[[date, date], Awaitable[Report]]
+"""First day, last day -> everything a report over them is made of."""
+
+Heard = Callable[[date], Awaitable[Mapping[OrgId, date]]]
+"""Since when to look -> by organ the last day on which it did something."""
+
+CONNECTIONS = "connections"
+HEARD_DAYS = 400
+
+
+class Reports:
+    """rule: by which calendar this owner's periods run, unless another is asked for."""
+
+    def __init__(
+        self, place: Place, ask: Ask, heard: Heard, clock: Clock, directory: Callable[[], Directory], rule: Rule
+    ) -> None:
+        self._place = place
+        self._ask = ask
+        self._heard = heard
+        self._clock = clock
+        self._directory = directory
+        self._rule = rule
+
+    async def document(self, kind: str, period: str = "", rule: str = "", organ: str = "") -> Document:
+        """kind: a word of `periods.Kind`, or `connections`; period: its key, "" for the one that today lies in; rule: "" for the
+        owner's; organ: a code as people write it, "" for all. `Refused(REQUEST_MALFORMED)` for what cannot be read, and for an
+        organ outside of this node's subtree."""
+        if kind == CONNECTIONS:
+            return await self.connections()
+        chosen = self._period(_word(Kind, "kind", kind), period, _word(Rule, "rule", rule) if rule else self._rule)
+        code = None if not organ else self._directory().resolve(organ)
+        return await self.of(chosen, code)
+
+    async def of(self, period: Period, organ: OrgId | None = None) -> Document:
+        found = await self._ask(period.first, period.last)
+        return document(found, period, self._place, self._name, organ)
+
+    async def connections(self) -> Document:
+        """Who is connected, and who is silent. # QĐ 28/2018 Điều 21, 22.3"""
+        now_ms = self._clock.utc_ms()
+        today = day(now_ms)
+        heard = await self._heard(today - timedelta(HEARD_DAYS))
+        return connections(self._directory(), self._place, heard, today, iso(now_ms))
+
+    def _period(self, kind: Kind, key: str, rule: Rule) -> Period:
+        if not key:
+            return around(kind, day(self._clock.utc_ms()), rule)
+        try:
+            return named(kind, key, rule)
+        except BadPeriod as error:
+            raise Refused(Reason.REQUEST_MALFORMED, "period", error.text, error.example) from None
+
+    def _name(self, code: OrgId, node: bool) -> str:
+        directory = self._directory()
+        if node:
+            found = directory.node(code)
+            if found is not None and found.name:
+                return found.name
+        return directory.name(code, day(self._clock.utc_ms()))
+
+
+def _word(words: type[_Word], name: str, text: str) -> _Word:
+    try:
+        return words(text)
+    except ValueError:
+        raise Refused(Reason.REQUEST_MALFORMED, name, text[:40], ", ".join(each.value for each in words)) from None

@@ -28,6 +28,7 @@ from node.core.instant import VIETNAM
 from node.core.package import Business, Party, Priority, Reference
 from node.core.words import label
 from node.documents.edxml_writer import DocumentMessage, File, StatusMessage, write_document, write_status
+from topology import figures
 from topology.chronicle import history, show_addresses, show_table
 from topology.office import Answer, CallFailed, Rehearsal
 
@@ -65,6 +66,8 @@ class Story:
     parcels: list[Parcel] = field(default_factory=list)
     refusals: list[tuple[str, Answer]] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    counted: figures.Figures = field(default_factory=dict)
+    """What the hub had counted of today before."""
 
     def expect(self, well: bool, complaint: str) -> None:
         if not well:
@@ -159,6 +162,11 @@ def status_package(now: datetime, parcel: Parcel, receiver: str, code: str) -> b
 
 
 # --- the story ---------------------------------------------------------------------------------------------------------
+
+
+async def begin(rehearsal: Rehearsal, story: Story) -> None:
+    """A folder may have a past."""
+    story.counted = figures.of_organs((await figures.reports(rehearsal))[""])
 
 
 async def play(rehearsal: Rehearsal, story: Story) -> None:
@@ -259,6 +267,30 @@ async def show(rehearsal: Rehearsal, story: Story) -> None:
     show_table("Bên gửi thấy", ("gói tin", "Bên nhận", "trạng thái gửi, nhận", "trạng thái xử lý"), lines)
 
 
+async def count(rehearsal: Rehearsal, story: Story) -> None:
+    """The table of Điều 11 at every tier, once the figures are up, and an independent recount beside it."""
+    sendings = [
+        figures.Sending(parcel.sender, tuple(parcel.replies), parcel.message.business is Business.UPDATE)
+        for parcel in story.parcels
+        if parcel.message is not None
+    ]
+    expected = figures.recount(sendings)
+    found: dict[str, Any] = {}
+
+    async def complete() -> bool:
+        found.update(await figures.reports(rehearsal))
+        return figures.agree(found, rehearsal.nodes) and figures.since(story.counted, figures.of_organs(found[""])) == expected
+
+    try:
+        await until("số liệu về đến nút gốc", complete)
+    except CallFailed:
+        told = figures.since(story.counted, figures.of_organs(found[""]))
+        story.expect(False, f"số liệu của nút gốc là {told}, đếm lại là {expected}")
+    else:
+        tell("Số liệu ở mọi cấp khớp với nhau và với phần đếm lại độc lập.")
+    show_table("Tình hình gửi, nhận hôm nay (Điều 11), tạm tính", figures.HEADINGS, figures.lines(found, rehearsal.nodes))
+
+
 def _office_status(code: str) -> str:
     return f"{code} {label('status', code)}" if code else ""
 
@@ -308,7 +340,7 @@ async def run(folder: Path, stay: bool) -> int:
         connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=ready["ca"]))
         async with aiohttp.ClientSession(connector=connector) as session:
             rehearsal = Rehearsal(ready, session)
-            for chapter in (play, show):
+            for chapter in (begin, play, show, count):
                 try:
                     await chapter(rehearsal, story)
                 except CallFailed as failure:
@@ -332,7 +364,7 @@ async def _stay(ready: Mapping[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all as expected, 1 not, 130 stopped before the end."""
-    about = "Bảy nút trên máy này, gói tin đi qua các nút, từng chặng."
+    about = "Bảy nút trên máy này, gói tin đi qua các nút, từng chặng, và số liệu ở mỗi cấp."
     parser = argparse.ArgumentParser(prog="scripts/demo", description=about, add_help=False)
     options = parser.add_argument_group("tùy chọn")
     options.add_argument("--stay", action="store_true", help="giữ cây chạy tiếp và in các địa chỉ, đến khi Ctrl-C")

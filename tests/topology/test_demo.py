@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from click.testing import CliRunner
 
+from node.cli.root import truc as cli
+from node.config import load
 from node.core.instant import VIETNAM
 from node.core.package import Business, Priority
 from node.documents.edxml import Reader, ReadLimits
+from tests import instants
 from topology import demo
 from topology.demo import Parcel, Story, check_sent, documents, hand_in, play, receive, refused_documents, status_package
 from topology.office import CallFailed, Rehearsal
@@ -169,7 +176,8 @@ def test_the_exit_code_says_whether_all_went_well(
         return None
 
     monkeypatch.setattr(demo, "play", played)
-    monkeypatch.setattr(demo, "show", shown)
+    for chapter in ("begin", "show", "count"):
+        monkeypatch.setattr(demo, chapter, shown)
     ready = {"event": "ready", "ca": str(tmp_path / "ca.pem"), "nodes": []}
     (tmp_path / "ca.pem").write_text("")
     script = f"import sys; print({json.dumps(json.dumps(ready))}, flush=True); sys.stdin.read(); import signal; signal.pause()"
@@ -182,6 +190,60 @@ def test_the_exit_code_says_whether_all_went_well(
 def test_a_sandbox_that_cannot_start_fails_the_demonstration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(demo, "SANDBOX", (sys.executable, "-c", "raise SystemExit(78)"))
     assert demo.main(["--dir", str(tmp_path)]) == 1
+
+
+# --- its figures and times ------------------------------------------------------------------------------------------------
+
+COUNTED = {
+    "hub": {"G22": (1, 1), "H41.07": (1, 0), "H41.12": (0, 1), "H14.05": (0, 1), "H14.09": (0, 1)},
+    "h41": {"H41.07": (1, 0), "H41.12": (0, 1)},
+    "h41.07": {"H41.07": (1, 0)},
+}
+"""Of each node's subtree, what its organs sent and received: counted by hand from the story. # QĐ 28/2018 Điều 11"""
+
+
+def truc(folder: Path, node: str, *args: str) -> list[dict[str, Any]]:
+    result = CliRunner().invoke(cli, ["--config", str(folder / node / "node.toml"), *args, "--json"])
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def look_at_figures_and_times(folder: Path) -> None:
+    """While the tree runs: the outside recount at every tier, and every time that a command or the native door tells."""
+    for node, counted in COUNTED.items():
+        *rows, summary = truc(folder, node, "report", "day")
+        figures = {row["organ"]: (row["sent"], row["received"]) for row in rows if "organ" in row}
+        assert {organ: found for organ, found in figures.items() if found != (0, 0)} == counted
+        assert len(figures) == sum("organ" in row for row in rows), "one row for every organ"
+        assert (summary["event"], summary["coverage"]["missing"], summary["proof"]["holds"]) == ("summary", [], True)
+        for args in (("status",), ("queue", "list"), ("held", "list"), ("system", "list"), ("report", "year")):
+            assert list(instants.in_value(truc(folder, node, *args), " ".join(args))) == []
+    assert list(instants.in_value(native(folder, "h41.07"), "native")) == []
+
+
+def native(folder: Path, node: str) -> list[Any]:
+    """What the native door answers: the time, the figures, what waits."""
+    settings, _ = load(folder / node / "node.toml", {})
+    run = json.loads((settings.node.data_dir / "run.json").read_text())
+    system = json.loads((folder / node / "systems.json").read_text())["systems"][0]
+    credentials = base64.b64encode(f"{system['id']}:{system['secrets'][0]}".encode()).decode()
+    context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    answers = []
+    for path in ("time", "statistics", "mailbox?content=none"):
+        asked = urllib.request.Request(
+            f"https://127.0.0.1:{run['office_port']}/api/v1/{path}", headers={"Authorization": f"Basic {credentials}"}
+        )
+        with urllib.request.urlopen(asked, context=context, timeout=30) as answer:
+            answers.append(json.loads(answer.read()))
+    return answers
+
+
+def scan_of_what_is_kept(folder: Path) -> Iterator[str]:
+    """Logs and databases after the run."""
+    for path in sorted(folder.glob("*/node.log")):
+        yield from instants.in_lines(path)
+    for path in sorted(folder.glob("*/data/node.db")):
+        yield from instants.in_database(path)
 
 
 # --- with real nodes ---------------------------------------------------------------------------------------------------
@@ -203,12 +265,15 @@ def test_seven_nodes_deliver_everything_and_stay_until_told_to_stop(tmp_path: Pa
                 with pytest.raises(subprocess.TimeoutExpired):  # it may not end by itself
                     process.wait(0.2)
             assert len(running(folder.glob("*/node.toml"))) == 7
+            look_at_figures_and_times(folder)
         finally:
             process.send_signal(signal.SIGINT)
             code = process.wait(PATIENCE_S)
     story, told = out_path.read_text(), err_path.read_text()
     assert code == 0, told
     assert "Xong: 3 văn bản và 9 trạng thái đến nơi, nguyên vẹn." in told
+    assert "Số liệu ở mọi cấp khớp với nhau và với phần đếm lại độc lập." in told
+    assert list(scan_of_what_is_kept(folder)) == []
     assert all(pids == () for pids in running(folder.glob("*/node.toml")).values())
 
     first = story[story.index("Văn bản mới") : story.index("Cập nhật văn bản đó")]

@@ -27,6 +27,7 @@ def test_the_quarterly_page_says_period_cut_off_coverage_and_proof() -> None:
 
 
 def test_what_others_wrote_is_text() -> None:
+    """Threats, row 32."""
     page = text()
     assert "Phường &amp; &lt;Vinh&gt;" in page and "<Vinh>" not in page
 

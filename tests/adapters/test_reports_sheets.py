@@ -37,6 +37,7 @@ def test_csv_has_a_line_for_each_row_then_what_the_figures_mean() -> None:
 
 
 def test_no_cell_is_worked_out_by_a_spreadsheet() -> None:
+    """Threats, row 30."""
     for line in table(csv_bytes(made(holds=False))):
         assert not [cell for cell in line if cell.startswith(("=", "+", "-", "@"))]
     assert "'=HYPERLINK" in csv_bytes(made()).decode()
@@ -49,6 +50,7 @@ def test_no_cell_is_worked_out_by_a_spreadsheet() -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+84", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "|x", "%x"])
 def test_what_may_begin_a_formula_gets_an_apostrophe(text: str) -> None:
+    """Threats, row 30."""
     assert harmless(text) == "'" + text
 
 

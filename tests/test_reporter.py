@@ -191,7 +191,7 @@ async def bring(tree: Tree, parent: OrgId, child: OrgId, statement: Statement, s
 
 
 async def test_an_altered_a_forged_and_a_replayed_statement_are_named_and_a_withheld_one_is_missing(tree: Tree) -> None:
-    """Issue: numbers, judged 2. Threats, row 23."""
+    """What somebody on the way does to a statement is named. Threats, row 23."""
     await some_traffic(tree)
     await up(tree)
     before = await reported(tree[HUB])

@@ -423,6 +423,7 @@ class Application:
                 operator,
                 lambda: metrics.exposition(tally, operator.gauges),
                 chance.kept_token(settings.node.data_dir / "admin.token"),
+                node.registrar,
             ),
         }
 

@@ -196,7 +196,10 @@ class Desk:
             found.append(("certificate-revoked", "truc config show"))
         if standing.old:
             found.append(("lists-old", "truc queue list"))
-        found += [(code, "truc status") for code in _directory_problems(self.registered())]
+        found += [
+            (code, "truc directory list --aside" if code == "directory-aside" else "truc status")
+            for code in _directory_problems(self.registered())
+        ]
         if any(end < now_ms for end in self._identity.expiry_ms.values()):
             found.append(("certificate-expired", "truc config show"))
         elif ending:

@@ -21,10 +21,12 @@ from node.core.changes import (
     DOMAIN,
     Books,
     Change,
+    CodeRow,
     Folded,
     Head,
     Held,
     Met,
+    NodeRow,
     Wanted,
     additions,
     encode,
@@ -39,6 +41,7 @@ from node.core.changes import (
     wanted_by,
 )
 from node.core.directory import Directory
+from node.core.directory_rows import entry_row, node_row
 from node.core.directory_wire import Exchange, portion
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import HUB, OrgId
@@ -260,7 +263,7 @@ class Registrar:
             said.append(held(body, self._signer.sign(DOMAIN + body), self._signer.key_id))
             books = books.keeping(said[-1])
         self._judge(fold(books))
-        await self._store_changes(said, {self._signer.key_id: self._signer.chain_pem}, told)
+        await self._store_changes(said, {self._signer.key_id: self._signer.chain_pem}, told, "here")
 
     def _judge(self, after: Folded | None) -> None:
         """Whether the laws of a directory hold as well as before, and every node would believe what is said."""
@@ -274,13 +277,16 @@ class Registrar:
         if problems and self.folded is not None:
             raise Refused(Reason.DIRECTORY_LAW, "code", problems[0], f"{len(problems)}")
 
-    async def _store_changes(self, changes: Sequence[Held], chains: Mapping[str, bytes], told: Mapping[str, str]) -> None:
+    async def _store_changes(
+        self, changes: Sequence[Held], chains: Mapping[str, bytes], told: Mapping[str, str], source: str
+    ) -> None:
         """Durable first, then in use. The lock is held."""
         await self._store.keep_directory(changes, chains, told)
         for each in changes:
             self._books = self._books.keeping(each)
             self._chains[each.key] = chains.get(each.key) or self._chains[each.key]
         self._apply()
+        self._tally.add("truc_directory_changes_total", len(changes), source=source)
 
     def _apply(self) -> None:
         self.folded = fold(self._books)
@@ -381,8 +387,7 @@ class Registrar:
             if not new:
                 return 0
             file = self._view.directory
-            await self._store_changes(new, chains, {})
-            self._tally.add("truc_directory_changes_total", len(new))
+            await self._store_changes(new, chains, {}, "link")
         self._stirred.set()
         if self.folded is not None:
             if first:
@@ -444,6 +449,42 @@ class Registrar:
             "age_s": age_ms / 1000,
             "stale": age_ms > STALE_MS,
         }
+
+    @property
+    def directory(self) -> Directory:
+        """The one in use."""
+        return self._view.directory
+
+    def about(self, code: OrgId) -> dict[str, Any]:
+        """What was said of a code and of a node under it, by whom, the oldest first; who administers it. Codes as text."""
+        folded = self.folded
+        said: list[dict[str, Any]] = []
+        for author, log_of in self._books.logs.items():
+            for each in log_of:
+                rows: list[NodeRow | CodeRow] = [*each.change.nodes, *each.change.codes]
+                for row in (row for row in rows if row.code == code):
+                    told = {"author": str(author), "epoch": each.change.epoch, "number": each.change.number}
+                    plain = list(map(entry_row, row.entries)) if isinstance(row, CodeRow) else None
+                    node = node_row(row.node) if isinstance(row, NodeRow) and row.node is not None else None
+                    revision = {"revision": row.revision, "at_ms": each.change.at_ms, "why": each.change.why}
+                    said.append({**told, **revision, "entries": plain, "node": node})
+        counts = folded.codes.get(code) if folded is not None else None
+        return {
+            "code": str(code),
+            "administrator": str(folded.administrator(code)) if folded is not None else None,
+            "author": str(counts.author) if counts is not None else None,
+            "said": sorted(said, key=lambda each: (each["at_ms"], each["revision"])),
+        }
+
+    def mine(self, codes: Sequence[OrgId]) -> list[OrgId]:
+        """Of these the codes that this node may speak of."""
+        folded = self.folded
+        return [code for code in codes if folded is not None and folded.may(self._code, code)]
+
+    def set_aside(self) -> list[dict[str, Any]]:
+        """Rows that do not count, and why."""
+        aside = self.folded.aside if self.folded is not None else ()
+        return [{"author": str(each.author), "code": str(each.code), "why": each.why} for each in aside]
 
     @property
     def books(self) -> Books:

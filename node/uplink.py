@@ -43,6 +43,8 @@ FETCH_WAIT_S = 0.25
 once, with `taken`, instead of twice. On a slow line nothing waits."""
 PUSH_PROBE_MAX_S = 60.0
 """Pushes to a silent parent are tried again after this at the latest; it is the pull that finds it sooner and wakes them."""
+NUDGED_S = 0.2
+"""An empty answer that comes so long before its time is a word that there is other news."""
 LOOK_AGAIN_S = 30.0
 """A wake-up that was lost with its caller costs this much, not more."""
 
@@ -317,8 +319,10 @@ class Uplink:
                     continue
                 # Sent away before the time: there is news of the directory, another process of this node asks too, or the parent
                 # stops. Not in a tight loop.
-                if asyncio.get_running_loop().time() - asked_at < wait_ms / 2000:
+                waited_s = asyncio.get_running_loop().time() - asked_at
+                if waited_s < wait_ms / 1000 - NUDGED_S:
                     self._nudged()
+                if waited_s < wait_ms / 2000:
                     await asyncio.sleep(PROBE_MIN_S)
                 continue
             await self._downloads.ended(partial(_named, batch), ENDING_WAIT_S)

@@ -57,6 +57,8 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         "node.adapters.http.tls",  # reads the same chains
     ),
     "node.adapters.directory_file": ("node.core", "node.adapters.folders"),
+    "node.adapters.directory_sheets": ("node.core",),
+    "node.adapters.http.admin_directory": ("node.core", "node.adapters.directory_file"),
     "node.adapters.peers": ("node.core", "node.adapters.folders"),
     "node.adapters.enrolment": (
         *("node.core", "node.adapters.folders", "node.adapters.authority", "node.adapters.issuing"),
@@ -64,7 +66,11 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     ),
     "node.adapters.reports": ("node.core", "node.adapters.folders"),
     "node.adapters.bodies": ("node.core", "node.adapters.folders"),
-    "node.adapters.http.admin": ("node.core", "node.adapters.metrics"),  # the gauges' type and the content type
+    "node.adapters.http.admin": (
+        "node.core",
+        "node.adapters.metrics",
+        "node.adapters.http.admin_directory",
+    ),  # the gauges' type and the content type
     "node.adapters.signing": ("node.core", "node.adapters.http.tls"),  # reads the same certificate files
     "node.app": (
         *("node.core", "node.ports", "node.config", "node.documents", "node.adapters"),
@@ -91,7 +97,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         "node.config",
         "node.adapters.registry",
         "node.adapters.directory_file",
-        *("node.adapters.calendar_files", "node.adapters.reports"),
+        *("node.adapters.calendar_files", "node.adapters.reports", "node.adapters.directory_sheets"),
         "node.adapters.folders",
         *("node.adapters.authority", "node.adapters.issuing", "node.adapters.clock"),
         *("node.adapters.peers", "node.adapters.enrolment", "node.adapters.chance"),

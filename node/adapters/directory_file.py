@@ -43,7 +43,11 @@ class DirectoryFileError(ValueError):
 
 def load(path: Path) -> Directory:
     """Read a directory file; `DirectoryFileError` for whatever is wrong with it, a broken law of `Directory.check` included."""
-    raw = _read(path)
+    return parse(_read(path), path)
+
+
+def parse(raw: bytes, path: Path) -> Directory:
+    """The content of a directory file; path: what it is called where something is wrong with it. Raises as `load`."""
     plain = _decode(path, raw)
     try:
         directory = _File.model_validate_json(raw, strict=True).directory()

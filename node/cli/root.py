@@ -20,6 +20,10 @@ COMMANDS = {
         "node.cli.peer:command", ("nút cấp dưới: mời, duyệt, đổi máy, bỏ", "nodes below: invite, approve, transfer, remove")
     ),
     "ca": Late("node.cli.ca:command", ("nơi cấp chứng thư của nút", "the node's certificate authority")),
+    "directory": Late(
+        "node.cli.directory:command",
+        ("danh mục mã định danh: xem, nhận, xuất, đóng mã", "the directory of codes: show, import, export, close"),
+    ),
     "status": Late("node.cli.status:command", ("tình trạng của nút đang chạy", "how the running node is")),
     "queue": Late("node.cli.queue:command", ("hàng chờ chuyển", "the outbox")),
     "held": Late("node.cli.held:command", ("các mục tạm dừng, chờ người vận hành", "items held for an operator")),

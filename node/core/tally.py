@@ -43,7 +43,9 @@ METRICS: Mapping[str, Metric] = {
         Kind.COUNTER, "Envelopes whose custody was taken, by where they came from.", ("source",)
     ),
     "truc_deliveries_total": Metric(Kind.COUNTER, "Deliveries that came to an end, by how.", ("result",)),
-    "truc_directory_changes_total": Metric(Kind.COUNTER, "Changes of the directory that came from a neighbour and were good."),
+    "truc_directory_changes_total": Metric(
+        Kind.COUNTER, "Changes of the directory that were taken in: said here, or come over a link.", ("source",)
+    ),
     "truc_directory_refused_total": Metric(
         Kind.COUNTER, "What was not taken into the directory, by reason; also an edit of its file.", ("reason",)
     ),

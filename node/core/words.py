@@ -397,6 +397,12 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "tam-khoa": ("tạm khóa", "locked"),
         "da-dong": ("đã đóng", "closed"),
     },
+    "fate": {  # why a code was closed
+        "gop": ("gộp vào", "merged"),
+        "tach": ("tách thành", "split"),
+        "doi-ten": ("đổi tên", "renamed"),
+        "chuyen": ("chuyển", "moved"),
+    },
     "role": {  # NĐ 30/2020 Điều 3.17, Phụ lục VI; QĐ 28/2018 Điều 13.1
         "clerk": ("văn thư", "clerk"),
         "operator": ("người vận hành", "operator"),

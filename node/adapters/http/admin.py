@@ -18,6 +18,7 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from node.adapters.http.admin_directory import Codes, add_routes
 from node.adapters.metrics import CONTENT_TYPE, Gauges
 from node.core.custody import FIRST, Cursor, Listing
 from node.core.errors import Deferred, Reason, Refused
@@ -116,8 +117,11 @@ _TOKEN: web.AppKey[bytes] = web.AppKey("token")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def admin_app(desk: Desk, metrics_text: Callable[[], Awaitable[bytes]], token: str) -> web.Application:
-    """The application. token: the bearer token of /api, not empty. metrics_text: what /metrics answers."""
+def admin_app(
+    desk: Desk, metrics_text: Callable[[], Awaitable[bytes]], token: str, codes: Codes | None = None
+) -> web.Application:
+    """The application. token: the bearer token of /api, not empty. metrics_text: what /metrics answers. codes: the
+    directory's keeper."""
     if not token:
         raise ValueError("the admin token must not be empty")
     app = web.Application(middlewares=[_gate], client_max_size=BODY_BYTES_MAX)
@@ -137,6 +141,8 @@ def admin_app(desk: Desk, metrics_text: Callable[[], Awaitable[bytes]], token: s
     app.router.add_get("/api/evidence", _evidence)
     app.router.add_get("/api/systems", _systems)
     app.router.add_get("/api/report", _report)
+    if codes is not None:
+        add_routes(app, codes, _json)
     return app
 
 

@@ -346,7 +346,7 @@ class Application:
 
     def reload(self) -> None:
         """SIGHUP: read directory, trust and TLS files again; connections that are open go on. What cannot be read keeps its last
-        good state, with an error in the log. The signing key and the configuration itself need a restart."""
+        good state, with an error in the log. The configuration itself needs a restart."""
         for step in self._reloads:
             try:
                 step()
@@ -380,10 +380,11 @@ class Application:
             keeper = Timekeeper(ground.clock, link, ground.tally, ground.rng)
             loops.append(keeper.run)
             self._reloads += [ground.surroundings.refresh, self._renew_contexts, ground.verifier.reload, calendar.refresh]
-            self._reloads.append(keys.reload)
+            self._reloads += [ground.signer.reload, keys.reload]
             operator = desk(settings, ground, node, store.size_bytes, keys.ends_ms, keys.standing)
             judge = keys.judge(peers)
-            warden = keys.warden(peers, link, run, ground.rng, chance.token(), lambda: self._sweep(judge))
+            chances = (ground.rng, chance.token())
+            warden = keys.warden(peers, link, run, chances, lambda: self._sweep(judge), self.reload)
             loops.append(warden.run)
             newcomers = children.newcomers(settings, ground.clock, peers, run, ground.surroundings.refresh)
             apps = self._apps(ground, node, operator, judge, newcomers, warden)

@@ -58,6 +58,7 @@ class Link(Section):
     parent_code: str = Field(default="", max_length=35, description="code of the parent (empty = hub); its name is checked")
     parent_pins: tuple[str, ...] = ()
     children: tuple[Child, ...] = ()
+    keys_ask_s: float = Field(default=20.0, ge=0.5, le=30, description="how often the parent is asked what is new of keys")
     lists_grace_d: float = Field(default=30.0, ge=3, le=365, description="how long past its end a revocation list still serves")
     pull_wait_s: float = Field(default=25.0, ge=0.1, le=60)
     request_timeout_s: float = Field(default=60.0, ge=1, le=600)

@@ -201,9 +201,9 @@ class Desk:
             for code in _directory_problems(self.registered())
         ]
         if any(end < now_ms for end in self._identity.expiry_ms.values()):
-            found.append(("certificate-expired", "truc config show"))
+            found.append(("certificate-expired", "truc ca rotate node"))
         elif ending:
-            found.append(("certificate-expiring", "truc config show"))
+            found.append(("certificate-expiring", "truc ca rotate node"))
         told = [{"code": code, "text": words.label("problem", code), "command": command} for code, command in found]
         for problem in told:
             if problem["code"].startswith("certificate-exp"):

@@ -6,25 +6,35 @@ A part of the composition root. Knows the adapters of trust, the warden and the 
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from node import config
-from node.adapters.enrolment import Run
+from node.adapters.directory_file import DirectoryFileError
+from node.adapters.enrolment import Renewals, Request, Run
+from node.adapters.folders import BadFile
 from node.adapters.http import tls
 from node.adapters.http.link_client import HttpLink
 from node.adapters.issuing import Issuing
 from node.adapters.lists import Lists
+from node.adapters.own_keys import Files, OwnKeys
 from node.adapters.peers import Peers
+from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.standing import Signed, Standing
 from node.ports import Clock
+from node.renewal import Renewal
 from node.warden import Warden
 
+log = structlog.get_logger()
+
+RETRY_S = 60.0
 DAY_MS = 86_400_000
 
 
@@ -40,6 +50,10 @@ class Keys:
             self.lists = Lists(settings.node.data_dir / "lists.json", trust, int(settings.link.lists_grace_d * DAY_MS))
         except (OSError, ValueError) as error:
             raise tls.TlsFileError(trust, f"no PEM certificates can be read from it ({error})") from error
+        link, dns = settings.link, OrgId.canonical(settings.node.code).dns_name(settings.node.zone)
+        others = (settings.office.certificate, settings.office.key)
+        files = Files(link.certificate, link.key, link.trust, settings.node.data_dir / "keys.json", others)
+        self.own = OwnKeys(files, dns, link.parent_pins)
         self.ends_ms: dict[str, int] = {}
         self._own: tuple[Signed, ...] = ()
         self._read()
@@ -57,18 +71,33 @@ class Keys:
         return tls.judge(peers, self._clock, self.lists.judge)
 
     def warden(
-        self, peers: Peers, link: HttpLink | None, run: Run, rng: random.Random, session: str, sweep: Callable[[], int]
+        self,
+        peers: Peers,
+        link: HttpLink | None,
+        run: Run,
+        ground: tuple[random.Random, str],
+        sweep: Callable[[], int],
+        reload: Callable[[], None],
     ) -> Warden:
-        section, zone = self._settings.link, self._settings.node.zone
-        code, parent = OrgId.canonical(self._settings.node.code), OrgId.canonical(section.parent_code)
-        own = Issuing(section.authority, zone, code) if section.authority is not None else None
+        """ground: chance, and a word for this process. sweep: cuts who may no longer be connected. reload: takes files up."""
+        settings, section = self._settings, self._settings.link
+        code, parent = OrgId.canonical(settings.node.code), OrgId.canonical(section.parent_code)
+        issuing = Issuing(section.authority, settings.node.zone, code) if section.authority is not None else None
+        office = (settings.office.certificate, settings.office.key)
+        wish = settings.node.data_dir / "renew"
+        rng, session = ground
+        renewal = Renewal(self._clock, rng, run, self.own, issuing, link, self.ends_ms, reload, wish, office, section.keys_ask_s)
+        renewals = Renewals(issuing, section.peers, settings.node.directory) if issuing is not None else None
+        below = Below(peers, issuing, renewals, renewal, run, self._clock)
         above = (parent, link) if link is not None else None
 
         def changes() -> int:
             peers.codes()  # a look at the file
             return peers.version
 
-        return Warden(self._clock, self.lists, own, above, run, rng, session, sweep, changes, self.ends_ms)
+        lists = self.lists
+        sides = (renewal, below, section.keys_ask_s)
+        return Warden(self._clock, lists, issuing, above, run, rng, session, sweep, changes, self.ends_ms, *sides)
 
     def _read(self) -> None:
         link = self._settings.link
@@ -79,6 +108,50 @@ class Keys:
         above = [root for root in roots if root.subject == chain[-1].issuer][:1]
         self._own = tls.signed_by([each.public_bytes(Encoding.DER) for each in (*chain, *above)])
         self.ends_ms |= {what: min(_ends_ms(each) for each in these) for what, these in found.items()}
+
+
+class Below:
+    """What the nodes below are told of keys, and the renewal of theirs."""
+
+    def __init__(
+        self, peers: Peers, issuing: Issuing | None, renewals: Renewals | None, renewal: Renewal, run: Run, clock: Clock
+    ) -> None:
+        self._peers = peers
+        self._issuing = issuing
+        self._renewals = renewals
+        self._run = run
+        self._clock = clock
+        self._one = asyncio.Lock()
+        self._stamp: tuple[int, ...] = ()
+        self._issuer: bytes | None = None
+        self.told = renewal.told
+
+    def stale(self, chain: Sequence[bytes]) -> bool:
+        """Whether this node would sign otherwise today what a child has shown (DER, leaf first)."""
+        if self._issuing is None or not self._issuing.ready() or len(chain) < 2:
+            return False
+        stamp = self._issuing.stamp()
+        if stamp != self._stamp:
+            try:
+                self._stamp, self._issuer = stamp, self._issuing.certificate()
+            except (BadFile, OSError):
+                return False
+        return chain[1] != self._issuer
+
+    async def renew(self, peer: OrgId, chain: Sequence[bytes], csr: str, authority_csr: str) -> tuple[str, str]:
+        """One at a time. Raises Refused and Deferred."""
+        renewals = self._renewals
+        if renewals is None:
+            raise Refused(Reason.OPERATION_UNKNOWN, "renew")
+        shown, now_ms = tls.spki_pin(chain[0]), self._clock.utc_ms()
+        known = self._peers[tls.peer_name(chain[0])][1]
+        asked = Request(b"", csr, authority_csr)
+        async with self._one:
+            try:
+                return await self._run(lambda: renewals.renew(peer, shown, known, asked, now_ms))
+            except (BadFile, DirectoryFileError, OSError) as error:
+                log.error("certificate not renewed for a node below, a file is at fault", reason=str(error)[:500])
+                raise Deferred(RETRY_S) from None
 
 
 def _certificates(pem: Path) -> list[x509.Certificate]:

@@ -156,6 +156,8 @@ class Signer(Protocol):
 
     def sign(self, header_bytes: bytes) -> bytes: ...
 
+    def reload(self) -> None: ...
+
 
 class Verifier(Protocol):
     """Checks that a header was signed by the node it names (`verify`), or only that a chain is good (`vouch`). Both raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -23,15 +23,13 @@ from node.adapters.issuing import Issuing
 from node.adapters.lists import Lists, NoList
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
-from node.core.standing import ALARM_DAYS, Listed, TrustAnswer, TrustQuestion, alarm_days
+from node.core.standing import ALARM_DAYS, Handover, Listed, Roots, TrustAnswer, TrustQuestion, alarm_days
 from node.ports import Clock
 
 log = structlog.get_logger()
 
 LOOK_S = 5.0
 """Between two looks at files and connections."""
-ASK_S = 20.0
-"""Between two questions to the parent: a revocation passes two hops, and is enforced, within a minute."""
 OLD_PARENT_S = 600.0
 OWN_S = 3600.0
 JITTER = 0.1
@@ -44,6 +42,21 @@ class Above(Protocol):
     """The parent."""
 
     async def trust(self, question: TrustQuestion) -> TrustAnswer: ...
+
+
+class Below(Protocol):
+    """What a child is told beside lists, and what it may ask for."""
+
+    def told(self) -> tuple[Roots, tuple[Handover, ...]]: ...
+    def stale(self, chain: Sequence[bytes]) -> bool: ...
+    async def renew(self, peer: OrgId, chain: Sequence[bytes], csr: str, authority_csr: str) -> tuple[str, str]: ...
+
+
+class Own(Protocol):
+    """This node's own certificates."""
+
+    async def look(self) -> None: ...
+    async def heard(self, answer: TrustAnswer) -> None: ...
 
 
 class Run(Protocol):
@@ -64,7 +77,8 @@ class _Heard:
 class Warden:
     """own: this node's authority, if it has one. above: None at the hub. sweep: cuts who may no longer be connected. changes: a
     number that grows when the register of children does. session: a word for this process. ends_ms: when each certificate of
-    this node ends, as it is now."""
+    this node ends, as it is now. keys: renews them. ask_s: between two questions to the
+    parent; with 20 seconds a revocation passes two hops, and is enforced, within a minute."""
 
     def __init__(
         self,
@@ -78,6 +92,9 @@ class Warden:
         sweep: Callable[[], int],
         changes: Callable[[], int],
         ends_ms: Mapping[str, int],
+        keys: Own,
+        below: Below,
+        ask_s: float,
     ) -> None:
         self._clock = clock
         self._lists = lists
@@ -89,6 +106,9 @@ class Warden:
         self._sweep = sweep
         self._changes = changes
         self._ends_ms = ends_ms
+        self._keys = keys
+        self._below = below
+        self._ask_s = ask_s
         self._alarms: dict[str, int | None] = {}
         self._heard = _Heard()
         self._own_stamp: tuple[int, ...] | None = None
@@ -100,24 +120,29 @@ class Warden:
     async def run(self) -> None:
         while True:
             await self.look()
-            await asyncio.sleep(LOOK_S * self._rng.uniform(1 - JITTER, 1 + JITTER))
+            await asyncio.sleep(min(LOOK_S, self._ask_s) * self._rng.uniform(1 - JITTER, 1 + JITTER))
 
     async def look(self) -> None:
         """One round: what is new here, what is new above, and what follows from it."""
         now_s = asyncio.get_running_loop().time()
+        await self._keys.look()
         await self._look_at_own(now_s)
         if self._above is not None and now_s >= self._ask_at_s:
             self._ask_at_s = now_s + await self._ask(*self._above) * self._rng.uniform(1 - JITTER, 1 + JITTER)
         await self._enforce()
         self._tell_ends()
 
-    async def answer(self, peer: OrgId, question: TrustQuestion) -> TrustAnswer:
+    async def answer(self, peer: OrgId, chain: Sequence[bytes], question: TrustQuestion) -> TrustAnswer:
         """The parent's side of the question: what the child tells is taken, what is new here is told."""
         place = question.since if question.session == self._session else 0
         await self._take(question.lists, peer)
         await self._enforce()
         lists, place, more = self._lists.since(place, peer)
-        return TrustAnswer(self._session, place, more, tuple(lists))
+        roots, handovers = self._below.told()
+        return TrustAnswer(self._session, place, more, tuple(lists), self._below.stale(chain), roots, handovers)
+
+    async def renew(self, peer: OrgId, chain: Sequence[bytes], csr: str, authority_csr: str) -> tuple[str, str]:
+        return await self._below.renew(peer, chain, csr, authority_csr)
 
     async def _look_at_own(self, now_s: float) -> None:
         own = self._own
@@ -144,7 +169,7 @@ class Warden:
                 answer = await above.trust(TrustQuestion(heard.session, heard.place, tuple(lists)))
             except Deferred as failure:
                 log.debug("no word on keys from the parent", reason=failure.reason.value)
-                return ASK_S
+                return self._ask_s
             except Refused as refused:
                 if refused.reason is not Reason.OPERATION_UNKNOWN:
                     log.warning("question on keys refused", reason=refused.reason.value)
@@ -152,10 +177,11 @@ class Warden:
             if answer.session != heard.session:  # another process: it may not have kept what it was told
                 told, more = (told, more) if not heard.session else (0, True)
             heard.session, heard.place, heard.told = answer.session, answer.place, told
+            await self._keys.heard(answer)
             await self._take(answer.lists, parent)
             if not (answer.more or more):
                 break
-        return ASK_S
+        return self._ask_s
 
     def _tell_ends(self) -> None:
         """Each alarm is said once: 60, 30, 7 and 1 days before the end, and at the end."""
@@ -172,7 +198,8 @@ class Warden:
             try:
                 proven = await self._run(partial(self._lists.prove, listed))
             except NoList as error:
-                log.warning("revocation list refused", neighbour=str(source), reason=str(error))
+                said = log.warning if source is not None else log.info  # our own, of a root that is trusted no longer
+                said("revocation list refused", neighbour=str(source), reason=str(error))
                 continue
             self._lists.take(proven, source)
 

@@ -48,6 +48,8 @@ class Signer:
     def sign(self, header_bytes: bytes) -> bytes:
         return b"signed " + header_bytes
 
+    def reload(self) -> None: ...
+
 
 class Submissions:
     """The store's answer about packages of this node, by envelope id."""

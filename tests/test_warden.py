@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from node.adapters.issuing import Issuing
 from node.adapters.lists import Lists
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import HUB, OrgId
-from node.core.standing import DAY_MS, Listed, TrustAnswer, TrustQuestion
+from node.core.standing import DAY_MS, Handover, Listed, Roots, TrustAnswer, TrustQuestion
 from node.warden import Warden
 from tests.adapters.enrolling import ZONE, Newcomer
 from tests.adapters.pki import NOW_MS, Clock
@@ -32,6 +32,22 @@ UNIT = OrgId(("H41", "07"))
 
 async def now(work: Callable[[], Any]) -> Any:
     return work()
+
+
+class Quiet:
+    """Keys that need nothing, and children that are told nothing of them."""
+
+    async def look(self) -> None: ...
+    async def heard(self, answer: TrustAnswer) -> None: ...
+
+    def told(self) -> tuple[Roots, tuple[Handover, ...]]:
+        return Roots(), ()
+
+    def stale(self, chain: Sequence[bytes]) -> bool:
+        return bool(chain)
+
+    async def renew(self, peer: OrgId, chain: Sequence[bytes], csr: str, authority_csr: str) -> tuple[str, str]:
+        return csr, authority_csr
 
 
 @dataclass
@@ -56,9 +72,8 @@ class Node:
     def start(self, session: str) -> None:
         above = (self.parent.code, self) if self.parent is not None else None
         rng = random.Random(1)
-        self.warden = Warden(
-            self.clock, self.lists, self.issuing, above, now, rng, session, self._sweep, lambda: self.changes, self.ends_ms
-        )
+        sides = (self._sweep, lambda: self.changes, self.ends_ms, Quiet(), Quiet(), 20.0)
+        self.warden = Warden(self.clock, self.lists, self.issuing, above, now, rng, session, *sides)
 
     def _sweep(self) -> int:
         self.swept += 1
@@ -69,7 +84,7 @@ class Node:
         self.asked.append(question)
         if self.faults:
             raise self.faults.pop(0)
-        return await self.parent.warden.answer(self.code, question)
+        return await self.parent.warden.answer(self.code, (), question)
 
     async def look(self) -> None:
         self.warden._ask_at_s = 0.0
@@ -161,9 +176,14 @@ async def test_a_parent_that_cannot_answer_is_asked_again_later(tree: Tree, faul
 async def test_a_list_that_does_not_count_is_said_and_the_others_of_the_same_question_count(tree: Tree) -> None:
     good = tree.h41.issuing.lists(NOW)[0]
     with capture_logs() as logs:
-        await tree.hub.warden.answer(H41, TrustQuestion("", 0, (Listed("x", "y"), Listed(*good))))
+        await tree.hub.warden.answer(H41, (), TrustQuestion("", 0, (Listed("x", "y"), Listed(*good))))
     assert [entry["event"] for entry in logs] == ["revocation list refused", "revocation list"]
     assert tree.hub.lists.version == 1
+
+
+async def test_a_child_whose_certificate_would_be_signed_otherwise_today_is_told_to_renew(tree: Tree) -> None:
+    answers = [await tree.hub.warden.answer(H41, chain, TrustQuestion("", 0)) for chain in ((), (b"old", b"issuer"))]
+    assert [each.renew for each in answers] == [False, True]
 
 
 async def test_an_authority_that_cannot_sign_is_said_and_stops_nothing(tree: Tree) -> None:

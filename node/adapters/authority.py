@@ -9,7 +9,7 @@ who may have a certificate, of ports or of what a node does with it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
@@ -22,12 +22,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from node.adapters.folders import SECRET, BadFile, write
+from node.core.standing import Handover, handed_over
 
 BACKDATED = timedelta(days=7)
 """A clock that is behind by less than this still accepts a fresh certificate."""
 AUTHORITY_LIFE = timedelta(days=3650)
 LEAF_LIFE = timedelta(days=398)
-RENEWED_BEFORE = timedelta(days=30)
+RENEWED_BEFORE = timedelta(days=90)
 LIST_LIFE = timedelta(days=30)
 """A revocation list is long-lived: a province that is cut off goes on with the one it has (architecture section 4)."""
 ROOT_LIST_LIFE = timedelta(days=398)
@@ -106,6 +107,87 @@ def kept(files: Path) -> Authority:
     if certificate.public_key() != key.public_key():
         raise BadFile(f"{path}: không phải chứng thư của khóa bên cạnh", f"{path}: not the certificate of the key beside it")
     return Authority(certificate, key, path.read_text(encoding="ascii"))
+
+
+def cross(old: Authority, new: Authority, now: datetime) -> x509.Certificate:
+    """The new root as the old one vouches for it: same name, same key. Who trusts the old one alone believes what is below it."""
+    key = new.key.public_key()
+    return _issued(old, key, Content(new.certificate.subject, _for_authority(()), AUTHORITY_LIFE), now)
+
+
+def anchored(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> None:
+    """ValueError unless each certificate is a root or signed by one, or by the next one, which is an authority's; what follows
+    the first that stands under a root does not matter."""
+    try:
+        for position, each in enumerate(chain):
+            above = next((root for root in roots if root.subject == each.issuer), None)
+            if each in roots or (above is not None and _is_signed(each, above)):
+                return
+            above = chain[position + 1]
+            each.verify_directly_issued_by(above)
+            if not above.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+                break
+    except (TypeError, IndexError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
+        raise ValueError("under no root of this tree") from error
+    raise ValueError("not an authority")
+
+
+def _is_signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(by)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def followed(known: str, roots: Sequence[str], crosses: Sequence[str]) -> str:
+    """The roots to trust (PEM) by what a parent tells: a new one counts where a known one vouches for it, and a known one goes
+    where the parent no longer names it and it has vouched for one that stays. Anything else changes nothing; ValueError where it
+    cannot be read."""
+    held = x509.load_pem_x509_certificates(known.encode())
+    told = [each for text in roots for each in x509.load_pem_x509_certificates(text.encode())]
+    vouched = [each for text in crosses for each in x509.load_pem_x509_certificates(text.encode())]
+    for _ in vouched:
+        held += [new for new in told if new not in held and any(_vouches(old, each, new) for old in held for each in vouched)]
+    gone = [
+        old
+        for old in held
+        if old not in told and any(_vouches(old, each, new) for each in vouched for new in held if new in told and new != old)
+    ]
+    return "".join(pem(each) for each in held if each not in gone)
+
+
+def _vouches(old: x509.Certificate, by: x509.Certificate, new: x509.Certificate) -> bool:
+    """Whether `by` is the old root's word for the new one."""
+    if not (_is_signed(by, old) and _is_signed(new, new)):
+        return False
+    try:
+        authorities = [each.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for each in (by, new)]
+    except (ValueError, x509.ExtensionNotFound):
+        return False
+    return all(authorities) and by.subject == new.subject and by.public_key() == new.public_key()
+
+
+def hand_over(old: ec.EllipticCurvePrivateKey, new_pin: str) -> Handover:
+    """The old key's word for the one that follows it."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    key = old.public_key().public_bytes(serialization.Encoding.PEM, form).decode()
+    signature = old.sign(handed_over(pin(old.public_key()), new_pin), ec.ECDSA(hashes.SHA256()))
+    return Handover(key, new_pin, signature.hex())
+
+
+def taken_over(pins: Collection[str], told: Sequence[Handover]) -> frozenset[str]:
+    """These pins, and those of the keys that they have handed over to."""
+    known = set(pins)
+    for each in told:
+        try:
+            key = serialization.load_pem_public_key(each.key.encode())
+            if isinstance(key, ec.EllipticCurvePublicKey) and (old := pin(key)) in known:
+                key.verify(bytes.fromhex(each.signature), handed_over(old, each.pin), ec.ECDSA(hashes.SHA256()))
+                known.add(each.pin)
+        except (ValueError, UnsupportedAlgorithm, InvalidSignature):
+            continue
+    return frozenset(known)
 
 
 def answers(files: Path, chain: str) -> None:

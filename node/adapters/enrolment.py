@@ -7,7 +7,7 @@ the directory file; nothing of HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -219,6 +219,41 @@ class Enrolment:
             return x509.load_pem_x509_certificates(path.read_bytes())[0]
         except ValueError:
             raise BadFile(f"{path}: không phải chứng thư dạng PEM", f"{path}: no PEM certificate") from None
+
+
+class Renewals:
+    """The parent's side of a renewal: new certificates for a child that shows its old one. book: where enrolled children are."""
+
+    def __init__(self, issuing: Issuing, book: Path | None, directory: Path) -> None:
+        self._issuing = issuing
+        self._book = book
+        self._directory = directory
+
+    def renew(self, code: OrgId, shown: str, known: Collection[str], asked: Request, now_ms: int) -> tuple[str, str]:
+        """The chains for the two requests ("" if the second is not asked for). shown: the pin of the key that asks, known: those
+        it is registered under. A new key is registered beside the one shown, before it is certified to anybody; one that the
+        configuration pins is changed there. Raises `Refused(WIRE_MALFORMED | PEER_KEY | OPERATION_UNKNOWN)`, Deferred, `BadFile`.
+        """
+        pin, _ = _pins(asked)
+        if not self._issuing.ready():
+            raise Refused(Reason.OPERATION_UNKNOWN, "renew")
+        enrolled = self._book is not None and code in peers.load(self._book).pins()
+        if known and pin not in known and not enrolled:
+            raise Refused(Reason.PEER_KEY, "csr", pin)
+        node = directory_file.load(self._directory).node(code)
+        now = datetime.fromtimestamp(now_ms // 1000, UTC)
+        granted = self._issuing.issue(code, node.prefixes if node is not None else (), asked.link, asked.authority, now)
+
+        def change(book: Book) -> Book:
+            peer = next((each for each in book.peers if each.code == code), None)
+            if peer is None or pin in peer.pins:
+                return book
+            return book.with_peer(replace(peer, pins=(shown, pin)))
+
+        if self._book is not None and enrolled:
+            peers.update(self._book, change)
+        log.info("certificate renewed for a node below", neighbour=str(code), pin=pin, new_key=pin not in known)
+        return granted.certificate, granted.authority
 
 
 class Newcomers:

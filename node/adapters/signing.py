@@ -52,18 +52,24 @@ class Signer:
 
     def __init__(self, certificate: Pem, key: Pem) -> None:
         """Raises `TlsFileError` where a file is missing, open to others, or not a P-256 key with its certificate."""
-        chain = _certificates(certificate)
-        self._key = _private_key(key)
-        if self._key.public_key() != chain[0].public_key():
-            raise TlsFileError(_named(certificate), f"the first certificate does not belong to the key {_named(key)}")
+        self._files = (certificate, key)
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the files again. Raises as at first; then the key before goes on signing."""
+        certificate, file = self._files
+        chain, key = _certificates(certificate), _private_key(file)
+        if key.public_key() != chain[0].public_key():
+            raise TlsFileError(_named(certificate), f"the first certificate does not belong to the key {_named(file)}")
         leaf = chain[0].public_bytes(Encoding.DER)
-        self.key_id = hashlib.sha256(leaf).hexdigest()
-        self.chain_pem = b"".join(each.public_bytes(Encoding.PEM) for each in chain)
         try:
             self.dns_name = peer_name(leaf)
         except Refused as refused:
             said = f"names {refused.value or 'nothing'}; a node has exactly one dNSName"
             raise TlsFileError(_named(certificate), said) from refused
+        self._key = key
+        self.key_id = hashlib.sha256(leaf).hexdigest()
+        self.chain_pem = b"".join(each.public_bytes(Encoding.PEM) for each in chain)
 
     def sign(self, header_bytes: bytes) -> bytes:
         """The signature in DER, at most 72 bytes; the same for the same header."""

@@ -10,7 +10,7 @@ import click
 
 from node.cli.config import load_config
 from node.cli.face import Group, config_option, hosts_option, json_option, option
-from node.cli.talk import Code, Stop, config_path, json_line, pairs, say, t, table
+from node.cli.talk import Code, Stop, Texts, config_path, json_line, pairs, say, t, table
 from node.cli.trust import authority_of, files_said, now, organ, ready_authority
 from node.config import NodeConfig
 from node.core.identifier import OrgId
@@ -248,6 +248,72 @@ def revoke(code: str, why: str, yes: bool, as_json: bool) -> None:
     say(
         f"Đã thu hồi {len(ended)} chứng thư của {node}; danh sách mới: {issuing.folder}/issuing.crl, nút đang chạy tự truyền đi.",
         f"{len(ended)} certificates of {node} are revoked; the new list, {issuing.folder}/issuing.crl, is passed on by the node.",
+    )
+
+
+@command.command(
+    "rotate",
+    texts=(
+        "Đổi khóa: node (khóa của nút), authority (khóa cấp phát) hoặc root (gốc, ở nút gốc). Cũ và mới cùng dùng được.\n"
+        "Nút đang chạy tự xin chứng thư mới, báo các nút liền kề rồi mới chuyển sang; các nút bên dưới tự theo.\n"
+        "root --finish: thôi tin gốc cũ và mọi thứ đã ký dưới nó; chỉ khi khóa đó không còn đáng tin, sau ít nhất 7 ngày.",
+        "Change a key: node (the node's own), authority (the issuing key) or root (at the hub). Old and new overlap.\n"
+        "The running node asks for its new certificate and tells its neighbours before it uses it; nodes below follow.\n"
+        "root --finish: trust the old root and all signed below it no longer; only if its key is lost, after 7 days at least.",
+    ),
+)
+@click.argument("what", metavar="WHAT", type=click.Choice(["node", "authority", "root"]))
+@option("--finish", is_flag=True, texts=("bước cuối của root: bỏ gốc cũ", "the last step of root: drop the old one"))
+@option("--yes", is_flag=True, texts=("không hỏi lại", "do not ask"))
+@config_option
+@json_option
+def rotate(what: str, finish: bool, yes: bool, as_json: bool) -> None:
+    from node.cli.talk import agree
+
+    config, _ = load_config()
+    issuing, hub = ready_authority(config), not config.node.code
+    if what == "root" and not hub:
+        what_vi = ("gốc của cây chỉ đổi được ở nút gốc", "the root is changed at the hub only")
+        raise Stop(Code.USAGE, what_vi)
+    if finish and what != "root":
+        raise Stop(Code.USAGE, ("--finish chỉ dùng với root", "--finish goes with root only"))
+    agree((f"Đổi khóa ({what})?", f"Change the key ({what})?"), yes)
+    with files_said():
+        if what == "root":
+            said = _rotate_root(config, issuing, finish)
+        elif what == "authority" and hub:
+            issuing.rotate_hub(now())
+            said = ("Khóa cấp phát mới đã dùng; các nút bên dưới tự xin lại chứng thư.", "The new issuing key is in use.")
+        else:
+            said = _wish(config, what)
+    if as_json:
+        json_line({"what": what, "finish": finish})
+    say(*said)
+
+
+def _wish(config: NodeConfig, what: str) -> Texts:
+    from node.adapters.folders import write
+
+    write(config.node.data_dir / "renew", f"{what}\n", 0o600)
+    return (
+        "Nút đang chạy sẽ xin chứng thư mới trong ít giây (chưa chạy thì khi chạy): xem nhật ký, certificate renewed.",
+        "The running node asks for it within seconds (one that is not running, when it runs): see certificate renewed.",
+    )
+
+
+def _rotate_root(config: NodeConfig, issuing: Issuing, finish: bool) -> Texts:
+    from node.adapters.folders import write
+
+    if finish:
+        write(config.link.trust, (issuing.folder / "root.pem").read_text(encoding="ascii"))
+        return ("Nút gốc chỉ còn tin gốc mới; các nút bên dưới tự theo.", "The hub trusts the new root alone; the others follow.")
+    new, old = issuing.rotate_root(now())
+    write(config.link.trust, new + old)
+    return (
+        "Gốc mới đã dùng, gốc cũ vẫn được tin; các nút bên dưới tự theo trong vài phút.\n"
+        f"Khóa gốc cũ nằm ở {issuing.folder}/retired, nên cất ra ngoài. Bỏ hẳn gốc cũ: xem truc ca rotate --help.",
+        "The new root is in use, the old one still trusted; the nodes below follow within minutes.\n"
+        f"The old root's key is in {issuing.folder}/retired: keep it elsewhere. To drop the old root: truc ca rotate --help.",
     )
 
 

@@ -76,6 +76,29 @@ def alarm_days(ends_ms: int, now_ms: int) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Handover:
+    """A key names the one that follows it. key: the old public key (SPKI, PEM). pin: of the new one. signature: the old key's
+    over `handed_over`, DER in hex."""
+
+    key: str
+    pin: str
+    signature: str
+
+
+def handed_over(old_pin: str, pin: str) -> bytes:
+    """What an old key signs of its successor."""
+    return f"truc-handover-1\n{old_pin}\n{pin}\n".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """The roots a node trusts, PEM each, and for one that has taken another's place the certificate by which that one says so."""
+
+    roots: tuple[str, ...] = ()
+    crosses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TrustQuestion:
     """What a child tells its parent and asks of it. session, since: up to where it has heard the parent's lists, at first "" and
     0. lists: what is new here."""
@@ -88,12 +111,16 @@ class TrustQuestion:
 @dataclass(frozen=True, slots=True)
 class TrustAnswer:
     """What the parent tells. session: of its process; with another one all begins anew. place: what to ask from next time.
-    more: there is more at once."""
+    more: there is more at once. renew: the child's certificate is one that the parent would make otherwise today. handovers: of
+    the parent's own key."""
 
     session: str
     place: int
     more: bool
     lists: tuple[Listed, ...] = ()
+    renew: bool = False
+    roots: Roots = Roots()
+    handovers: tuple[Handover, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

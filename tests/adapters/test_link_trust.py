@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,14 +14,21 @@ from structlog.testing import capture_logs
 
 from node.adapters.http.link_client import HttpLink
 from node.adapters.http.link_server import link_app, unwelcome
-from node.adapters.http.link_trust import decode_answer, decode_question, encode_answer, encode_question
+from node.adapters.http.link_trust import (
+    decode_answer,
+    decode_question,
+    decode_renewal,
+    encode_answer,
+    encode_question,
+    encode_renewal,
+)
 from node.adapters.http.listener import Listener, listen
-from node.adapters.http.tls import Judge, judge, link_client_context, link_server_context, registered, signed_by
+from node.adapters.http.tls import Judge, judge, link_client_context, link_server_context, registered, signed_by, spki_pin
 from node.core import standing
 from node.core.envelope import strict_json
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
-from node.core.standing import Listed, Revocations, TrustAnswer, TrustQuestion
+from node.core.standing import Handover, Listed, Revocations, Roots, TrustAnswer, TrustQuestion
 from tests.adapters.pki import NOW_MS, ZONE, Clock, Holder, put
 from tests.adapters.test_link_http import (
     BATCH,
@@ -43,7 +50,7 @@ from tests.adapters.test_link_http import (
 )
 
 QUESTION = TrustQuestion("s-1", 3, (Listed("a", "b"),))
-ANSWER = TrustAnswer("s-2", 9, True, (Listed("c", "d"),))
+ANSWER = TrustAnswer("s-2", 9, True, (Listed("c", "d"),), True, Roots(("r",), ("x", "y")), (Handover("k", "ab" * 32, "cd" * 70),))
 
 
 @dataclass
@@ -80,10 +87,6 @@ class Pair:
     asked: list[tuple[OrgId, TrustQuestion]]
     folder: Path
 
-    async def answer(self, peer: OrgId, question: TrustQuestion) -> TrustAnswer:
-        self.asked.append((peer, question))
-        return ANSWER
-
 
 @pytest.fixture
 async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
@@ -91,9 +94,14 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     asked: list[tuple[OrgId, TrustQuestion]] = []
 
     class Door:
-        async def answer(self, peer: OrgId, question: TrustQuestion) -> TrustAnswer:
+        async def answer(self, peer: OrgId, chain: Sequence[bytes], question: TrustQuestion) -> TrustAnswer:
+            assert chain == (NODE.der, ISSUER.der, ROOT.der)
             asked.append((peer, question))
             return ANSWER
+
+        async def renew(self, peer: OrgId, chain: Sequence[bytes], csr: str, authority_csr: str) -> tuple[str, str]:
+            assert (peer, chain[0]) == (CHILD, NODE.der)
+            return f"for {csr}", authority_csr
 
     parent, child = put(tmp_path / "parent", SERVER, ROOT), put(tmp_path / "child", NODE, ROOT)
     judged = judge(registered([(CHILD, ())], ZONE), clock, above.judge)
@@ -115,6 +123,21 @@ async def deferred(pair: Pair) -> Deferred:
 async def test_the_question_and_the_answer_cross_whole(pair: Pair) -> None:
     assert await pair.link.trust(QUESTION) == ANSWER
     assert pair.asked == [(CHILD, QUESTION)]
+
+
+async def test_a_renewal_crosses_whole(pair: Pair) -> None:
+    assert await pair.link.renew("csr", "") == ("for csr", "")
+
+
+async def test_a_parent_with_another_key_is_asked_about_keys_and_nothing_else(pair: Pair) -> None:
+    """Threats, row 21: it may have the old key's word for its new one, and has to prove it."""
+    pair.link.pin([spki_pin(NODE.der)])
+    assert (await deferred(pair)).reason is Reason.PEER_KEY
+    with pytest.raises(Deferred):
+        await pair.link.renew("csr", "")
+    assert await pair.link.trust(QUESTION) == ANSWER
+    pair.link.pin([spki_pin(NODE.der), spki_pin(SERVER.der)])
+    assert await pair.link.push(BATCH) == TAKEN
 
 
 @pytest.mark.parametrize("place", [0, 1], ids=["leaf", "intermediate"])
@@ -196,6 +219,12 @@ async def test_a_question_of_another_form_is_refused(pair: Pair, body: bytes) ->
 def test_both_forms_come_back_whole_and_a_later_field_does_no_harm() -> None:
     assert decode_question(encode_question(QUESTION)) == QUESTION
     assert decode_answer(encode_answer(ANSWER)) == ANSWER
+    old = {name: strict_json(encode_answer(ANSWER))[name] for name in ("session", "place", "more", "lists")}
+    assert decode_answer(json.dumps(old).encode()) == TrustAnswer("s-2", 9, True, ANSWER.lists)
+    for csr in ("", "x" * 8192):
+        assert decode_renewal(encode_renewal(csr, "")) == (csr, "")
+    with pytest.raises(Refused):
+        decode_renewal(encode_renewal("x" * 8193, ""))
     later = {**strict_json(encode_answer(ANSWER)), "later": 1}
     assert decode_answer(json.dumps(later).encode()) == ANSWER
     with pytest.raises(Refused):

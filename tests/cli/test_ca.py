@@ -96,3 +96,31 @@ def test_a_node_without_the_option_hears_which_line_to_add(founded: Path) -> Non
     told = run("ca", "list", "--config", str(path))
     assert told.exit_code == Code.CONFIG
     assert 'authority = "ca"' in told.stderr
+
+
+def test_the_hub_changes_its_keys_and_its_root_at_once_and_another_node_asks_for_it(founded: Path, tmp_path: Path) -> None:
+    config = ("--yes", "--config", str(founded / "node.toml"))
+    old, issuing = (founded / "trust.pem").read_text(), (founded / "ca" / "issuing.pem").read_text()
+    assert run("ca", "rotate", "root", "--config", str(founded / "node.toml")).exit_code == Code.USAGE
+    assert run("ca", "rotate", "authority", *config).exit_code == 0
+    assert (founded / "ca" / "issuing.pem").read_text() != issuing
+    assert run("ca", "rotate", "root", *config).exit_code == 0
+    both = (founded / "trust.pem").read_text()
+    assert both.endswith(old) and both != old
+    assert run("ca", "rotate", "root", "--finish", *config).exit_code == 0
+    assert (founded / "trust.pem").read_text() + old == both
+    assert run("ca", "rotate", "node", *config).exit_code == 0
+    assert (founded / "data" / "renew").read_text() == "node\n"
+    assert run("ca", "rotate", "node", "--finish", *config).exit_code == Code.USAGE
+    again = run("ca", "init", "--config", str(founded / "node.toml"))
+    assert again.exit_code == 0, again.stderr
+    assert (founded / "ca" / "root.pem").read_text() + old == both, "founding again makes no other root"
+
+
+def test_a_hub_whose_root_key_lies_elsewhere_is_not_founded_anew(founded: Path) -> None:
+    (founded / "ca" / "root.key").unlink()
+    before = (founded / "ca" / "root.pem").read_text()
+    assert run("ca", "init", "--config", str(founded / "node.toml")).exit_code == 0
+    assert (founded / "ca" / "root.pem").read_text() == before
+    missing = run("ca", "rotate", "root", "--yes", "--config", str(founded / "node.toml"))
+    assert (missing.exit_code, "root.key" in missing.stderr) == (Code.FAILED, True)

@@ -98,8 +98,8 @@ class Country:
         return str(self.hub.said("peer", "invite", code, "--name", f"Tỉnh {code}", *options)["token"])
 
 
-@pytest.fixture
-async def country(tmp_path: Path) -> AsyncIterator[Country]:
+async def planted(tmp_path: Path) -> AsyncIterator[Country]:
+    """A hub that runs and enrols; stopped at the end with whatever has joined."""
     made = Country(*(Machine(tmp_path / name) for name in ("hub", "h41", "h14")))
     made.hub.truc("init", "--dir", str(made.hub.folder), "--name", "Nút gốc", "--zone", ZONE)
     made.hub.truc("ca", "init", "--organ", "G22=Văn phòng Chính phủ", "--config", made.hub.config)
@@ -107,6 +107,12 @@ async def country(tmp_path: Path) -> AsyncIterator[Country]:
     yield made
     for machine in (made.h41, made.h14, made.hub):
         machine.stop()
+
+
+@pytest.fixture
+async def country(tmp_path: Path) -> AsyncIterator[Country]:
+    async for made in planted(tmp_path):
+        yield made
 
 
 def post_without_certificate(country: Country, path: str) -> int:

@@ -22,7 +22,7 @@ import io
 import math
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -34,7 +34,14 @@ from aiohttp.abc import AbstractStreamWriter
 
 from node import config
 from node.adapters.http.keepalive import keep_alive
-from node.adapters.http.link_trust import TRUST_BYTES_MAX, decode_answer, encode_question
+from node.adapters.http.link_trust import (
+    RENEWED_BYTES_MAX,
+    TRUST_BYTES_MAX,
+    decode_answer,
+    decode_renewed,
+    encode_question,
+    encode_renewal,
+)
 from node.adapters.http.progress import Progress
 from node.adapters.http.tls import Standing, judge, link_client_context, peer_chain, registered
 from node.core.directory_wire import EXCHANGE_BYTES_MAX, Exchange, decode_exchange, encode_exchange, since_text
@@ -129,7 +136,9 @@ class HttpLink:
         self._section = section
         self._limits = limits_for(section.batch_bytes_max, section.batch_envelopes_max)
         self._dns_name = parent.dns_name(zone)
-        self._judge = judge(registered([(parent, section.parent_pins)], zone), clock, standing)
+        self._parent = parent
+        self._expected = dict(registered([(parent, section.parent_pins)], zone))
+        self._judge = judge(self._expected, clock, standing)
         self._url = section.parent_url.rstrip("/") + "/link/v1/"
         self._tell: Callable[[Way, int, float], None] = lambda way, size, seconds: None
         self._calls: aiohttp.ClientSession | None = None
@@ -219,11 +228,23 @@ class HttpLink:
         await self._ask(self._for_questions(), call)
 
     async def trust(self, question: TrustQuestion) -> TrustAnswer:
-        """What the parent has to say about keys; asked also of one whose lists are too old here, for it has newer ones."""
+        """What the parent has to say about keys; asked also of one whose lists are too old here, for it has newer ones, and of
+        one with another key, for it has the old one's word for it."""
         data, timeout_s = encode_question(question), self._section.request_timeout_s
         call = _Call("POST", "trust", data, JSON_TYPE, JSON_TYPE, TRUST_BYTES_MAX, timeout_s, None, may_lack=True)
         answer = await self._ask(self._for_trust(), call)
         return self._read(call, lambda: decode_answer(answer))
+
+    async def renew(self, csr: str, authority_csr: str) -> tuple[str, str]:
+        """New certificates for these requests, under the one this node has: its chain, and its authority's ("" if not asked)."""
+        data, timeout_s = encode_renewal(csr, authority_csr), self._section.request_timeout_s
+        call = _Call("POST", "renew", data, JSON_TYPE, JSON_TYPE, RENEWED_BYTES_MAX, timeout_s, None, may_lack=True)
+        answer = await self._ask(self._for_calls(), call)
+        return self._read(call, lambda: decode_renewed(answer))
+
+    def pin(self, pins: Collection[str]) -> None:
+        """The keys by which the parent is known from now on; none: any key the tree's authorities vouch for."""
+        self._expected[self._dns_name] = (self._parent, frozenset(pins))
 
     # one request
 
@@ -358,15 +379,17 @@ class HttpLink:
 
     def _for_trust(self) -> aiohttp.ClientSession:
         if self._trust is None:
-            self._trust = self._session(1, CLOCK_IDLE_S, self._section.handshake_timeout_s, ages=False)
+            self._trust = self._session(1, CLOCK_IDLE_S, self._section.handshake_timeout_s, ages=False, pins=False)
         return self._trust
 
     def _session(
-        self, connections: int, idle_s: float, turn_s: float, *, dates: bool = True, ages: bool = True
+        self, connections: int, idle_s: float, turn_s: float, *, dates: bool = True, ages: bool = True, pins: bool = True
     ) -> aiohttp.ClientSession:
         connect_s = self._section.handshake_timeout_s
         return aiohttp.ClientSession(
-            connector=_Connector(partial(self._check, dates=dates, ages=ages), limit=connections, keepalive_timeout=idle_s),
+            connector=_Connector(
+                partial(self._check, dates=dates, ages=ages, pins=pins), limit=connections, keepalive_timeout=idle_s
+            ),
             timeout=aiohttp.ClientTimeout(total=None, connect=turn_s, sock_connect=connect_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -374,11 +397,11 @@ class HttpLink:
             read_bufsize=BODY_BUFFER_BYTES,
         )
 
-    def _check(self, transport: asyncio.BaseTransport | None, *, dates: bool, ages: bool) -> None:
+    def _check(self, transport: asyncio.BaseTransport | None, *, dates: bool, ages: bool, pins: bool) -> None:
         secured = None if transport is None else transport.get_extra_info("ssl_object")
         if not isinstance(secured, ssl.SSLObject):
             raise Refused(Reason.PEER_UNKNOWN, "TLS")
-        self._judge(peer_chain(secured), dates=dates, ages=ages)
+        self._judge(peer_chain(secured), dates=dates, ages=ages, pins=pins)
 
 
 class _NotOurParent(aiohttp.ClientConnectionError):

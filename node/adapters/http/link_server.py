@@ -25,7 +25,16 @@ from aiohttp import hdrs, web
 
 from node import config
 from node.adapters.http.link_enrol import ENROL, REQUEST_BYTES_MAX, NewcomersDoor
-from node.adapters.http.link_trust import TRUST_BYTES_MAX, TRUST_PATH, TrustDoor, decode_question, encode_answer
+from node.adapters.http.link_trust import (
+    RENEW_BYTES_MAX,
+    TRUST_BYTES_MAX,
+    TRUST_PATH,
+    TrustDoor,
+    decode_question,
+    decode_renewal,
+    encode_answer,
+    encode_renewed,
+)
 from node.adapters.http.progress import Progress
 from node.adapters.http.tls import Judge, peer_chain
 from node.core.directory_wire import EXCHANGE_BYTES_MAX, Exchange, decode_exchange, encode_exchange, read_since
@@ -183,7 +192,12 @@ class _LinkFace:
                 return await self._take_answer(peer, request)
             case "POST", ["link", "v1", "trust"] if self._trust is not None:
                 question = decode_question(await self._body(request, JSON_TYPE, TRUST_BYTES_MAX))
-                return web.Response(body=encode_answer(await self._trust.answer(peer, question)), content_type=JSON_TYPE)
+                answer = await self._trust.answer(peer, self._chain(request), question)
+                return web.Response(body=encode_answer(answer), content_type=JSON_TYPE)
+            case "POST", ["link", "v1", "renew"] if self._trust is not None:
+                csr, below = decode_renewal(await self._body(request, JSON_TYPE, RENEW_BYTES_MAX))
+                renewed = await self._trust.renew(peer, self._chain(request), csr, below)
+                return web.Response(body=encode_renewed(*renewed), content_type=JSON_TYPE)
             case "GET" | "POST", ["link", "v1", "directory"]:
                 return await self._directory(peer, request)
             case "PUT", ["link", "v1", "bodies", sha256] if _DIGEST.fullmatch(sha256):

@@ -43,9 +43,10 @@ Registered = Mapping[str, tuple[OrgId, Collection[str]]]
 
 class Judge(Protocol):
     """A verified chain (DER, leaf first) -> the code of the node that bears it, or `Refused(PEER_*)`. dates: False where it does
-    not matter when the chain is valid. ages: False where it does not matter how old the lists are that it is put to."""
+    not matter when the chain is valid. ages: False where it does not matter how old the lists are that it is put to. pins: False
+    where any key will do that the tree's authorities vouch for."""
 
-    def __call__(self, chain: Sequence[bytes], *, dates: bool = True, ages: bool = True) -> OrgId: ...
+    def __call__(self, chain: Sequence[bytes], *, dates: bool = True, ages: bool = True, pins: bool = True) -> OrgId: ...
 
 
 Standing = Callable[[Sequence[bytes], int | None], None]
@@ -222,9 +223,10 @@ def judge(expected: Registered, clock: Clock, standing: Standing = lambda chain,
     """`judge_peer` bound to a table, the clock and the revocation lists: asked anew at every request, so what they say now
     counts."""
 
-    def judged(chain: Sequence[bytes], *, dates: bool = True, ages: bool = True) -> OrgId:
+    def judged(chain: Sequence[bytes], *, dates: bool = True, ages: bool = True, pins: bool = True) -> OrgId:
         now_ms, bound_ms = clock.utc_ms(), clock.bound_ms()
-        code = judge_peer(chain[0], expected=expected, now_ms=now_ms if dates else None, bound_ms=bound_ms, issuers=chain[1:])
+        known = expected if pins else {name: (code, ()) for name, (code, _) in expected.items()}
+        code = judge_peer(chain[0], expected=known, now_ms=now_ms if dates else None, bound_ms=bound_ms, issuers=chain[1:])
         standing(chain, now_ms - bound_ms if dates and ages and clock.synchronised() else None)
         return code
 

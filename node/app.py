@@ -368,6 +368,7 @@ class Application:
             files = HostFiles(data)
             closing.callback(files.close)
             run = children.OnThread(files)
+            node.registrar.calendar, calendar.edited = calendar, node.registrar.calendar_edited
             await node.registrar.prepare(files.do)
             loops: list[Loop] = [node.housekeeper.run, ground.bodies.watch, node.registrar.run, node.reporter.run]
             link = None

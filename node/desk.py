@@ -121,6 +121,7 @@ class Desk:
             "mailbox": {"depth": depths["mailbox"]},
             "held": depths["held"],
             "clock": self._clock_state(),
+            "calendar": {"years": list(self._calendar().years)},
             "directory": dict(self.registered()),
             "problems": problems,
         }

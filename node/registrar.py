@@ -19,7 +19,9 @@ import structlog
 
 from node.core.changes import (
     DOMAIN,
+    HOURS,
     Books,
+    CalendarRow,
     Change,
     CodeRow,
     Folded,
@@ -29,6 +31,8 @@ from node.core.changes import (
     NodeRow,
     Wanted,
     additions,
+    calendar_by,
+    calendar_rows,
     encode,
     fold,
     held,
@@ -80,6 +84,23 @@ async def _at_once(work: Callable[[], None]) -> None:
     work()
 
 
+class CalendarFiles(Protocol):
+    """The owner's calendar folder: by name (`2027`, `hours`) the text of each file. And the calendar in use: it is told what the
+    tree says, by author and name, and whether an author may speak of a code's hours."""
+
+    def files(self) -> Mapping[str, str]: ...
+
+    def take(self, told: Mapping[tuple[OrgId, str], str], within: Callable[[OrgId, OrgId], bool]) -> None: ...
+
+
+class _NoFiles:
+    def files(self) -> Mapping[str, str]:
+        return {}
+
+    def take(self, told: Mapping[tuple[OrgId, str], str], within: Callable[[OrgId, OrgId], bool]) -> None:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Acted:
     """What became of an act: how many nodes and codes were said anew, and the directory's version since."""
@@ -123,6 +144,8 @@ class Registrar:
         self._file: Directory | None = None
         """As it was found at the start, until that was looked into."""
         self._edited: Directory | None = None
+        self.calendar: CalendarFiles = _NoFiles()
+        self._calendar_due = True
         self._seen: dict[OrgId, Mapping[OrgId, Head]] = {}
         self._above: Mapping[OrgId, Head] | None = None
         self.folded: Folded | None = None
@@ -167,9 +190,10 @@ class Registrar:
     async def _restate(self) -> None:
         """This node's store was restored: what it says now must not be taken for what it may have said before."""
         nodes, codes = said_by(self._books, self._code)
+        calendar = tuple(calendar_by(self._books, self._code).values())
         axis = (self._view.directory.axis_name, self._view.directory.axis_code_text) if self._code == HUB else None
         async with self._lock:
-            await self._put((nodes, codes), "", {}, axis, 1)
+            await self._put((nodes, codes), "", {}, axis, 1, calendar)
         log.warning("what this node says of the directory begins anew", epoch=self._store.epoch)
 
     def edited(self, directory: Directory) -> None:
@@ -254,16 +278,26 @@ class Registrar:
         told: Mapping[str, str],
         axis: tuple[str, str] | None,
         first: int,
+        calendar: tuple[CalendarRow, ...] = (),
     ) -> None:
         books, epoch, at_ms = self._books, self._store.epoch, self._clock.utc_ms()
         said: list[Held] = []
-        for part in portions(Change(self._code, epoch, 1, "", at_ms, why, axis), *rows):
+        for part in portions(Change(self._code, epoch, 1, "", at_ms, why, axis, calendar=calendar), *rows):
             place = next_change(books, self._code, epoch, at_ms, first)
-            body = encode(replace(place, why=why, axis=part.axis, nodes=part.nodes, codes=part.codes))
+            body = encode(replace(place, why=why, axis=part.axis, nodes=part.nodes, codes=part.codes, calendar=part.calendar))
             said.append(held(body, self._signer.sign(DOMAIN + body), self._signer.key_id))
             books = books.keeping(said[-1])
         self._judge(fold(books))
         await self._store_changes(said, {self._signer.key_id: self._signer.chain_pem}, told, "here")
+
+    async def _say_calendar(self) -> None:
+        """The owner's calendar folder is this node's word on it: years at the hub, office hours everywhere."""
+        files = {name: text for name, text in self.calendar.files().items() if self._code == HUB or name == HOURS}
+        async with self._lock:
+            rows = calendar_rows(calendar_by(self._books, self._code), files)
+            if rows:
+                await self._put(((), ()), "", {"who": "calendar folder"}, None, 1, rows)
+                log.info("working calendar said", files=[row.name for row in rows])
 
     def _judge(self, after: Folded | None) -> None:
         """Whether the laws of a directory hold as well as before, and every node would believe what is said."""
@@ -294,6 +328,7 @@ class Registrar:
             return
         if self._view_of(self.folded):
             log.info("directory changed", version=self._books.version, aside=len(self.folded.aside))
+        self.calendar.take(self.folded.calendar, self.folded.within)
         self._wake()
 
     def _view_of(self, folded: Folded) -> bool:
@@ -318,6 +353,9 @@ class Registrar:
                 if self._edited is not None:
                     edited, self._edited = self._edited, None
                     await self._edit(edited)
+                if self.folded is not None and self._calendar_due:
+                    await self._say_calendar()
+                    self._calendar_due = False
                 if self.link is not None:
                     await self._exchange(self.link)
             except Deferred as failure:
@@ -331,6 +369,11 @@ class Registrar:
                     await self._stirred.wait()
             except TimeoutError:
                 pass
+
+    def calendar_edited(self) -> None:
+        """The owner's calendar folder was read again."""
+        self._calendar_due = True
+        self._stirred.set()
 
     def stir(self) -> None:
         """The parent may have something new: ask it now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -206,3 +206,32 @@ async def test_a_store_that_was_restored_says_anew_what_it_has_to_say(tree: Tree
 def test_books_of_nothing_have_a_name_of_their_own() -> None:
     assert Books().digest() == Books().digest()
     assert Books().version == 0
+
+
+class Files:
+    """A calendar folder, and a calendar that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+        self.told: dict[tuple[OrgId, str], str] = {}
+
+    def files(self) -> dict[str, str]:
+        return self.kept
+
+    def take(self, told: Mapping[tuple[OrgId, str], str], within: Callable[[OrgId, OrgId], bool]) -> None:
+        self.told = dict(told)
+
+
+async def test_the_hubs_calendar_folder_reaches_all_nodes_and_a_province_says_its_hours(tree: Tree) -> None:
+    calendars = {code: Files() for code in tree.sites}
+    calendars[HUB].kept = {"2027": "năm"}
+    calendars[H41].kept = {"2027": "năm của tỉnh", "hours": "giờ"}
+    for code, site in tree.sites.items():
+        site.duties.registrar.calendar = calendars[code]
+    run(tree)
+    expected = {(HUB, "2027"): "năm", (H41, "hours"): "giờ"}
+    await tree.until(lambda: all(each.told == expected for each in calendars.values()))
+    calendars[HUB].kept = {"2027": "đính chính"}
+    tree[HUB].duties.registrar.calendar_edited()
+    await tree.until(lambda: all(each.told[HUB, "2027"] == "đính chính" for each in calendars.values()))
+    assert alike(tree)

@@ -7,26 +7,31 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
+import structlog
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from node.core.changes import CALENDAR_CHARS_MAX, HOURS
 from node.core.errors import Refused
 from node.core.identifier import OrgId
 from node.core.working_time import DAY_MIN, Calendar, Hours, MonthDay, Session, Year
 
 SHIPPED = Path(__file__).resolve().parent.parent / "calendars"
-HOURS_FILE = "hours.toml"
-FILE_BYTES_MAX = 1024 * 1024
+FILE_BYTES_MAX = CALENDAR_CHARS_MAX
 HOURS_MAX = 10_000
 SESSIONS_MAX = 4
+_NAME = re.compile(rf"2[0-9]{{3}}|{HOURS}")
 _SESSION = re.compile(r"([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})")
 _SEASON = re.compile(r"([0-9]{2})-([0-9]{2})")
+
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class CalendarError(ValueError):
@@ -36,14 +41,29 @@ class CalendarError(ValueError):
 def load(folder: Path | None) -> Calendar:
     """The calendar that comes with the program and, over it, the owner's: a year in that folder stands for the shipped one,
     `hours.toml` for the office hours. `CalendarError`."""
-    years = {year.year: year for year in map(_year, sorted(SHIPPED.glob("[0-9]*.toml")))}
+    years, hours = _read_all(own_files(folder))
+    return Calendar({**_shipped_years(), **years}.values(), hours)
+
+
+def own_files(folder: Path | None) -> dict[str, str]:
+    """The owner's files by name, their texts not judged. `CalendarError` where one cannot be read."""
     if folder is None:
-        return Calendar(years.values())
+        return {}
     if not folder.is_dir():
         raise CalendarError(f"{folder}: không có thư mục lịch làm việc này")
-    years |= {year.year: year for year in map(_year, sorted(folder.glob("[0-9]*.toml")))}
-    hours = folder / HOURS_FILE
-    return Calendar(years.values(), _hours(hours) if hours.is_file() else ())
+    paths = [path for path in sorted(folder.glob("*.toml")) if _NAME.fullmatch(path.stem)]
+    return {path.stem: _text(path) for path in paths}
+
+
+def _read_all(files: Mapping[str, str]) -> tuple[dict[int, Year], tuple[Hours, ...]]:
+    years = {name: _year(name, text) for name, text in files.items() if name != HOURS}
+    hours = _hours(HOURS, files[HOURS]) if HOURS in files else ()
+    return {year.year: year for year in years.values()}, hours
+
+
+@cache
+def _shipped_years() -> Mapping[int, Year]:
+    return _read_all({path.stem: _text(path) for path in sorted(SHIPPED.glob("*.toml"))})[0]
 
 
 @cache
@@ -53,18 +73,49 @@ def shipped() -> Calendar:
 
 
 class KeptCalendar:
-    """The calendar as the running node has it. `CalendarError` at the start where a file cannot be used; afterwards the last good
-    one stays, and whoever asks for it to be read again hears why."""
+    """The calendar as the running node has it: that of the program, over it what the tree says, over it the owner's folder here.
+    `CalendarError` at the start where a file of the folder cannot be used; afterwards the last good state stays, and whoever asks
+    for it to be read again hears why."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._calendar = load(folder)
+        self._told: Mapping[tuple[OrgId, str], str] = {}
+        self._within: Callable[[OrgId, OrgId], bool] = lambda author, code: False
+        self._own = own_files(folder)
+        self._calendar = self._made()
+        self.edited: Callable[[], None] = lambda: None
+        """Hears that the folder was read again."""
 
     def get(self) -> Calendar:
         return self._calendar
 
     def refresh(self) -> None:
-        self._calendar = load(self._folder)
+        own = own_files(self._folder)
+        _read_all(own)
+        self._own = own
+        self._calendar = self._made()
+        self.edited()
+
+    def files(self) -> Mapping[str, str]:
+        return self._own
+
+    def take(self, told: Mapping[tuple[OrgId, str], str], within: Callable[[OrgId, OrgId], bool]) -> None:
+        """What the tree says, by author and name. A text that cannot be used counts for nothing, and is named."""
+        if told or self._told:
+            self._told, self._within = dict(told), within
+            self._calendar = self._made()
+
+    def _made(self) -> Calendar:
+        years, hours = _read_all(self._own)
+        for (author, name), text in sorted(self._told.items(), reverse=True):  # the nearest author's hours first
+            try:
+                told_years, told_hours = _read_all({name: text})
+            except CalendarError as error:
+                log.error("calendar of another node not used", author=str(author) or "hub", reason=str(error)[:300])
+                continue
+            years = {**told_years, **years}
+            hours += tuple(each for each in told_hours if self._within(author, each.organ))
+        return Calendar({**_shipped_years(), **years}.values(), hours)
 
 
 class _Strict(BaseModel):
@@ -141,14 +192,16 @@ class _HoursFile(_Strict):
     hours: tuple[_HoursRow, ...] = Field(max_length=HOURS_MAX)
 
 
-def _year(path: Path) -> Year:
+def _year(name: str, text: str) -> Year:
     try:
-        found = _YearFile.model_validate(_tables(path))
+        found = _YearFile.model_validate(_tables(name, text))
     except ValidationError as error:
-        raise _failure(path, error) from None
+        raise _failure(name, error) from None
     off = {*found.holidays, *found.in_lieu, *found.swapped}
     for problem in _laws(found, off):
-        raise CalendarError(f"{path}: {problem}")
+        raise CalendarError(f"{name}.toml: {problem}")
+    if str(found.year) != name:
+        raise CalendarError(f"{name}.toml: tên tệp khác year = {found.year}")
     return Year(found.year, found.version, frozenset(off), frozenset(found.worked))
 
 
@@ -164,25 +217,34 @@ def _laws(found: _YearFile, off: Iterable[date]) -> Iterable[str]:
             yield f"{on}: ngày nghỉ bù, nghỉ hoán đổi phải là ngày làm việc trong tuần"
 
 
-def _hours(path: Path) -> tuple[Hours, ...]:
+def _hours(name: str, text: str) -> tuple[Hours, ...]:
     try:
-        rows = _HoursFile.model_validate(_tables(path)).hours
+        rows = _HoursFile.model_validate(_tables(name, text)).hours
         return tuple(row.hours() for row in rows)
     except ValidationError as error:
-        raise _failure(path, error) from None
+        raise _failure(name, error) from None
+    except CalendarError:
+        raise
     except ValueError as error:
-        raise CalendarError(f"{path}: {error}") from None
+        raise CalendarError(f"{name}.toml: {error}") from None
 
 
-def _tables(path: Path) -> Mapping[str, object]:
+def _text(path: Path) -> str:
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
             raise CalendarError(f"{path}: lớn hơn {FILE_BYTES_MAX} byte")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise CalendarError(f"{path}: không đọc được ({error})") from None
 
 
-def _failure(path: Path, error: ValidationError) -> CalendarError:
+def _tables(name: str, text: str) -> Mapping[str, object]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CalendarError(f"{name}.toml: không đọc được ({error})") from None
+
+
+def _failure(name: str, error: ValidationError) -> CalendarError:
     fault = error.errors()[0]
-    return CalendarError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}")
+    return CalendarError(f"{name}.toml: {'.'.join(map(str, fault['loc']))}: {fault['msg']}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -36,7 +37,11 @@ ENTRIES_MAX = 1000
 """Entries of one code."""
 EPOCH_WEIGHT = 1_000_000
 """So that the version rises where numbers begin anew."""
-_KEYS = frozenset({"format", "author", "epoch", "number", "before", "at", "why", "axis", "nodes", "codes"})
+CALENDAR_FILES_MAX = 60
+CALENDAR_CHARS_MAX = 100_000
+HOURS = "hours"
+_CALENDAR_NAME = re.compile(rf"2[0-9]{{3}}|{HOURS}")
+_KEYS = frozenset({"format", "author", "epoch", "number", "before", "at", "why", "axis", "nodes", "codes", "calendar"})
 
 
 class Head(NamedTuple):
@@ -65,6 +70,16 @@ class NodeRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CalendarRow:
+    """A file of the working calendar, its text as its author keeps it. name: a year, the hub's word alone, or `hours`, every
+    node's for its prefixes and what lies below them. An empty text: withdrawn."""
+
+    name: str
+    revision: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """before: SHA-256 (hex) of the change before it, "" for the first of an epoch. at_ms: UTC, by the author's clock. why: the
     decision behind it, for people. axis: name and code text of the axis; the hub's word alone."""
@@ -78,6 +93,7 @@ class Change:
     axis: tuple[str, str] | None = None
     nodes: tuple[NodeRow, ...] = ()
     codes: tuple[CodeRow, ...] = ()
+    calendar: tuple[CalendarRow, ...] = ()
 
     @property
     def head(self) -> Head:
@@ -123,6 +139,8 @@ def encode(change: Change) -> bytes:
         "nodes": [[str(row.code), row.revision, node_row(row.node) if row.node else None] for row in change.nodes],
         "codes": [[str(row.code), row.revision, list(map(entry_row, row.entries))] for row in change.codes],
     }
+    if change.calendar:
+        value["calendar"] = [[row.name, row.revision, row.text] for row in change.calendar]
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -160,6 +178,7 @@ def _read(fields: Fields) -> Change:
         axis=(axis[0], axis[1]) if axis is not None else None,
         nodes=tuple(_node_row(each) for each in fields.items("nodes", ROWS_MAX)),
         codes=tuple(_code_row(each) for each in fields.items("codes", ROWS_MAX)),
+        calendar=tuple(map(_calendar_row, _calendar(fields))),
     )
 
 
@@ -186,6 +205,22 @@ def _code_row(value: object) -> CodeRow:
         raise Refused(Reason.WIRE_MALFORMED, "row.code", str(code))
     check_history(entries)
     return CodeRow(code, revision, entries)
+
+
+def _calendar(fields: Fields) -> list[Any]:
+    """Most changes have none, and do not say so."""
+    return fields.items("calendar", CALENDAR_FILES_MAX) if fields.get("calendar") is not None else []
+
+
+def _calendar_row(value: object) -> CalendarRow:
+    if not isinstance(value, list) or len(value) != 3:
+        raise Refused(Reason.WIRE_MALFORMED, "change.calendar", repr(value)[:80])
+    fields = Fields({"name": value[0], "revision": value[1], "text": value[2]}, "calendar")
+    return CalendarRow(
+        fields.text("name", 5, _CALENDAR_NAME),
+        fields.whole("revision", 1, NUMBER_MAX),
+        fields.text("text", CALENDAR_CHARS_MAX),
+    )
 
 
 # --- books --------------------------------------------------------------------------------------------------------------------
@@ -266,6 +301,20 @@ def next_change(books: Books, author: OrgId, epoch: int, at_ms: int, first: int 
     return Change(author, last.change.epoch, last.change.number + 1, last.digest, max(at_ms, last.change.at_ms))
 
 
+def calendar_by(books: Books, author: OrgId) -> dict[str, CalendarRow]:
+    """The last word of an author on each file of the calendar."""
+    return {row.name: row for each in books.logs.get(author, ()) for row in each.change.calendar}
+
+
+def calendar_rows(said: Mapping[str, CalendarRow], files: Mapping[str, str]) -> tuple[CalendarRow, ...]:
+    """Rows that say what an author's files hold, where it has not said so yet; those that are gone are withdrawn."""
+    wanted = {**{name: "" for name in said}, **files}
+    before = {name: said[name] if name in said else CalendarRow(name, 0, "") for name in wanted}
+    return tuple(
+        CalendarRow(name, before[name].revision + 1, text) for name, text in sorted(wanted.items()) if before[name].text != text
+    )
+
+
 def said_by(books: Books, author: OrgId) -> tuple[tuple[NodeRow, ...], tuple[CodeRow, ...]]:
     """The last word of an author on each node and code: what it says again when its numbers begin anew."""
     nodes: dict[OrgId, NodeRow] = {}
@@ -328,6 +377,12 @@ class Folded:
     nodes: Mapping[OrgId, Said]
     grants: Mapping[OrgId, Grants]
     aside: tuple[Aside, ...]
+    calendar: Mapping[tuple[OrgId, str], str] = field(default_factory=dict)
+    """By author and name the texts that count."""
+
+    def within(self, author: OrgId, code: OrgId) -> bool:
+        """Whether a code is one of the author's prefixes or lies below one: of these it may say the office hours."""
+        return any(grant.until_ms is None and grant.prefix.covers(code) for grant in self.grants.get(author, ()))
 
     def may(self, author: OrgId, code: OrgId) -> bool:
         return may(self.grants.get(author, ()), code)
@@ -360,7 +415,18 @@ def fold(books: Books) -> Folded | None:
         {code: said for code, (_, said) in nodes.items()},
         grants,
         tuple(aside),
+        _fold_calendar(books, grants),
     )
+
+
+def _fold_calendar(books: Books, grants: Mapping[OrgId, Grants]) -> dict[tuple[OrgId, str], str]:
+    """Years are the hub's word alone; hours every node's that is one."""
+    return {
+        (author, row.name): row.text
+        for author in sorted(books.logs, key=_rank)
+        for row in calendar_by(books, author).values()
+        if row.text and (author == HUB or (row.name == HOURS and author in grants))
+    }
 
 
 def _fold_nodes(books: Books, aside: list[Aside]) -> tuple[dict[OrgId, tuple[NodeRow, Said]], dict[OrgId, Grants]]:
@@ -502,11 +568,12 @@ def _revision(said: Mapping[OrgId, Said], code: OrgId) -> int:
 def portions(change: Change, nodes: Sequence[NodeRow], codes: Sequence[CodeRow]) -> Iterator[Change]:
     """The rows of an act in as many changes as it takes; number and `before` are right only for the first."""
     rows: list[NodeRow | CodeRow] = [*nodes, *codes]
-    for begin in range(0, len(rows), ROWS_MAX):
+    for begin in range(0, len(rows) or len(change.calendar), ROWS_MAX):
         part = rows[begin : begin + ROWS_MAX]
         yield replace(
             change,
             axis=change.axis if begin == 0 else None,
+            calendar=change.calendar if begin == 0 else (),
             nodes=tuple(row for row in part if isinstance(row, NodeRow)),
             codes=tuple(row for row in part if isinstance(row, CodeRow)),
         )

@@ -6,8 +6,9 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from node.adapters.calendar_files import SHIPPED, CalendarError, load
+from node.adapters.calendar_files import SHIPPED, CalendarError, KeptCalendar, load
 from node.core.identifier import HUB, OrgId
 
 YEAR = """
@@ -90,3 +91,44 @@ def test_every_shipped_year_says_where_it_is_from_and_how_sure() -> None:
         text = path.read_text(encoding="utf-8")
         assert "\nsource = " in text
         assert "\nconfidence = " in text
+
+
+def kept(folder: Path | None, told: dict[tuple[OrgId, str], str]) -> KeptCalendar:
+    found = KeptCalendar(folder)
+    found.take(told, lambda author, code: author.covers(code))
+    return found
+
+
+def test_what_the_tree_says_stands_over_the_shipped_and_below_the_owners_folder(tmp_path: Path) -> None:
+    assert not kept(None, {(HUB, "2026"): YEAR}).get().works(date(2026, 11, 24))
+    (tmp_path / "2026.toml").write_text(YEAR.replace("2026-11-24", "2026-11-25"))
+    calendar = kept(tmp_path, {(HUB, "2026"): YEAR}).get()
+    assert calendar.works(date(2026, 11, 24)) and not calendar.works(date(2026, 11, 25))
+
+
+def test_hours_of_a_node_count_for_what_is_its_own() -> None:
+    h41, h14 = OrgId.canonical("H41"), OrgId.canonical("H14")
+    foreign = HOURS.replace('organ = "H41"', 'organ = "H14"')
+    calendar = kept(None, {(h41, "hours"): HOURS, (HUB, "hours"): HOURS.replace("H41", "H99"), (h14, "hours"): HOURS}).get()
+    winter = date(2026, 1, 5)
+    assert not calendar.hours(OrgId.canonical("H41.07"), winter).every_day
+    assert kept(None, {(h41, "hours"): foreign}).get().hours(h14, winter).every_day
+
+
+def test_a_text_of_another_node_that_cannot_be_used_is_named_and_counts_for_nothing() -> None:
+    with capture_logs() as logs:
+        calendar = kept(None, {(HUB, "2026"): "year ="}).get()
+    assert calendar.works(date(2026, 11, 24)) and [line["author"] for line in logs] == ["hub"]
+
+
+def test_a_folder_that_turns_bad_keeps_the_last_good_state(tmp_path: Path) -> None:
+    (tmp_path / "2026.toml").write_text(YEAR)
+    found, heard = KeptCalendar(tmp_path), []
+    found.edited = lambda: heard.append("edited")
+    (tmp_path / "2026.toml").write_text("year =")
+    with pytest.raises(CalendarError):
+        found.refresh()
+    assert heard == [] and not found.get().works(date(2026, 11, 24)) and found.files() == {"2026": YEAR}
+    (tmp_path / "2026.toml").unlink()
+    found.refresh()
+    assert heard == ["edited"] and found.get().works(date(2026, 11, 24)) and found.files() == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from datetime import date
@@ -11,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.core.changes import (
+    ROWS_MAX,
     Books,
+    CalendarRow,
     Change,
     CodeRow,
     Folded,
@@ -21,6 +24,8 @@ from node.core.changes import (
     NodeRow,
     Wanted,
     additions,
+    calendar_by,
+    calendar_rows,
     decode,
     encode,
     fold,
@@ -245,6 +250,48 @@ def test_a_higher_epoch_begins_anew_and_a_lower_one_is_old() -> None:
     assert books.version > before
     assert names(fold(books) or writer.folded())["H41.31"] == "một"
     assert books.meet(writer.books.logs[H41][0]) is Met.OLD
+
+
+def test_years_of_the_calendar_are_the_hubs_word_and_hours_every_nodes_for_what_is_its_own() -> None:
+    writer = tree()
+    for author in ("", "H41"):
+        rows = (CalendarRow("2027", 1, f"năm của {author}"), CalendarRow("hours", 1, f"giờ của {author}"))
+        said = writer.say(author, calendar=rows)
+        assert decode(said.body).calendar == rows
+    folded = writer.folded()
+    assert folded.calendar == {(HUB, "2027"): "năm của ", (HUB, "hours"): "giờ của ", (H41, "hours"): "giờ của H41"}
+    assert folded.within(H41, H41) and folded.within(H41, code("H41.07")) and folded.within(HUB, HUB)
+    assert not folded.within(H41, code("H14")) and not folded.within(H41, HUB) and not folded.within(code("H99"), code("H99"))
+
+
+def test_a_file_of_the_calendar_is_said_anew_when_it_changes_and_withdrawn_when_it_is_gone() -> None:
+    writer = tree()
+    writer.say("", calendar=calendar_rows({}, {"2027": "một", "hours": "giờ"}))
+    said = calendar_by(writer.books, HUB)
+    assert calendar_rows(said, {"2027": "một", "hours": "giờ"}) == ()
+    rows = calendar_rows(said, {"2027": "hai"})
+    assert rows == (CalendarRow("2027", 2, "hai"), CalendarRow("hours", 2, ""))
+    writer.say("", calendar=rows)
+    assert writer.folded().calendar == {(HUB, "2027"): "hai"}
+    assert calendar_rows(calendar_by(writer.books, HUB), {"2027": "hai"}) == ()
+
+
+def test_a_calendar_goes_with_the_first_part_of_an_act_or_alone() -> None:
+    rows = (CalendarRow("hours", 1, "giờ"),)
+    assert [part.calendar for part in portions(Change(HUB, 1, 1, "", 1, calendar=rows), [], [])] == [rows]
+    many = [CodeRow(code(f"H41.{number}"), 1, ()) for number in range(ROWS_MAX + 1)]
+    assert [part.calendar for part in portions(Change(HUB, 1, 1, "", 1, calendar=rows), [], many)] == [rows, ()]
+
+
+BAD_ROWS = ["hours", ["hours", 1], ["gio", 1, ""], ["2027", 0, ""], ["1999", 1, ""], ["hours", 1, 5], ["hours", 1, "x" * 100_001]]
+
+
+@pytest.mark.parametrize("row", BAD_ROWS)
+def test_a_calendar_in_another_form_is_refused(row: object) -> None:
+    body = json.loads(encode(Change(HUB, 1, 1, "", 1, calendar=(CalendarRow("hours", 1, "giờ"),))))
+    text = json.dumps({**body, "calendar": [row]}, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    with pytest.raises(Refused):
+        decode(text.encode())
 
 
 def test_only_the_difference_travels_the_hub_s_first() -> None:

@@ -190,7 +190,7 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
         int(kept.evidence_d * DAY_MS),
     )
     housekeeper = Housekeeper(
-        store, bodies, clock, origin, tally, surroundings.refresh, forwarder.find_strays, keep, kept.sweep_s
+        store, bodies, clock, origin, tally, surroundings.refresh, forwarder.find_strays, surroundings.closed, keep, kept.sweep_s
     )
     parts = Parts(store, bodies, tally, settings.office.package_bytes_max, settings.store.free_urgent_percent / 100)
     questions = Questions(parent, forwarder, tally, ground.rng)

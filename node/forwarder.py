@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from node.core.custody import NEIGHBOUR_GONE, End, Offered, Settled, Settlement
-from node.core.envelope import Envelope, Hop, Lane, Sealed, decode_header
+from node.core.custody import NEIGHBOUR_GONE, End, Expired, Offered, Settled, Settlement, Stray
+from node.core.envelope import KIND_DOCUMENT, Envelope, Hop, Lane, Sealed, decode_header
 from node.core.errors import Deferred, Reason, Refused
 from node.core.evidence import read_statement
 from node.core.forwarding import (
@@ -456,6 +456,19 @@ class Forwarder:
             elsewhere = self._origin.next_hop(stray.header, stray.recipient)
             if elsewhere is not None and elsewhere in self.neighbours:
                 await self._store.reroute(stray.item, elsewhere)
+            elif elsewhere is None and not stray.in_doubt:
+                await self._give_back(stray)
+
+    async def _give_back(self, stray: Stray) -> None:
+        """Its code was closed and has no node any more: the sender hears which code to use instead."""
+        organs = {recipient.code: recipient.organ for recipient in stray.header.recipients}
+        if stray.header.kind != KIND_DOCUMENT or not self._origin.is_closed(organs[stray.recipient]):
+            return
+        found = Expired("out", stray.item, stray.header, (stray.recipient,))
+        end = End(Transport.REFUSED, self._clock.utc_ms(), Reason.RECIPIENT_CLOSED)
+        await self._store.expire(found, await self._origin.homeward(stray.header, found.recipients, end))
+        self._tally.add("truc_deliveries_total", result=Transport.REFUSED.value)
+        log.warning("recipient closed, returned", envelope=stray.header.id, neighbour=str(stray.neighbour))
 
     def _child(self, peer: OrgId) -> Neighbour:
         if peer not in self.neighbours:

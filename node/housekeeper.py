@@ -6,13 +6,14 @@ Knows `core`, the ports and `origin`. A round never takes the node down: what ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from node.core.custody import End, Expired
 from node.core.errors import Deferred, Reason
+from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.core.tally import Tally
 from node.origin import Origin
@@ -36,7 +37,8 @@ class Keep:
 
 
 class Housekeeper:
-    """refresh: reads again what changed on disk (directory, systems). find_strays: routes anew what lost its neighbour."""
+    """refresh: reads again what changed on disk (directory, systems). find_strays: routes anew what lost its neighbour. closed:
+    organs of this node for which nobody will collect any more."""
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class Housekeeper:
         tally: Tally,
         refresh: Callable[[], None],
         find_strays: Callable[[], Awaitable[None]],
+        closed: Callable[[], Sequence[OrgId]],
         keep: Keep,
         sweep_s: float,
     ) -> None:
@@ -57,6 +60,7 @@ class Housekeeper:
         self._tally = tally
         self._refresh = refresh
         self._find_strays = find_strays
+        self._closed = closed
         self._keep = keep
         self._sweep_s = sweep_s
 
@@ -72,9 +76,23 @@ class Housekeeper:
         """One turn of everything."""
         self._refresh()
         await self._find_strays()
+        await self.give_back()
         await self.expire()
         if self._clock.synchronised():  # a wrong clock would forget keys and content too early
             await self.forget()
+
+    async def give_back(self) -> int:
+        """Return what lies before organs that are closed and that no office system collects for, each with one notice home that
+        names the successor; what was fetched already is its office's. # QĐ 09/2025/QĐ-TTg"""
+        ended = 0
+        organs = self._closed()
+        while organs and (found := await self._store.left_behind(organs, BATCH)):
+            now_ms = self._clock.utc_ms()
+            for each in found:
+                await self._end(each, End(Transport.REFUSED, now_ms, Reason.RECIPIENT_CLOSED))
+                log.warning("recipient closed, returned", envelope=each.header.id, count=len(each.recipients))
+            ended += len(found)
+        return ended
 
     async def expire(self) -> int:
         """End what outlived its hạn chuyển, each with one notice home. An unsynchronised node expires nothing (decision 11).
@@ -95,11 +113,13 @@ class Housekeeper:
                 return ended
 
     async def _expire(self, found: Expired, now_ms: int) -> None:
-        end = End(Transport.EXPIRED, now_ms, Reason.EXPIRED)
+        await self._end(found, End(Transport.EXPIRED, now_ms, Reason.EXPIRED))
+        log.warning("lifetime over", envelope=found.header.id, count=len(found.recipients))
+
+    async def _end(self, found: Expired, end: End) -> None:
         home = await self._origin.homeward(found.header, found.recipients, end)
         await self._store.expire(found, home)
-        self._tally.add("truc_deliveries_total", result=Transport.EXPIRED.value)
-        log.warning("lifetime over", envelope=found.header.id, count=len(found.recipients))
+        self._tally.add("truc_deliveries_total", result=end.state.value)
 
     async def forget(self) -> None:
         """Free what is past its retention, a batch at a time."""

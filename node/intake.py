@@ -457,7 +457,7 @@ class Intake:
         reason = check(envelope, self._rules.limits, now_ms=now.at_ms, bound_ms=now.bound_ms, synchronised=now.synchronised)
         self._check_free(now.free, header.lane)
         table = now.table
-        anew = {r.code: self._route(table, header, r) for r in envelope.for_recipients()}
+        anew = {r.code: self._origin.last_word(header, self._route(table, header, r), r.organ) for r in envelope.for_recipients()}
         first: Reason | None = reason or self._authority(table, header, neighbour)
         passed_here = any(hop.node == self._code for hop in envelope.hops)
         if first is None and passed_here:

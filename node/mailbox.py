@@ -123,8 +123,14 @@ class Mailbox:
 
     async def sent(self, system: System, kind: str, doc_id: str | None) -> Sequence[SentLine]:
         return await self._store.sent(
-            system.id, kind == KIND_STATUS, doc_id, RECIPIENTS_MAX if doc_id else self._list_max, describe
+            system.id, kind == KIND_STATUS, doc_id, RECIPIENTS_MAX if doc_id else self._list_max, self._describe
         )
+
+    def _describe(self, state: str, reason: str, written: str, successor: str) -> str:
+        """What was closed on the way has its successor in the directory, what was closed at the door in its row."""
+        if reason == Reason.RECIPIENT_CLOSED and not successor:
+            successor = self._origin.instead_of_written(written)
+        return describe(state, reason, written, successor)
 
     async def owns_sent(self, system: System, doc_id: str) -> bool:
         return await self._store.owns_sent(system.id, doc_id)

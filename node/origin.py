@@ -26,6 +26,7 @@ from node.core.custody import (
 )
 from node.core.directory import Directory
 from node.core.envelope import (
+    KIND_DOCUMENT,
     KIND_NOTICE,
     KIND_STATUS,
     BodyRef,
@@ -37,13 +38,14 @@ from node.core.envelope import (
     encode_header,
     uuid7,
 )
+from node.core.errors import Reason, Refused
 from node.core.forwarding import tells_home
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.core.notice import MEDIA_NOTICE, describe_end, encode_notice
 from node.core.office import Problem
 from node.core.package import Business, Party, Priority, Reference
-from node.core.routing import Deliver, Forward, Table, decide, decide_node
+from node.core.routing import Decision, Deliver, Forward, Refuse, Table, decide, decide_node
 from node.ports import Clock, Signer, Store
 
 MEDIA_EDXML = "application/edxml+xml"
@@ -131,6 +133,34 @@ class Origin:
         """Whether today's directory names such a node."""
         return self._directory().node(code) is not None
 
+    def is_closed(self, code: OrgId) -> bool:
+        """Whether today's directory says that what is addressed to this code is returned because the code is closed."""
+        return self._instead_of(code) is not None
+
+    def last_word(self, header: Header, decision: Decision, organ: OrgId) -> Decision:
+        """Whoever is nowhere may have been closed while a document was on its way: then it is returned as such."""
+        if isinstance(decision, Refuse) and header.kind == KIND_DOCUMENT and self.is_closed(organ):
+            return Refuse(Reason.RECIPIENT_CLOSED)
+        return decision
+
+    def instead_of(self, code: OrgId) -> str:
+        """The codes to use instead of one that is closed, as text; "" for any other. # QĐ 09/2025/QĐ-TTg"""
+        return self._instead_of(code) or ""
+
+    def _instead_of(self, code: OrgId) -> str | None:
+        try:
+            self._directory().receiver(code, instant.day(self._clock.utc_ms()))
+        except Refused as refused:
+            return refused.rule if refused.reason is Reason.RECIPIENT_CLOSED else None
+        return None
+
+    def instead_of_written(self, written: str) -> str:
+        """The same of a code as a clerk has written it."""
+        try:
+            return self.instead_of(self._directory().resolve(written))
+        except Refused:
+            return ""
+
     def next_hop(self, header: Header, code: OrgId) -> OrgId | None:
         """Which neighbour is the way to one recipient of header by today's table; None: none is."""
         table = self._table()
@@ -211,8 +241,9 @@ class Origin:
         )
 
     def _return(self, info: SubmissionInfo, end_of: EndOf) -> LocalEnvelope:
-        receiver = self._directory().name(end_of.recipient, instant.day(self._clock.utc_ms()))
-        return self._from_axis(info, describe_end(str(end_of.recipient), receiver, end_of.end))
+        today = instant.day(self._clock.utc_ms())
+        receiver = self._directory().name(end_of.recipient, today)
+        return self._from_axis(info, describe_end(str(end_of.recipient), receiver, end_of.end, self.instead_of(end_of.recipient)))
 
     def _from_axis(self, info: SubmissionInfo, text: str) -> LocalEnvelope:
         """Never counted as the receiver's refusal: From is the axis, the text says so (architecture, section 7)."""

@@ -72,6 +72,13 @@ class Surroundings:
             self._table = self._tabled(self.directory)
         return self._table
 
+    def closed(self) -> list[OrgId]:
+        """Organs of this very node that are closed today and have no office system here any more: nobody will collect for
+        them."""
+        table = self.table()
+        codes = dict.fromkeys(self.directory.closed_below(table.own, self._day))
+        return [code for code in codes if code not in table.served and table.owns(code)]
+
     def refresh(self) -> None:
         """Read the directory again if its file has changed."""
         stamp = self._source.stamp()

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from node import housekeeper as module
+from node.adapters import registry
 from node.core.errors import Deferred, Reason
 from tests.adapters.pki import NOW_MS
 from tests.making import EVERYTHING
-from tests.tree import H41, H54, HUB, Tree, document, planted, status
+from tests.tree import H41, H54, HUB, SYSTEMS, Site, Tree, document, org, planted, status
 
 DAY_MS = 86_400_000
 OVER_MS = 7 * DAY_MS + 2000
@@ -47,6 +50,53 @@ async def test_what_outlives_its_time_ends_with_one_02_from_the_axis(tree: Tree)
     assert await site.duties.housekeeper.expire() == 0
     assert site.tally.value("truc_deliveries_total", result="expired") == 2
     assert site.count("outbox") == 0
+
+
+def closed(site: Site, code: str, *, instead: str) -> None:
+    """As `truc directory close` leaves the directory at this node, its system gone."""
+    directory = site.surroundings.directory
+    gone = {"valid_to": date(2020, 1, 1), "successor": org(instead)}
+    entries = tuple(replace(each, **gone) if each.code == org(code) else each for each in directory.entries)  # type: ignore[arg-type]
+    site.surroundings.take(replace(directory, entries=entries, version=directory.version + 1))
+
+
+async def test_what_lies_before_an_organ_that_was_closed_is_returned_with_the_successor_named(tree: Tree) -> None:
+    """Never dropped, and not after seven days. # QĐ 09/2025/QĐ-TTg"""
+    site = tree[H41]
+    await site.send("ubnd-41", document("H41.05"))
+    await site.send("ubnd-41", document("H41.05", number="13"))
+    registry.save(site.folder / "systems.json", [each for each in SYSTEMS[H41] if each.id != "so-y-te"])
+    assert await site.duties.housekeeper.give_back() == 0
+    closed(site, "H41.05", instead="H41")
+    assert await site.duties.housekeeper.give_back() == 2
+    assert await site.duties.housekeeper.give_back() == 0
+    lines = await site.duties.mailbox.sent(SYSTEMS[H41][0], "edoc", None)
+    assert {line.send_state for line in lines} == {"refused"}
+    assert "mã thay thế H41" in lines[0].send_text
+    returned = await site.inbox("ubnd-41", "status")
+    assert len(returned) == 2
+    assert "Mã H41.05 đã đóng; hãy gửi đến mã thay thế H41." in (await site.fetch("ubnd-41", returned[0].doc_id)).decode()
+    assert site.tally.value("truc_deliveries_total", result="refused") == 2
+
+
+async def test_what_an_office_of_a_closed_organ_still_collects_stays_with_it(tree: Tree) -> None:
+    site = tree[H41]
+    await site.send("ubnd-41", document("H41.05"))
+    closed(site, "H41.05", instead="H41")
+    assert await site.duties.housekeeper.give_back() == 0
+    assert len(await site.inbox("so-y-te")) == 1
+
+
+async def test_a_code_that_closes_while_a_document_is_on_its_way_is_named_with_its_successor(tree: Tree) -> None:
+    await tree[H41].send("ubnd-41", document("H54.03"))
+    registry.save(tree[H54].folder / "systems.json", [each for each in SYSTEMS[H54] if each.id != "thai-binh"])
+    for site in tree.sites.values():
+        closed(site, "H54.03", instead="H54")
+    tree.run()
+    await tree.until(lambda: tree[H41].inbox("ubnd-41", "status"))
+    lines = {line.recipient: line for line in await tree[H41].duties.mailbox.sent(SYSTEMS[H41][0], "edoc", None)}
+    assert lines["H54.03"].send_state == "refused"
+    assert "mã thay thế H54. [recipient-closed]" in lines["H54.03"].send_text
 
 
 async def test_what_expires_on_the_way_is_told_home_across_the_tree(tree: Tree) -> None:

@@ -199,6 +199,13 @@ class Directory:
                 if entry.connected_on(day):
                     yield entry.code
 
+    def closed_below(self, prefixes: Iterable[OrgId], day: date) -> Iterator[OrgId]:
+        """Codes at or below these prefixes that are closed on that day; a code may come twice."""
+        for prefix in prefixes:
+            for entry in self._entries_below.get(prefix, ()):
+                if self._ended(entry.code, day) is not None:
+                    yield entry.code
+
     def held_below(self, prefixes: Iterable[OrgId]) -> list[OrgId]:
         """The prefixes of all nodes that are longer than one of these, each once, in the directory's order."""
         found = {below for prefix in prefixes for below in self._held_below.get(prefix, ())}

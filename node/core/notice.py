@@ -22,11 +22,13 @@ TEXTS_MAX = 40_000
 """Characters of one end's text, and of all of a notice: with NOTICE_ENDS_MAX ends it still keeps to NOTICE_BYTES_MAX."""
 
 
-def describe_end(code: str, name: str, end: End) -> str:
-    """One Vietnamese sentence on a delivery that did not succeed, for the clerk who sent it."""
+def describe_end(code: str, name: str, end: End, instead: str = "") -> str:
+    """One Vietnamese sentence on a delivery that did not succeed, for the clerk who sent it. instead: the code to use, of one
+    that is closed."""
     whom = f"{name} ({code})" if name and name != code else code
     what = words.label("transport", end.state.value)
-    why = end.text or (words.sentence(Refused(end.reason, "OrganId", code)) if end.reason is not None else "")
+    rule = instead if end.reason is Reason.RECIPIENT_CLOSED else ""
+    why = end.text or (words.sentence(Refused(end.reason, "OrganId", code, rule)) if end.reason is not None else "")
     return f"Bên nhận {whom}: {what}. {why}".rstrip()
 
 

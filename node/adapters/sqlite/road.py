@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from node.adapters.sqlite import rows
 from node.adapters.sqlite.writer import Look, Stamp, Transaction, towards
 from node.core.custody import ROW_BYTES, Candidate, Expired, Homeward, Offered, Settled, Settlement, Stray, Window
-from node.core.envelope import BodyRef, Lane, decode_header
+from node.core.envelope import KIND_DOCUMENT, BodyRef, Lane, decode_header
 from node.core.errors import Refused
 from node.core.forwarding import Ask, Offer
 from node.core.identifier import OrgId
@@ -512,6 +512,21 @@ def expired(db: sqlite3.Connection, before_ms: int, limit: int) -> list[Expired]
         (before_ms, limit),
     ):
         found.append(_expired("box", item, header, json.loads(recipients)))
+    return found
+
+
+def left_behind(db: sqlite3.Connection, organs: Sequence[str], limit: int) -> list[Expired]:
+    """Documents that lie before these organs and that no office has fetched: a look into the index for each organ."""
+    found: list[Expired] = []
+    for organ in organs:
+        for item, header, recipients in db.execute(
+            "SELECT m.item,e.header,m.recipients FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.organ=? AND m.kind=?"
+            " AND m.state IN ('initial','processing','fail') AND m.fetched_ms IS NULL ORDER BY m.item LIMIT ?",
+            (organ, KIND_DOCUMENT, limit - len(found)),
+        ):
+            found.append(_expired("box", item, header, json.loads(recipients)))
+        if len(found) >= limit:
+            break
     return found
 
 

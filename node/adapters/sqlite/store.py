@@ -215,6 +215,10 @@ class SqliteStore:
     async def expired(self, before_ms: int, limit: int) -> list[Expired]:
         return await self._ask(lambda db: road.expired(db, before_ms, limit))
 
+    async def left_behind(self, organs: Sequence[OrgId], limit: int) -> list[Expired]:
+        codes = [str(organ) for organ in organs]
+        return await self._ask(lambda db: road.left_behind(db, codes, limit))
+
     async def expire(self, found: Expired, home: Homeward) -> None:
         stamp = self.stamp()
 

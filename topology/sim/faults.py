@@ -396,5 +396,7 @@ KINDS: Mapping[str, Kind] = {
     "in parts": _in_parts,
     "removed": upheaval.removed,
     "moved": upheaval.moved,
+    "claimed": upheaval.claimed,
+    "gone back": upheaval.gone_back,
 }
 """Every kind of fault there is."""

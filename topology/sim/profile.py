@@ -220,7 +220,8 @@ CHANGE = Profile(
     Habits(poll_s=45.0, p_answered=0.2),
     crashes=4,
     faults=6,
-    kinds={**dict.fromkeys(("kill", "pause", "cut", "clog"), 1.0), "removed": 2.0, "moved": 2.0, "in parts": 4.0},
+    kinds={**dict.fromkeys(("kill", "pause", "cut", "clog"), 1.0), "removed": 2.0, "moved": 2.0, "in parts": 4.0}
+    | {"claimed": 1.0, "gone back": 1.0},
     options=NODE_OPTIONS,
 )
 """Documents to several receivers at once, while some of those are closed or put off: one envelope goes more than one way."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from node.core.directory_wire import Exchange
 from node.core.envelope import KIND_DOCUMENT, Envelope, encode_header, open_envelope
-from node.core.errors import Reason, Refused
+from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.statement import Post
 from node.core.timekeeping import Moment
@@ -73,6 +73,8 @@ class Watched:
 
     async def directory(self, peer: OrgId, said: Exchange) -> Exchange:
         self._admit(peer)
+        if self._world.loop.time() < self._world.tardy.get(self._machine.name, 0.0):
+            raise Deferred(PUT_OFF_S)
         return await self._door.directory(peer, said)
 
     def moment(self) -> Moment:

@@ -315,6 +315,8 @@ class World:
         """Units that have another parent now."""
         self.changed: dict[str, None] = {}
         """Codes that an operator closed or moved on the way: delivered and refused are both right there."""
+        self.tardy: dict[str, float] = {}
+        """Nodes that have nothing to say of the directory until a virtual second."""
         self.sparing: dict[OrgId, None] = {}
         """Parents that take an envelope for all of its receivers but one, which they put off."""
         self.forging: dict[OrgId, None] = {}
@@ -367,6 +369,7 @@ class World:
         """Nothing is wrong with any machine or line any more; what is down comes up."""
         self.network.heal(calm=True)
         self.poisoned.clear()
+        self.tardy.clear()
         self.sparing.clear()
         self.forging.clear()
         for machine in self.machines.values():

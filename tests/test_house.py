@@ -226,7 +226,7 @@ HOMES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
             "topology.ports",
         ),
     ),
-    (PROCESSES, ("topology.local", "topology.demo", "topology.sim.campaign")),
+    (PROCESSES, ("topology.local", "topology.joining", "topology.demo", "topology.sim.campaign")),
 )
 """What is banned everywhere but in its home, under any name it may be imported by."""
 

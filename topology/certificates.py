@@ -6,7 +6,7 @@ processes or of what a node does with its certificate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -24,6 +24,18 @@ def permitted_names(tree: Tree, site: Site) -> tuple[str, ...]:
         return (tree.zone,)
     codes = (code for member in tree.subtree(site.code) for code in (member.code, *member.prefixes))
     return tuple(code.dns_name(tree.zone) for code in tops(codes))
+
+
+def pin_in(certificate: Path) -> str:
+    """The pin of the first certificate's key in a PEM file."""
+    return authority.pin_of(authority.first(certificate))
+
+
+def gather_roots(root: Path, folders: Sequence[Path]) -> None:
+    """`ca.pem` of a tree that was enrolled: the root of its links, and the root that each node has for its office listener."""
+    trust = (folders[0] / "trust.pem").read_text()
+    offices = [folder / "ca" / "office-root.pem" for folder in folders]
+    write(root / "ca.pem", trust + "".join(path.read_text() for path in offices if path.is_file()))
 
 
 def certify(tree: Tree, root: Path, now: datetime) -> Mapping[OrgId, str]:

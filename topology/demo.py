@@ -307,7 +307,7 @@ async def sandbox(folder: Path) -> AsyncIterator[Mapping[str, Any]]:
     """`truc sandbox` as a process of its own for as long as the block lasts; its ready line. Raises `NotStarted`."""
     path = os.pathsep.join(filter(None, (CHECKOUT, os.environ.get("PYTHONPATH"))))
     process = await asyncio.create_subprocess_exec(
-        *(*SANDBOX, "--dir", str(folder), "--json"),
+        *(*SANDBOX, "--dir", str(folder), "--enrol", "--json"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         limit=READY_LINE_BYTES_MAX,

@@ -28,10 +28,11 @@ from typing import Any
 import node
 from node.adapters.folders import BadFile
 from node.config import ENVIRONMENT_PREFIX
+from topology.joining import NotJoined, grow
 from topology.load import default_topology, load_lawful
 from topology.ports import Guards, NoPorts, is_free
 from topology.processes import running, tell
-from topology.render import CONFIG_FILE, LISTENERS, Place, render
+from topology.render import CONFIG_FILE, LISTENERS, Place, enrolled, render
 
 NODE_COMMAND = (sys.executable, "-m", "node")
 READY_S = 120.0
@@ -71,14 +72,17 @@ class Sandbox:
         command: Sequence[str] = NODE_COMMAND,
         say: Callable[[str, str], None] = lambda vi, en: None,
         absent: Collection[str] = (),
+        enrol: bool = False,
     ) -> None:
         """topology: the tree's file; without it the folder's own, or the default tree in a new folder. say: a line of talk.
-        absent: codes of sites that have their files like the others and are not started."""
+        absent: codes of sites that have their files like the others and are not started. enrol: a new tree grows by enrolment, no
+        key is copied."""
         self.root = root.absolute()
         self._given = topology
         self._command = tuple(command)
         self._say = say
         self._absent = frozenset(absent)
+        self._enrol = enrol
         self._places: tuple[Place, ...] = ()
         self._children: dict[Path, subprocess.Popen[bytes]] = {}
         self._expected: dict[Path, tuple[int, ...]] = {}
@@ -105,10 +109,34 @@ class Sandbox:
         rendered files before any node is started."""
         lay(self.prepare())
         self._check_ports()
-        for place in self._present:
-            if place.config not in self._expected:
-                self._start(place)
+        if self._enrol:
+            self._grow()
+        else:
+            self._start_all(self._present)
         return self._ready(self._wait_ready())
+
+    def _start_all(self, places: Sequence[Place]) -> None:
+        for place in places:
+            if place.config not in self._expected and place in self._present:
+                self._start(place)
+
+    def _grow(self) -> None:
+        def listening(places: Sequence[Place]) -> None:
+            deadline = time.monotonic() + READY_S
+            while not all(_ready_address(place, patient=False) for place in places):
+                for place in places:
+                    self._check_alive(place)
+                if self._signalled:
+                    raise _Stopped
+                if time.monotonic() > deadline:
+                    names = ", ".join(f'"{place.site.name}" ({place.log})' for place in places)
+                    raise SandboxError(f"chưa trả lời: {names} — xem các tệp nhật ký này", f"no answer: {names}; see these logs")
+                time.sleep(POLL_S)
+
+        try:
+            grow(self._places, self._command, _environment(), lambda place: self._start_all([place]), listening)
+        except NotJoined as error:
+            raise SandboxError(f"chưa kết nạp được: {error}", f"enrolment failed: {error}") from error
 
     def start_again(self, config: Path) -> int:
         """Start a node that this sandbox has started and that has ended since; its process id. It need not be ready yet."""
@@ -123,7 +151,8 @@ class Sandbox:
             chosen, same = self._choose_topology()
             tree = load_lawful(chosen)
             self._expected = self._already_running(same)
-            self._places = render(tree, self.root, self._guards, datetime.now(UTC), keep=same)
+            self._enrol = enrolled(self.root) or (self._enrol and not (self.root / "pki").is_dir())
+            self._places = render(tree, self.root, self._guards, datetime.now(UTC), keep=same, enrol=self._enrol)
             if not same:
                 shutil.copyfile(chosen, self._topology)
         except NoPorts as error:

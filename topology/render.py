@@ -53,27 +53,32 @@ class Place:
         return _rows(self.settings.node.systems)
 
 
-def render(tree: Tree, root: Path, guards: Guards, now: datetime, *, keep: bool = False) -> tuple[Place, ...]:
+def render(
+    tree: Tree, root: Path, guards: Guards, now: datetime, *, keep: bool = False, enrol: bool = False
+) -> tuple[Place, ...]:
     """Write the whole tree under `root`; the places come parents first.
 
     keep: the tree is the one that was rendered here before, so configurations changed by hand since then stay as they are.
+    enrol: the nodes get their keys and their directory by joining the tree; only what an operator would write is written here.
     guards: where ports are taken from. Raises `ConfigError` where a kept file cannot be used.
     """
     sites = tree.parents_first()
     keep = keep and all((root / site.folder / CONFIG_FILE).is_file() for site in sites)
-    pins = certify(tree, root, now)
+    pins = {} if enrol else certify(tree, root, now)
     ports = _ports(sites, root, guards)
     directory = directory_text(tree.directory())
     given = frozenset(str(code) for site in sites for system in site.systems for code in system.codes)
     for site in sites:
         folder = root / site.folder
-        (folder / "data").mkdir(mode=0o700, exist_ok=True)
+        (folder / "data").mkdir(mode=0o700, parents=True, exist_ok=True)
         if not keep:
             write(folder / CONFIG_FILE, _config_text(tree, site, ports, pins))
         for name, text, mode in (
             ("directory.json", directory, PUBLIC),
             ("systems.json", _systems_text(folder / "systems.json", site.systems, given), SECRET),
         ):
+            if enrol and name == "directory.json" and (site.parent is not None or (folder / name).is_file()):
+                continue
             if not (keep and (folder / name).is_file()):
                 write(folder / name, text, mode)
     return tuple(_place(site, root / site.folder / CONFIG_FILE) for site in sites)
@@ -115,6 +120,11 @@ def _ports_in(config: Path) -> list[int]:
         return []
 
 
+def enrolled(root: Path) -> bool:
+    """Whether the tree in this folder has got its keys by enrolment."""
+    return any(root.glob("*/ca/root.pem"))
+
+
 def _config_text(tree: Tree, site: Site, ports: Mapping[OrgId, Sequence[int]], pins: Mapping[OrgId, str]) -> str:
     own = dict(zip(LISTENERS, ports[site.code], strict=True))
     tables: dict[str, dict[str, object]] = {
@@ -140,8 +150,11 @@ def _config_text(tree: Tree, site: Site, ports: Mapping[OrgId, Sequence[int]], p
     if site.parent is not None:
         tables["link"]["parent_url"] = f"https://{HOST}:{ports[site.parent][0]}"
         tables["link"]["parent_code"] = str(site.parent)
-        tables["link"]["parent_pins"] = [pins[site.parent]]
-    tables["link"]["children"] = [{"code": str(child.code), "pins": [pins[child.code]]} for child in tree.children(site.code)]
+        tables["link"]["parent_pins"] = [pins[site.parent]] if pins else []
+    if pins:
+        tables["link"]["children"] = [{"code": str(child.code), "pins": [pins[child.code]]} for child in tree.children(site.code)]
+    else:
+        tables["link"] |= {"authority": "ca", "peers": "peers.json"}
     for options in (tree.options, site.options):
         for section, keys in options.items():
             tables.setdefault(section, {}).update(keys)

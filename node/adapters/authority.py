@@ -308,6 +308,11 @@ def pin(key: ec.EllipticCurvePublicKey) -> str:
     return hashlib.sha256(key.public_bytes(serialization.Encoding.DER, form)).hexdigest()
 
 
+def first(path: Path) -> x509.Certificate:
+    """The first certificate of a PEM file. `BadFile` where there is none."""
+    return _read(path)
+
+
 def pin_of(certificate: x509.Certificate) -> str:
     """The pin of a certificate's key. `BadFile` for a key of another kind than ours."""
     key = certificate.public_key()

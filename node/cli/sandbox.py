@@ -41,15 +41,23 @@ from node.core.words import visible
     ),
 )
 @option(
+    "--enrol",
+    is_flag=True,
+    texts=(
+        "cây mới: mỗi nút được nút cấp trên mời và tự vào cây, không chép khóa nào (lâu hơn vài giây)",
+        "a new tree: each node is invited by its parent and joins it, no key is copied (some seconds more)",
+    ),
+)
+@option(
     "--json",
     "as_json",
     is_flag=True,
     texts=("khi mọi nút đã sẵn sàng, in một dòng JSON", "print one JSON line once every node is ready"),
 )
-def command(folder: Path, topology: Path | None, as_json: bool) -> None:
+def command(folder: Path, topology: Path | None, enrol: bool, as_json: bool) -> None:
     from topology.local import Sandbox, SandboxError
 
-    sandbox = Sandbox(folder, topology, say=say)
+    sandbox = Sandbox(folder, topology, say=say, enrol=enrol)
     if not as_json:
         say(f"Đang dựng cây trong {sandbox.root} …", f"Setting up a tree in {sandbox.root} …")
     try:

@@ -43,9 +43,9 @@ READY: Ready = {
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     def invoke(*arguments: str, error: Exception | None = None) -> Result:
         class Stand:
-            def __init__(self, root: Path, topology: Path | None, say: Callable[[str, str], None]) -> None:
+            def __init__(self, root: Path, topology: Path | None, say: Callable[[str, str], None], enrol: bool) -> None:
                 self.root = root.absolute()
-                say(f"root={root} topology={topology}", "")
+                say(f"root={root} topology={topology} enrol={enrol}", "")
 
             def run(self, announce: Callable[[Ready], None]) -> None:
                 if error is not None:
@@ -67,7 +67,8 @@ def test_json_is_one_line_on_stdout_and_nothing_else(run: Callable[..., Result])
 
 def test_without_options_it_is_the_folder_sandbox_and_its_own_tree(run: Callable[..., Result]) -> None:
     assert "root=sandbox topology=None" in run().stderr
-    assert "root=/tree topology=t.toml" in run("--dir", "/tree", "--topology", "t.toml").stderr
+    assert "root=/tree topology=t.toml enrol=False" in run("--dir", "/tree", "--topology", "t.toml").stderr
+    assert "enrol=True" in run("--enrol").stderr
 
 
 def test_people_see_the_tree_with_each_unit_under_its_province_and_no_secret(run: Callable[..., Result]) -> None:

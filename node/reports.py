@@ -5,6 +5,7 @@ Knows `core` and the ports; nothing of how figures are kept, nor of formats.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import date, timedelta
 from typing import TypeVar
@@ -16,7 +17,7 @@ from node.core.identifier import OrgId
 from node.core.instant import day, iso
 from node.core.periods import BadPeriod, Kind, Period, Rule, around, named
 from node.core.report import Report
-from node.core.report_document import Document, Place, document
+from node.core.report_document import Document, Place, Row, document, rows_of
 from node.ports import Clock
 
 _Word = TypeVar("_Word", Kind, Rule)
@@ -29,6 +30,8 @@ Heard = Callable[[date], Awaitable[Mapping[OrgId, date]]]
 
 CONNECTIONS = "connections"
 HEARD_DAYS = 400
+ROWS_AT_ONCE = 200
+"""Of a report, in one turn of the loop."""
 
 
 class Reports:
@@ -56,7 +59,12 @@ class Reports:
 
     async def of(self, period: Period, organ: OrgId | None = None) -> Document:
         found = await self._ask(period.first, period.last)
-        return document(found, period, self._place, self._name, organ)
+        rows: list[Row] = []
+        for row in rows_of(found, period, self._name, organ):
+            rows.append(row)
+            if len(rows) % ROWS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return document(found, period, self._place, rows, organ)
 
     async def connections(self) -> Document:
         """Who is connected, and who is silent. # QĐ 28/2018 Điều 21, 22.3"""

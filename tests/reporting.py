@@ -7,7 +7,7 @@ from datetime import date
 from node.core.identifier import HUB, OrgId
 from node.core.periods import Kind, Period, Rule, named
 from node.core.report import Report
-from node.core.report_document import Document, Place, document
+from node.core.report_document import Document, Place, document, rows_of
 from node.core.statement import Branch, Coverage, Flow, Pair, Proof, delay_counts, plus
 
 CUT_OFF_MS = 1_795_316_400_123
@@ -55,7 +55,8 @@ def name_of(code: OrgId, node: bool) -> str:
 
 
 def made(*, holds: bool = True, period: Period = QUARTER, organ: OrgId | None = None) -> Document:
-    return document(figures(holds=holds, period=period), period, PLACE, name_of, organ)
+    found = figures(holds=holds, period=period)
+    return document(found, period, PLACE, list(rows_of(found, period, name_of, organ)), organ)
 
 
 class Clock:

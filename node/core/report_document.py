@@ -108,11 +108,9 @@ Names = Callable[[OrgId, bool], str]
 """The name of a code; of the node, where True."""
 
 
-def document(report: Report, period: Period, place: Place, names: Names, organ: OrgId | None = None) -> Document:
-    """organ: only what lies below this code; one that lies outside of the node's subtree is `Refused(REQUEST_MALFORMED)`: a node
-    shows its own subtree and nothing else. # QĐ 28/2018 Điều 11.1–3, Sơn La 11.3"""
-    span = {"period": period.key, "from": _begins(period.first), "to": _ends(period.last)}
-    rows = [{**span, **row} for row in _rows(report, names, organ)]
+def document(report: Report, period: Period, place: Place, rows: Sequence[Row], organ: OrgId | None = None) -> Document:
+    """rows: those of `rows_of`. None for an organ is `Refused(REQUEST_MALFORMED)`: a node shows its own subtree and nothing else.
+    # QĐ 28/2018 Điều 11.1–3, Sơn La 11.3"""
     if organ is not None and not rows:
         raise Refused(Reason.REQUEST_MALFORMED, "organ", str(organ), f"mã thuộc phạm vi của nút {place.code or 'gốc'}")
     return {
@@ -121,11 +119,15 @@ def document(report: Report, period: Period, place: Place, names: Names, organ: 
         "tier": place.tier,
         "kind": period.kind.value,
         "rule": period.rule.value,
-        **span,
+        **span(period),
         "organ": None if organ is None else str(organ),
-        "rows": rows,
-        "summary": summary(report, span),
+        "rows": list(rows),
+        "summary": summary(report, span(period)),
     }
+
+
+def span(period: Period) -> dict[str, str]:
+    return {"period": period.key, "from": _begins(period.first), "to": _ends(period.last)}
 
 
 def summary(report: Report, span: Mapping[str, str]) -> Document:
@@ -161,8 +163,15 @@ def summary(report: Report, span: Mapping[str, str]) -> Document:
     }
 
 
+def rows_of(report: Report, period: Period, names: Names, organ: OrgId | None = None) -> Iterator[Row]:
+    """By node, the hub first; of each its total, then its organs. organ: only what lies below this code. One by one: there may be
+    ten thousand, and others have their turn between."""
+    days = span(period)
+    for row in _rows(report, names, organ):
+        yield {**days, **row}
+
+
 def _rows(report: Report, names: Names, organ: OrgId | None) -> Iterator[Row]:
-    """By node, the hub first; of each its total, then its organs."""
     at: dict[OrgId, list[OrgId]] = {node: [] for node in report.totals}
     for code in report.organs:
         at.setdefault(report.nodes[code], []).append(code)

@@ -8,7 +8,7 @@ import pytest
 
 from node.adapters.reports.page import page_bytes
 from node.core.periods import EXAMPLES, Kind, named
-from tests.reporting import SECTION, made
+from tests.reporting import SECTION, UNIT, made
 
 
 def text(**more: object) -> str:
@@ -49,7 +49,17 @@ def test_one_silent_organ_makes_a_page() -> None:
     assert "Chi cục Văn thư" in page and "Không có." in page
 
 
-def test_a_large_number_is_written_as_in_vietnam() -> None:
+def test_numbers_are_written_as_in_vietnam() -> None:
     document = made()
     document["rows"][0]["sent"] = 1_234_567
-    assert "1.234.567" in page_bytes(document).decode()
+    page = page_bytes(document).decode()
+    assert "1.234.567" in page and "66,7 %" in page and "21.600" in page and "0,1" in page and "66.7 %" not in page
+
+
+def test_the_chart_compares_the_units_right_below() -> None:  # QĐ 28/2018 Điều 11.1–3
+    def charted(**more: object) -> list[str]:
+        chart = text(**more)
+        return re.findall(r'text-anchor="end">([^<]*)<', chart[chart.index("<svg") : chart.index("</svg>")])
+
+    assert charted() == ["Nút Tỉnh Nghệ An"]
+    assert charted(organ=UNIT) == ["Sở Nội vụ", "Chi cục Văn thư – Lưu trữ"]

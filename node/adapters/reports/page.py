@@ -19,6 +19,7 @@ from node.core.words import label
 
 BARS_MAX = 20
 BAR_WIDTH = 420
+_VIETNAMESE = str.maketrans(",.", ".,")
 TITLES: Mapping[str, str] = {
     Kind.DAY: "ngày",
     Kind.MONTH: "tháng",
@@ -89,9 +90,13 @@ def _title(document: Mapping[str, Any]) -> str:
 
 
 def _bars(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The units that sent and received most: each node's total but the whole itself; where there is one node only, its organs."""
-    totals = [row for row in document["rows"] if "total_of" in row and row is not _whole(document)]
-    units = totals or [row for row in document["rows"] if "organ" in row]
+    """The units right below that sent and received most: totals of nodes; where there is one node only, its organs."""
+    whole = _whole(document)
+    totals = [row for row in document["rows"] if "total_of" in row and row is not whole]
+    codes = [f"{row['total_of']}." for row in totals]
+    units = [row for row in totals if not any(row["total_of"].startswith(code) for code in codes)] or [
+        row for row in document["rows"] if "organ" in row
+    ]
     busiest = sorted(units, key=lambda row: (-(row["sent"] + row["received"]), row["name"]))[:BARS_MAX]
     most = max((max(row["sent"], row["received"]) for row in busiest), default=0) or 1
     return [
@@ -131,7 +136,8 @@ def _instant(instant: str) -> str:
 
 
 def _number(value: object) -> str:
-    """Thousands apart with a point, as in Vietnam; nothing known is a dash."""
+    """As in Vietnam: thousands apart with a point, a comma before what is less than one; nothing known is a dash."""
     if value is None:
         return "–"
-    return f"{value:,.1f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}".replace(",", ".")
+    text = f"{value:,.1f}".removesuffix(".0") if isinstance(value, float) else f"{value:,}"
+    return text.translate(_VIETNAMESE)

@@ -52,7 +52,8 @@ class Deliverer:
         for kind in KINDS:
             period = around(kind, around(kind, today, self._rule).first - timedelta(1), self._rule)
             try:
-                written = await self._write(f"{period.kind.value}-{period.key}", await self._ask(period))
+                document = await self._ask(period)
+                written = _stated(document) and await self._write(f"{period.kind.value}-{period.key}", document)
             except (Deferred, Refused, OSError) as error:
                 self._tally.add("truc_reports_total", result="failed")
                 log.error("report not delivered", period=period.key, reason=str(error)[:500])
@@ -60,3 +61,9 @@ class Deliverer:
             if written:
                 self._tally.add("truc_reports_total", result="written")
                 log.info("report delivered", period=period.key)
+
+
+def _stated(document: Document) -> bool:
+    """Whether there is any figure of the period: not of one before this tree began to count."""
+    coverage = document["summary"]["coverage"]
+    return bool(coverage["in"] or coverage["late"])

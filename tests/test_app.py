@@ -256,9 +256,13 @@ async def test_reports_are_laid_into_the_folder_that_the_owner_names(tree: Tree,
     settings = site.settings.model_copy(update={"report": site.settings.report.model_copy(update={"deliver": folder})})
     files = HostFiles(tmp_path)
     try:
+        for _ in range(2):
+            await site.duties.reporter.state_due()
+            tree.clock.now_ms += 86_400_000
         (loop,) = reporting.deliverer(settings, site.duties.reports, tree.clock, site.tally, files)
         await loop.__self__.deliver()  # type: ignore[attr-defined]
     finally:
         files.close()
-    assert {path.name.split("-")[0] for path in folder.iterdir()} == {"day", "month", "quarter", "year"}
-    assert site.tally.value("truc_reports_total", result="written") == 4
+    assert {path.suffix for path in folder.glob("day-*")} == {".html", ".json", ".xlsx"}
+    assert not list(folder.glob("year-*")), "of a time before anything was counted there is no report"
+    assert site.tally.value("truc_reports_total", result="written") >= 1

@@ -10,6 +10,22 @@ from node.deliverer import Deliverer
 from tests.reporting import Clock, made
 
 
+async def test_of_a_time_before_anything_was_counted_there_is_no_report() -> None:
+    written: list[str] = []
+
+    async def ask(period: Period) -> Document:
+        document = made(period=period)
+        document["summary"]["coverage"] = {"in": [], "late": [], "missing": ["H41"]}
+        return document
+
+    async def write(name: str, document: Document) -> bool:
+        written.append(name)
+        return True
+
+    await Deliverer(ask, write, Clock(), Rule.CALENDAR, Tally()).deliver()
+    assert written == []
+
+
 async def test_the_last_periods_that_are_over_are_laid_down() -> None:
     written: list[str] = []
     tally = Tally()

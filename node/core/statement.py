@@ -420,10 +420,12 @@ class HeldDays:
 
 def coverage(expected: Iterable[OrgId], held: Mapping[OrgId, HeldDays], *, first: date, last: date, today: date) -> Coverage:
     """expected: the nodes there are. A node is asked for the days of the range that have begun, from its own first day on: a unit
-    that moved here is this subtree's from that day."""
+    that moved here is this subtree's from that day, and is in none of the lists of a range before it."""
     kinds: dict[str, list[OrgId]] = {"in": [], "late": [], "missing": []}
     for node in sorted(set(expected)):
         there = held.get(node)
+        if there and there.since > min(last, today):
+            continue
         begun = (min(last, today) - max(first, there.since)).days + 1 if there else 1
         over = min(begun, (min(last + _DAY_LONG, today) - max(first, there.since)).days) if there else 0
         days, final = (there.days, there.final) if there else (0, 0)

@@ -148,6 +148,8 @@ def test_a_silent_unit_is_in_and_a_missing_one_is_named() -> None:
         [HUB, H41], {HUB: HeldDays(2, 2, first), H41: HeldDays(2, 1, first)}, first=first, last=yesterday, today=today
     )
     assert (over.in_, over.late) == ((HUB,), (H41,)), "of a range that is over every day is closed"
+    before = coverage([HUB, H41], {HUB: HeldDays(1, 0, today)}, first=date(2026, 1, 1), last=date(2026, 1, 31), today=today)
+    assert (before.in_, before.late, before.missing) == ((), (), (H41,)), "the hub had not begun, of H41 nobody knows"
     ahead = coverage([HUB], {HUB: HeldDays(1, 0, today)}, first=today, last=date(2026, 12, 31), today=today)
     assert ahead.in_ == (HUB,), "days that have not begun are not asked for"
 

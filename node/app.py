@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import getpass
 import json
 import os
 import random
@@ -25,6 +26,7 @@ from aiohttp import web
 
 from node import children, config, ports, reporting
 from node.adapters import chance, logs, metrics
+from node.adapters.acts import ActsFile
 from node.adapters.bodies.files import Files, HostFiles, renew
 from node.adapters.bodies.folder import FolderBodies
 from node.adapters.calendar_files import CalendarError, KeptCalendar, shipped
@@ -47,6 +49,7 @@ from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import open_reader, open_writer
 from node.adapters.sqlite.store import SqliteStore, WrongNode
 from node.adapters.sqlite.writer import StoreFailed
+from node.auditor import Auditor
 from node.core.directory import Directory
 from node.core.envelope import Lane, Limits
 from node.core.errors import Reason
@@ -150,6 +153,7 @@ class Duties:
     proving: Proving
     reporter: Reporter
     reports: Reports
+    auditor: Auditor
 
 
 def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
@@ -216,7 +220,8 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
         reporter,
         told,
     )
-    return Duties(code, parent, *done)
+    auditor = Auditor(code, parent, store, clock, ground.signer, ground.verifier, questions, tally)
+    return Duties(code, parent, *done, auditor)
 
 
 def uplink(settings: config.NodeConfig, ground: Ground, node: Duties, link: Link, session: str) -> list[Loop]:
@@ -302,6 +307,7 @@ def desk(
         lambda: ground.registry.problem,
         store_bytes,
         node.proving,
+        node.auditor,
         node.timing.skews,
         ground.calendar,
         node.reports,
@@ -370,7 +376,10 @@ class Application:
             run = children.OnThread(files)
             node.registrar.calendar, calendar.edited = calendar, node.registrar.calendar_edited
             await node.registrar.prepare(files.do)
+            node.auditor.written, node.auditor.user = ActsFile(data), getpass.getuser()
+            node.auditor.settings = config.flat(settings)
             loops: list[Loop] = [node.housekeeper.run, ground.bodies.watch, node.registrar.run, node.reporter.run]
+            loops += [node.auditor.run, node.auditor.run_walk]
             link = None
             if node.parent is not None:
                 link = HttpLink(settings.link, settings.node.zone, ground.clock, keys.lists.judge)

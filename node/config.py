@@ -224,6 +224,12 @@ def load(path: Path, env: Mapping[str, str]) -> tuple[NodeConfig, Origins]:
     }
 
 
+def flat(config: NodeConfig) -> dict[str, Any]:
+    """Every option's value by its dotted name, as JSON knows it. Secrets are paths here."""
+    sections = config.model_dump(mode="json")
+    return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+
+
 def read_toml(path: Path) -> tuple[str, dict[str, Any]]:
     """The file as text and as parsed. Raises `ConfigError` where it cannot be read or is not TOML."""
     try:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from node.auditor import Auditor
 from node.core import words
+from node.core.audit import Broken, Place, read_act
 from node.core.custody import Cursor, End, Listing
 from node.core.directory import Directory
 from node.core.envelope import decode_header
@@ -69,6 +71,7 @@ class Desk:
         systems_problem: Callable[[], str],
         store_bytes: Callable[[], int],
         proving: Proving,
+        auditor: Auditor,
         skews: Callable[[], Mapping[str, Skew]],
         calendar: Callable[[], Calendar],
         reports: Reports,
@@ -86,6 +89,7 @@ class Desk:
         self._systems_problem = systems_problem
         self._store_bytes = store_bytes
         self._proving = proving
+        self._auditor = auditor
         self._skews = skews
         self._calendar = calendar
         self._standing = standing
@@ -101,7 +105,7 @@ class Desk:
         depths = await self._store.depths()
         problems = self._problems(depths)
         critical = any(
-            problem["code"] in ("disk-low", "certificate-expired", "certificate-revoked", "digest-conflict")
+            problem["code"] in ("disk-low", "certificate-expired", "certificate-revoked", "digest-conflict", "journal-broken")
             for problem in problems
         )
         return {
@@ -186,6 +190,8 @@ class Desk:
             found.append(("digest-conflict", "truc trace"))
         if free < 0.10:
             found.append(("disk-low", "df -h"))
+        if self._auditor.broken is not None:
+            found.append(("journal-broken", "truc audit verify"))
         if any(skew.off for skew in self._skews().values()):
             found.append(("office-clock", "truc system list"))
         if self._calendar().missing(day(now_ms)):
@@ -238,6 +244,8 @@ class Desk:
         lines.append(Check("lists", "!" if standing.old else "+", ""))
         wrong = _directory_problems(self.registered())  # documents are routed by it all the same
         lines.append(Check("directory", "!" if wrong else "+", "; ".join(words.label("problem", code) for code in wrong)))
+        broken = self._auditor.broken  # nor for the journal's past
+        lines.append(Check("journal", "!" if broken else "+", str(broken.seq) if broken else ""))
         alarms = self._clock.reading().alarms  # documents never wait for the clock
         lines.append(Check("clock", "!" if alarms else "+", "; ".join(_figured(*each) for each in alarms)))
         if self.stopping:
@@ -271,6 +279,7 @@ class Desk:
             "truc_statements_waiting": float(await self._store.numbers.waiting_up()),
             "truc_store_bytes": float(self._store_bytes() + depths["file_bytes"]),
             "truc_disk_free_ratio": self._bodies.free_ratio(),
+            "truc_journal_intact": float(self._auditor.broken is None),
             "truc_clock_offset_seconds": time.offset_ns / 1e9,
             "truc_clock_bound_seconds": time.bound_ns / 1e9,
             "truc_clock_stratum": float(time.stratum),
@@ -323,6 +332,22 @@ class Desk:
             else {"flaw": found.flaw.flaw.value, "part": found.flaw.part, "detail": found.flaw.detail},
         }
 
+    # what persons did, and whether the journal stands
+
+    async def audit(self, before: int | None, limit: int) -> list[dict[str, Any]]:
+        return await self._store.acts(before, limit)
+
+    async def act(self, done: Mapping[str, Any]) -> None:
+        await self._store.take_in([read_act(done)])
+
+    async def audit_walk(self, seq: int, hexed: str, limit: int) -> dict[str, Any]:
+        here, broken, done = await self._auditor.check(Place(seq, bytes.fromhex(hexed)) if seq else Place(), limit)
+        return {"at": {"seq": here.seq, "hash": here.hash.hex()}, "done": done, "broken": _broken(broken)}
+
+    async def audit_heads(self) -> dict[str, Any]:
+        own, above, broken = await self._auditor.compare()
+        return {"heads": own, "above": above, "broken": _broken(broken)}
+
     # what is held
 
     async def held(self, after: Cursor, limit: int) -> Listing:
@@ -371,6 +396,10 @@ class Desk:
         self._tally.add("truc_drops_total", reason=Reason.DROPPED_BY_OPERATOR.value)
         self._tally.add("truc_deliveries_total", result=Transport.REFUSED.value)
         return True
+
+
+def _broken(broken: Broken | None) -> dict[str, Any] | None:
+    return None if broken is None else {"seq": broken.seq, "fault": broken.fault.value}
 
 
 def _figured(alarm: Alarm, value: int) -> str:

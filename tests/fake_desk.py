@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,10 @@ class FakeDesk:
 
     def __init__(self) -> None:
         self.evidence_found: dict[str, Any] = {}
+        self.audited: list[dict[str, Any]] = []
+        self.recorded: list[dict[str, Any]] = []
+        self.broken: dict[str, Any] | None = None
+        self.head_broken: dict[str, Any] | None = None
         self.facts: dict[str, Any] = {
             "node": "Xã Quảng La",
             "code": "H41.07",
@@ -144,6 +148,18 @@ class FakeDesk:
     async def trace(self, key: str) -> list[dict[str, Any]]:
         self.asked.append(key)
         return self.events if key in ("doc-1", DOCUMENT_ID) else []
+
+    async def audit(self, before: int | None, limit: int) -> list[dict[str, Any]]:
+        return [each for each in self.audited if before is None or each["seq"] < before][-limit:]
+
+    async def act(self, done: Mapping[str, Any]) -> None:
+        self.recorded.append(dict(done))
+
+    async def audit_walk(self, seq: int, hexed: str, limit: int) -> dict[str, Any]:
+        return {"at": {"seq": seq + 5, "hash": "ab" * 32}, "done": seq >= 5, "broken": self.broken if seq >= 5 else None}
+
+    async def audit_heads(self) -> dict[str, Any]:
+        return {"heads": 2, "above": 1, "broken": self.head_broken}
 
     async def evidence(self, key: str, to: Sequence[str]) -> dict[str, Any]:
         self.asked += [key, *to]

@@ -475,6 +475,53 @@ def test_a_root_that_is_no_certificate_is_said(bundled: tuple[Path, Path]) -> No
     assert run("verify", str(data), "--root", str(root.parent / "no.pem")).exit_code == Code.USAGE
 
 
+# --- audit -----------------------------------------------------------------------------------------------------------------
+
+ACT = {"seq": 7, "at_ms": 1_795_316_400_123, "what": "system.add", "subject": "so", "who": "anh Ba", "why": "mới"}
+
+
+def test_acts_are_listed_with_who_before_and_after(running: Site) -> None:
+    later = {**ACT, "seq": 9, "what": "system.disable", "before": {"disabled": False}, "after": {"disabled": True}}
+    running.desk.audited = [{**ACT, "before": None, "after": {"codes": ["H41.07"]}}, later]
+    lines = running.truc("audit", "list").stdout.splitlines()
+    assert "anh Ba" in lines[1] and "đăng ký hệ thống" in lines[1] and '{"codes": ["H41.07"]}' in lines[1] and "mới" in lines[1]
+    assert [line["seq"] for line in json_lines(running.truc("audit", "list", "--json", "--limit", "1"))] == [9]
+
+
+def test_a_whole_journal_is_verified_in_pieces_and_a_broken_row_is_named(running: Site) -> None:
+    result = running.truc("audit", "verify")
+    assert result.exit_code == Code.DONE and "10 hàng, 2 đầu đã ký, 1 đầu nút cấp trên giữ" in result.stderr
+    running.desk.head_broken = {"seq": 4, "fault": "head"}
+    assert "hàng 4 của nhật ký không còn như lúc" in running.truc("audit", "verify").stderr
+    running.desk.broken = {"seq": 6, "fault": "missing"}
+    result = running.truc("audit", "verify", "--json")
+    assert result.exit_code == Code.FAILED and "hàng 6 của nhật ký đã bị mất" in result.stderr
+    assert json_lines(result)[0] == {"ok": False, "rows": 10, "heads": 0, "heads_above": None, "broken": running.desk.broken}
+
+
+def test_an_act_on_files_is_recorded_by_the_node_that_runs(running: Site) -> None:
+    assert running.truc("system", "add", "so", "--code", "H41.07").exit_code == Code.DONE
+    assert running.truc("system", "rotate", "so").exit_code == Code.DONE
+    assert running.truc("system", "disable", "so").exit_code == Code.DONE
+    told = running.desk.recorded
+    assert [each["what"] for each in told] == ["system.add", "system.rotate", "system.disable"]
+    assert [each["before"] and each["before"]["secrets"] for each in told] == [None, 1, 2]
+    assert (told[2]["before"]["disabled"], told[2]["after"]["disabled"]) == (False, True)
+    assert all(each["who"] and each["id"] and each["done_ms"] for each in told)
+    secrets = [secret for system in running.systems for secret in system.secrets]
+    assert not any(secret in json.dumps(told) for secret in secrets)
+
+
+def test_an_act_on_files_waits_beside_the_journal_of_a_node_that_does_not_run(site: Site) -> None:
+    assert site.truc("system", "add", "so", "--code", "H41.07").exit_code == Code.DONE
+    (line,) = (site.data / "acts.jsonl").read_text().splitlines()
+    assert json.loads(line)["after"]["codes"] == ["H41.07"]
+    (site.data / "acts.jsonl").unlink()
+    (site.data / "acts.jsonl").mkdir()
+    result = site.truc("system", "disable", "so")
+    assert result.exit_code == Code.FAILED and "không ghi được vào nhật ký" in result.stderr
+
+
 ASKING = [("status",), ("queue", "list"), ("queue", "retry", "1"), ("held", "list"), ("trace", "x")]
 
 

@@ -79,7 +79,9 @@ async def test_a_lost_parent_is_a_warning_and_documents_wait(tree: Tree) -> None
     assert found["outbox"] == {"depth": 1, "oldest_age_s": 3700.0}
     assert found["parent"]["up"] is False
     checks = {check.name: check.state for check in await desk(site).checks()}
-    good = dict.fromkeys(("database", "disk", "held", "systems", "calendar", "certificate", "lists", "directory", "clock"), "+")
+    good = dict.fromkeys(
+        ("database", "disk", "held", "journal", "systems", "calendar", "certificate", "lists", "directory", "clock"), "+"
+    )
     assert checks == {**good, "parent": "!"}
 
 

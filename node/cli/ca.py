@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.cli.acts import record
 from node.cli.config import load_config
 from node.cli.face import Group, config_option, hosts_option, json_option, option
 from node.cli.talk import Code, Stop, Texts, config_path, json_line, pairs, say, t, table
@@ -62,7 +63,10 @@ def init(hosts: tuple[str, ...], organs: tuple[str, ...], as_json: bool) -> None
         if config.node.code:
             _ask_above(config, issuing, as_json)
             return
+        there = config.link.trust.is_file()
         fingerprint = _found(config, issuing, hosts or ("localhost", "127.0.0.1"), _organs(organs))
+    if not there:
+        record(config.node.data_dir, "ca.init", config.node.zone, None, {"root": fingerprint})
     if as_json:
         json_line({"folder": str(issuing.folder), "fingerprint": fingerprint, "config": str(config_path())})
     else:
@@ -188,6 +192,13 @@ def issue(code: str, csr: str, below: str | None, prefixes: tuple[str, ...], out
         written = [Path(out) / name for name, text in made.items() if text]
         for path in written:
             write(path, made[path.name])
+    record(
+        config.node.data_dir,
+        "ca.issue",
+        str(node),
+        None,
+        {"pin": granted.pin, "prefixes": list(prefixes), "authority": bool(below)},
+    )
     if as_json:
         json_line({"code": str(node), "pin": granted.pin, "files": [str(path) for path in written]})
         return
@@ -243,6 +254,8 @@ def revoke(code: str, why: str, yes: bool, as_json: bool) -> None:
     if not ended:
         what = (f"không có chứng thư nào của {node} còn hiệu lực", f"{node} has no certificate to revoke")
         raise Stop(Code.FAILED, what, ("xem truc ca list", "see truc ca list"))
+    serials = [f"{each.serial:x}" for each in ended]
+    record(config.node.data_dir, "ca.revoke", str(node), {"valid": serials}, {"revoked": serials}, why)
     if as_json:
         _json_rows(ended)
     say(

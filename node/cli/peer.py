@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node.adapters import chance
+from node.cli.acts import record
 from node.cli.config import load_config
 from node.cli.face import Group, config_option, json_option, option
 from node.cli.talk import Code, Stop, agree, json_line, say, t, table, when
@@ -133,12 +134,14 @@ def _hand_out(
                 f"for another machine: truc peer transfer {node}; one that node.toml declares is removed there first",
             )
             raise Stop(Code.FAILED, what, todo) from None
+    after = {"name": asked.name, "prefixes": [str(each) for each in prefixes], "auto": auto, "expires_ms": ends_ms}
+    record(config.node.data_dir, "peer.transfer" if moving else "peer.invite", str(node), None, after)
     if as_json:
         json_line({"code": str(node), "token": token.text(), "expires_ms": ends_ms, "auto": auto, "transfer": moving})
         return
     click.echo(token.text())
     url = f"https://{config.link.listen_host}:{_port(config)}"
-    after = (
+    then = (
         ""
         if auto
         else t(
@@ -148,9 +151,9 @@ def _hand_out(
     )
     say(
         f"Mã mời trên đây chỉ in một lần, hết hạn {when(ends_ms)}. Trên máy mới, chạy:\n"
-        f"  truc join {url} --token - --dir /etc/truc   (rồi dán mã mời; trên dòng lệnh thì máy ấy ai cũng đọc được){after}",
+        f"  truc join {url} --token - --dir /etc/truc   (rồi dán mã mời; trên dòng lệnh thì máy ấy ai cũng đọc được){then}",
         f"The token above is printed once and ends {when(ends_ms)}. On the new machine run:\n"
-        f"  truc join {url} --token - --dir /etc/truc   (then paste the token; a command line is read by all){after}",
+        f"  truc join {url} --token - --dir /etc/truc   (then paste the token; a command line is read by all){then}",
     )
 
 
@@ -222,6 +225,7 @@ def approve(code: str, key: str, as_json: bool) -> None:
             "see truc peer list; the other machine runs truc join first",
         )
         raise Stop(Code.FAILED, what, todo)
+    record(config.node.data_dir, "peer.approve", str(node), "waiting", {"pin": approved.pin})
     if as_json:
         json_line({"code": str(node), "pin": approved.pin})
     say(f"Đã duyệt {node}, khóa {approved.pin}.", f"{node} is approved, key {approved.pin}.")
@@ -258,6 +262,7 @@ def remove(code: str, why: str, yes: bool, as_json: bool) -> None:
     if not gone:
         what = (f"{node} không phải nút đã kết nạp hay đã mời", f"{node} is neither registered nor invited")
         raise Stop(Code.FAILED, what, ("nút khai trong node.toml thì sửa ở đó", "one that node.toml declares is removed there"))
+    record(config.node.data_dir, "peer.remove", str(node), "registered or invited", None, why)
     if as_json:
         json_line({"code": str(node)})
     say(f"Đã bỏ {node}. Có hiệu lực ngay.", f"{node} is turned away, at once.")

@@ -39,6 +39,10 @@ COMMANDS = {
         ("kiểm tra một gói bằng chứng, không cần nút, không cần mạng", "check a bundle of evidence, without node or network"),
     ),
     "report": Late("node.cli.report:command", ("báo cáo tình hình gửi, nhận", "what was sent and received")),
+    "audit": Late(
+        "node.cli.audit:command",
+        ("việc người quản trị đã làm; nhật ký có nguyên vẹn không", "what persons did; whether the journal is whole"),
+    ),
     "system": Late("node.cli.system:command", ("hệ thống quản lý văn bản đã đăng ký", "registered office systems")),
     "config": Late("node.cli.config:command", ("kiểm tra và xem cấu hình", "check and show the configuration")),
     "sandbox": Late("node.cli.sandbox:command", ("cả một cây nút trên máy này, để thử", "a whole tree of nodes on this machine")),

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from node.adapters import directory_file, registry
+from node.cli.acts import record
 from node.cli.config import load_config
 from node.cli.desk import running
 from node.cli.face import Group, config_option, json_option, option
@@ -96,6 +97,7 @@ def add(
 
     warnings = _warnings(config, directory, organs)  # may refuse
     _update(config.node.systems, change)
+    record(config.node.data_dir, "system.add", system_id, None, _public(fresh))
     for warning in warnings:
         say(f"Lưu ý: {warning[0]}", f"Note: {warning[1]}")
     if not networks:
@@ -160,7 +162,7 @@ def rotate(system_id: str, finish: bool, as_json: bool) -> None:
             )
         return replace(system, secrets=system.secrets[:1] if finish else (fresh, *system.secrets))
 
-    changed = _change_one(config, system_id, turn)
+    changed = _change_one(config, system_id, turn, "system.rotate")
     if finish:
         say("Đã bỏ khóa cũ.", "The old secret is gone.")
     else:
@@ -179,7 +181,7 @@ def rotate(system_id: str, finish: bool, as_json: bool) -> None:
 @config_option
 def disable(system_id: str, undo: bool) -> None:
     config, _ = load_config()
-    _change_one(config, system_id, lambda system: replace(system, disabled=not undo))
+    _change_one(config, system_id, lambda system: replace(system, disabled=not undo), "system.disable")
     if undo:
         say(f"{system_id} dùng lại được.", f"{system_id} is enabled.")
     else:
@@ -266,14 +268,20 @@ def _refuse_taken(fresh: System, systems: Iterable[System]) -> None:
             )
 
 
-def _change_one(config: NodeConfig, system_id: str, turn: Callable[[System], System]) -> System:
+def _change_one(config: NodeConfig, system_id: str, turn: Callable[[System], System], what: str) -> System:
+    """what: the act, as the journal names it."""
+    before: list[System] = []
+
     def change(systems: tuple[System, ...]) -> tuple[System, ...]:
         if all(system.id != system_id for system in systems):
             what = (f"không có hệ thống {system_id}", f"there is no system {system_id}")
             raise Stop(Code.FAILED, what, ("xem truc system list", "see truc system list"))
+        before[:] = [system for system in systems if system.id == system_id]
         return tuple(turn(system) if system.id == system_id else system for system in systems)
 
-    return next(system for system in _update(config.node.systems, change) if system.id == system_id)
+    after = next(system for system in _update(config.node.systems, change) if system.id == system_id)
+    record(config.node.data_dir, what, system_id, _public(before[0]), _public(after))
+    return after
 
 
 def _load(path: Path) -> tuple[System, ...]:

@@ -31,7 +31,7 @@ PATH_MAX = 20
 SIGNED_RECEIPT = b"truc-receipt-1\n"
 """Stands before a statement when it is signed, so that no other signature of the same key can be taken for it."""
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 _LEAF, _INNER = b"\x00", b"\x01"
 
 
@@ -131,11 +131,11 @@ def read_statement(statement: bytes) -> Taken:
     taken = Taken(
         read_code(fields.get("node"), "receipt.node"),
         read_code(fields.get("from"), "receipt.from"),
-        fields.text("root", 64, _DIGEST),
+        fields.text("root", 64, DIGEST),
         fields.whole("count", 1, COUNT_MAX),
         fields.whole("at"),
         fields.whole("bound"),
-        fields.text("key", 64, _DIGEST),
+        fields.text("key", 64, DIGEST),
     )
     if write_statement(taken) != statement:
         raise Refused(Reason.WIRE_MALFORMED, "receipt", "", "canonical")

@@ -68,6 +68,7 @@ METRICS: Mapping[str, Metric] = {
         Kind.COUNTER, "Readings of the systems file that failed; the last good one stays in use."
     ),
     "truc_clock_exchanges_total": Metric(Kind.COUNTER, "Questions to the parent for the time, by result.", ("result",)),
+    "truc_journal_heads_total": Metric(Kind.COUNTER, "Heads of journals handed up or kept, by result.", ("result",)),
     "truc_receipts_total": Metric(Kind.COUNTER, "Signed receipts for batches: given, got, missing, bad.", ("result",)),
     "truc_questions_total": Metric(Kind.COUNTER, "Short questions put to neighbours or dropped, by result.", ("result",)),
     "truc_statements_total": Metric(
@@ -85,6 +86,7 @@ METRICS: Mapping[str, Metric] = {
     "truc_parent_up": Metric(Kind.GAUGE, "1 while the parent answers, 0 while it does not."),
     "truc_child_up": Metric(Kind.GAUGE, "1 while a child keeps calling, 0 while it is silent.", ("neighbour",)),
     "truc_store_bytes": Metric(Kind.GAUGE, "Size of the store and its bodies."),
+    "truc_journal_intact": Metric(Kind.GAUGE, "1 while no row of the journal was found altered or missing, 0 once one was."),
     "truc_disk_free_ratio": Metric(Kind.GAUGE, "Free part of the disk that holds the store, 0 to 1."),
     "truc_clock_bound_seconds": Metric(Kind.GAUGE, "Stated uncertainty of the node's clock."),
     "truc_clock_offset_seconds": Metric(Kind.GAUGE, "The host's clock less the node's time; positive: the host is ahead."),

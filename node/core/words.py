@@ -433,9 +433,8 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "stopped": ("đã dừng do thu hồi", "stopped by recall"),
         "held": ("tạm dừng, chờ người vận hành", "held for an operator"),
         "released": ("người vận hành cho chuyển tiếp", "released by an operator"),
-        "retried": ("người vận hành cho thử lại ngay", "retried by an operator"),
         "directory": ("danh mục mã định danh thay đổi", "the directory changed"),
-        "dropped": ("người vận hành dừng việc chuyển", "dropped by an operator"),
+        "act": ("việc của người quản trị", "act of a person"),
         "come-back": ("quay về", "came back"),
         "statement-refused": ("không nhận bảng kê số liệu ngày", "daily statement not kept"),
         "statement-departed": (
@@ -467,6 +466,7 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "outbox": ("hàng chờ chuyển", "outbox"),
         "mailbox": ("hộp văn bản chờ lấy", "mailbox"),
         "held": ("mục tạm dừng", "held items"),
+        "journal": ("nhật ký hệ thống", "journal"),
         "systems": ("tệp đăng ký hệ thống", "registered systems"),
         "directory": ("danh mục mã định danh", "directory"),
         "certificate": ("chứng thư số", "certificate"),
@@ -489,6 +489,7 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "held-items": ("có mục tạm dừng, chờ người vận hành", "items are held for an operator"),
         "unmatched-statuses": ("có trạng thái xử lý chưa khớp văn bản nào", "statuses that join no document"),
         "digest-conflict": ("có bì trùng mã nhưng khác nội dung", "an id was seen with two contents"),
+        "journal-broken": ("nhật ký hệ thống có hàng bị sửa hoặc bị mất", "a row of the journal was altered or is missing"),
         "disk-low": ("sắp hết dung lượng lưu trữ", "the disk is nearly full"),
         "calendar-missing": (
             "chưa có lịch làm việc của năm này hoặc năm tới",

@@ -311,10 +311,12 @@ async def test_an_operators_act_is_in_the_journal_with_who_and_why(at: Opened) -
     assert await at.store.act_queue("hold", [item, 999], None, "chị Hoa", "nghi trùng") == 1
     assert (await at.store.depths())["held"] == 1
     assert await at.store.act_queue("release", [], "H41.07", "chị Hoa", "không trùng") == 1
-    told = [json.loads(detail) for (detail,) in at.rows("SELECT detail FROM journal WHERE detail<>'' AND event<>'taken'")]
-    assert told == [
-        {"who": "chị Hoa", "why": "nghi trùng", "items": 1},
-        {"who": "chị Hoa", "why": "không trùng", "items": 1},
+    told = at.rows("SELECT reason,recipient,detail FROM journal WHERE event='act'")
+    assert [(what, subject) for what, subject, _ in told] == [("queue.hold", f"out-{item}"), ("queue.release", "→ H41.07")]
+    waiting, held = {"state": "waiting", "items": 1}, {"state": "held", "items": 1}
+    assert [json.loads(detail) for *_, detail in told] == [
+        {"who": "chị Hoa", "why": "nghi trùng", "before": waiting, "after": held},
+        {"who": "chị Hoa", "why": "không trùng", "before": held, "after": waiting},
     ]
     depths = await at.store.depths()
     assert depths["outbox"] == [{"neighbour": "H41.07", "lane": "normal", "depth": 1, "oldest_s": 0.0}]
@@ -332,7 +334,7 @@ async def test_what_is_dropped_must_still_be_held_when_it_is_done(at: Opened) ->
     await at.store.act_queue("hold", [item], None, "anh Ba", "")
     for _ in range(2):
         await at.store.drop_out(item, home, "anh Ba", "thừa")
-    assert at.events("dropped", "refused") == ["dropped", "refused"]
+    assert at.events("act", "refused") == ["act", "act", "act", "refused"]
 
 
 # --- no question reads a whole table ---------------------------------------------------------------------------------------

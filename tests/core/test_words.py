@@ -66,7 +66,6 @@ SOURCES = Path(words.__file__).parents[1]
     [
         ("event", "adapters/sqlite", r'\btx\.journal\(\s*stamp,\s*"([a-z-]+)"'),
         ("event", "adapters/sqlite", r'"held" if held else "(failed)"'),
-        ("event", "adapters/sqlite", r'"(?:retry|hold|release)": "([a-z]+)"'),
         ("problem", "desk.py", r'found\.append\(\("([a-z-]+)"'),
         ("check", "desk.py", r'\bCheck\("([a-z]+)"'),
         ("outbox", "adapters/sqlite/migrations", r"CHECK \(state IN \('(waiting)', '(body)', '(held)'\)\)"),

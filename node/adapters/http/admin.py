@@ -32,6 +32,8 @@ ITEMS_MAX = 1000
 LIMIT_MAX = 500
 LIMIT_DEFAULT = 100
 TEXT_MAX = 400
+WALK_MAX = 50_000
+"""Rows of the journal that one question walks."""
 WHOLE_MAX = 1 << 53
 ANSWER_WITHIN_S = 20.0
 
@@ -84,6 +86,22 @@ class Desk(Protocol):
 
     async def report(self, kind: str, period: str, rule: str, organ: str) -> dict[str, Any]:
         """As `Reports.document` gives it."""
+        ...
+
+    async def audit(self, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """Acts of persons, the newest, or the newest before a row of the journal; oldest first."""
+        ...
+
+    async def act(self, done: Mapping[str, Any]) -> None:
+        """Record an act done with a command that works on files."""
+        ...
+
+    async def audit_walk(self, seq: int, hexed: str, limit: int) -> dict[str, Any]:
+        """Follow the journal's chain from a row with its hash: at {seq, hash}, done, broken {seq, fault} or None."""
+        ...
+
+    async def audit_heads(self) -> dict[str, Any]:
+        """The journal beside its signed heads: heads, above (None: no answer), broken."""
         ...
 
     async def gauges(self) -> Gauges: ...
@@ -139,6 +157,10 @@ def admin_app(
     app.router.add_post("/api/held/{action}", _held_act)
     app.router.add_get("/api/trace", _trace)
     app.router.add_get("/api/evidence", _evidence)
+    app.router.add_get("/api/audit", _audit)
+    app.router.add_get("/api/audit/walk", _audit_walk)
+    app.router.add_get("/api/audit/heads", _audit_heads)
+    app.router.add_post("/api/acts", _acts)
     app.router.add_get("/api/systems", _systems)
     app.router.add_get("/api/report", _report)
     if codes is not None:
@@ -309,6 +331,32 @@ async def _held_act(request: web.Request) -> web.Response:
     changed = await request.app[_DESK].held_act(action, act.items, act.who, act.why)
     log.info("held items changed by an operator", reason=action, count=changed)
     return _json({"changed": changed})
+
+
+async def _audit(request: web.Request) -> web.Response:
+    before = _whole(request, "before", 0, WHOLE_MAX)
+    return _json({"items": await request.app[_DESK].audit(before or None, _whole(request, "limit", LIMIT_DEFAULT, LIMIT_MAX))})
+
+
+async def _audit_walk(request: web.Request) -> web.Response:
+    hexed = _text(request, "hash") or ""
+    if not re.fullmatch("(?:[0-9a-f]{64})?", hexed):
+        raise Refused(Reason.REQUEST_MALFORMED, "hash")
+    limit = _whole(request, "limit", WALK_MAX, WALK_MAX)
+    return _json(await request.app[_DESK].audit_walk(_whole(request, "seq", 0, WHOLE_MAX), hexed, limit))
+
+
+async def _audit_heads(request: web.Request) -> web.Response:
+    return _json(await request.app[_DESK].audit_heads())
+
+
+async def _acts(request: web.Request) -> web.Response:
+    try:
+        done = json.loads(await request.read())
+    except ValueError:
+        raise Refused(Reason.REQUEST_MALFORMED, "act") from None
+    await request.app[_DESK].act(done if isinstance(done, dict) else {})
+    return _json({})
 
 
 async def _evidence(request: web.Request) -> web.Response:

@@ -12,11 +12,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from node.adapters.sqlite import road, rows
+from node.adapters.sqlite.chain import act
 from node.adapters.sqlite.writer import FILES, MAILBOX, Depths, Stamp, Transaction, laid_before, towards
+from node.core.audit import Act
 from node.core.custody import FIRST, NEIGHBOUR_GONE, Cursor, Listing
 from node.core.envelope import Lane
 from node.core.lifecycle import Transport
 
+NAMED_MAX = 20
+"""Items that the journal names of one act; it says of how many."""
 POSTPONED_MAX = 200
 """Of the rows of a lane that are not due yet, so many are looked at for the eldest."""
 _ROW = (
@@ -129,12 +133,10 @@ def act_queue(tx: Transaction, action: str, items: Sequence[int], neighbour: str
         else:
             _due_now(tx, item, stamp)
     if numbers:
-        tx.journal(
-            stamp,
-            {"retry": "retried", "hold": "held", "release": "released"}[action],
-            neighbour=neighbour or "",
-            detail=json.dumps({"who": who, "why": why, "items": len(numbers)}),
-        )
+        subject = f"→ {neighbour or 'hub'}" if neighbour is not None else " ".join(f"out-{item}" for item in numbers[:NAMED_MAX])
+        became = {"retry": "due", "hold": "held", "release": "waiting"}[action]
+        before = {"state": "held" if action == "release" else "waiting", "items": len(numbers)}
+        act(tx, stamp, Act(f"queue.{action}", subject, who, why, before, {**before, "state": became}))
     return len(numbers)
 
 
@@ -213,7 +215,7 @@ def release_box(tx: Transaction, item: int, who: str, why: str, stamp: Stamp) ->
     if row is not None:
         tx.boxed()
         tx.db.execute("UPDATE mailbox SET state='initial',fails=0,updated_ms=? WHERE item=?", (stamp.at_ms, item))
-        tx.journal(stamp, "released", detail=json.dumps({"who": who, "why": why, "item": f"box-{item}"}))
+        act(tx, stamp, Act("held.release", f"box-{item}", who, why, "held", "initial"))
         tx.fed.add(laid_before(row[0]))
     return row is not None
 
@@ -221,7 +223,7 @@ def release_box(tx: Transaction, item: int, who: str, why: str, stamp: Stamp) ->
 def decide_agency(tx: Transaction, item: int, state: str, who: str, why: str, stamp: Stamp) -> bool:
     changed = tx.db.execute("UPDATE agency_request SET state=? WHERE item=? AND state='held'", (state, item)).rowcount
     if changed:
-        tx.journal(stamp, state, detail=json.dumps({"who": who, "why": why, "item": f"agency-{item}"}))
+        act(tx, stamp, Act(f"agency.{state}", f"agency-{item}", who, why, "held", state))
     return changed > 0
 
 

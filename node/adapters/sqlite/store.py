@@ -7,16 +7,16 @@ in the files beside this one.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from node.adapters.sqlite import admission, boxes, care, changes, desk, proofs, road, status
+from node.adapters.sqlite import admission, boxes, care, chain, changes, desk, proofs, road, status
 from node.adapters.sqlite.connection import Connection
 from node.adapters.sqlite.migrate import migrate
 from node.adapters.sqlite.numbers import SqliteNumbers
 from node.adapters.sqlite.writer import Stamp, Transaction, Writer, laid_before, towards
+from node.core.audit import Act, Broken, KeptHead, Place
 from node.core.bundle import Told
 from node.core.changes import Held
 from node.core.custody import (
@@ -323,7 +323,7 @@ class SqliteStore:
         def work(tx: Transaction) -> None:
             if desk.header_of_out(tx.db, item) is None or road.in_doubt(tx.db, item):
                 return  # in doubt (decision 6), released, or dropped by somebody else, while this was being prepared
-            tx.journal(stamp, "dropped", detail=json.dumps({"who": who, "why": why, "item": f"out-{item}"}))
+            chain.act(tx, stamp, Act("held.drop", f"out-{item}", who, why, "held", "dropped"))
             road.end(tx, item, home, stamp)
 
         await self._do(work)
@@ -334,7 +334,7 @@ class SqliteStore:
         def work(tx: Transaction) -> None:
             if desk.header_of_box(tx.db, item) is None:
                 return
-            tx.journal(stamp, "dropped", detail=json.dumps({"who": who, "why": why, "item": f"box-{item}"}))
+            chain.act(tx, stamp, Act("held.drop", f"box-{item}", who, why, "held", "dropped"))
             boxes.end(tx, item, home, stamp)
 
         await self._do(work)
@@ -378,6 +378,38 @@ class SqliteStore:
 
     async def ended_here(self, origin: OrgId, id_: str) -> list[tuple[OrgId, str, Transport, int]]:
         return await self._ask(lambda db: proofs.ended_here(db, str(origin), id_))
+
+    # the journal
+
+    async def journal_tail(self) -> Place:
+        return await self._ask(chain.tail)
+
+    async def walk(self, after: Place, limit: int) -> tuple[Place, Broken | None]:
+        return await self._ask(lambda db: chain.walk(db, after, limit))
+
+    async def stands(self, place: Place) -> Broken | None:
+        return await self._ask(lambda db: chain.stands(db, place))
+
+    async def heads(self, node: OrgId) -> list[KeptHead]:
+        return await self._ask(lambda db: chain.heads(db, str(node)))
+
+    async def keep_head(self, node: OrgId, seq: int, at_ms: int, head: KeptHead) -> None:
+        await self._do(lambda tx: chain.keep_head(tx, str(node), seq, at_ms, head))
+
+    async def act(self, done: Act) -> None:
+        stamp = self.stamp()
+        await self._do(lambda tx: chain.act(tx, stamp, done))
+
+    async def take_in(self, acts: Sequence[Act]) -> None:
+        stamp = self.stamp()
+        await self._do(lambda tx: chain.take_in(tx, stamp, acts))
+
+    async def acts(self, before: int | None, limit: int) -> list[dict[str, Any]]:
+        return await self._ask(lambda db: chain.acts(db, before, limit))
+
+    async def settings(self, values: Mapping[str, Any], user: str) -> None:
+        stamp = self.stamp()
+        await self._do(lambda tx: chain.settings(tx, stamp, values, user))
 
     # care
 

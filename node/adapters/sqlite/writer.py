@@ -118,6 +118,11 @@ class Transaction:
         self.add(_JOURNAL, (*fields, digest))
         self._head = (last + 1, digest)
 
+    def note_tail(self) -> None:
+        """Say where the journal ends now, so that rows cannot be taken off its end unseen."""
+        if self._head is not None:
+            self.db.execute(_TAIL, (TAIL, f"{self._head[0]} {self._head[1].hex()}"))
+
     def add(self, statement: str, row: tuple[Any, ...]) -> None:
         """Have a row written before the member ends, by an INSERT that nobody reads from within the transaction."""
         self._added.append((statement, row))
@@ -145,6 +150,8 @@ class Transaction:
         return (row[0], bytes(row[1])) if row else (0, b"\0" * 32)
 
 
+TAIL = "journal"
+_TAIL = "INSERT INTO meta VALUES (?,?) ON CONFLICT DO UPDATE SET value=excluded.value"
 _JOURNAL = "INSERT INTO journal VALUES (?,?,?,?,?,?,?,?,?,?)"
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -228,6 +235,7 @@ def _transaction(db: sqlite3.Connection, group: Group) -> Iterator[Transaction]:
         transaction = Transaction(db, group.stamp)
         yield transaction
         _look(transaction, group)
+        transaction.note_tail()
         db.execute("COMMIT")
     except BaseException:
         del group.looks[looked:]  # what was found was undone

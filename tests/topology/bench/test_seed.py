@@ -86,7 +86,7 @@ async def test_the_store_goes_on_from_it(tmp_path: Path) -> None:
         assert len(await at.hand_over(SILENT)) == 7
         assert await at.store.verify_chain() is None
         at.clock.now_ms += 4 * 86_400_000
-        keep = {"handed_over_ms": 3 * 86_400_000, "collected_ms": 0, "sent_ms": 0, "limit": 1000}
+        keep = {"handed_over_ms": 3 * 86_400_000, "collected_ms": 0, "sent_ms": 0, "evidence_ms": 0, "limit": 1000}
         await at.store.forget(**keep)
         assert [at.count(name) for name in ("envelope", "body", "body_peer", "envelope_body")] == [0, 0, 0, 0]
         assert at.count("seen") == 19

@@ -254,7 +254,7 @@ def revoke(code: str, why: str, yes: bool, as_json: bool) -> None:
     if not ended:
         what = (f"không có chứng thư nào của {node} còn hiệu lực", f"{node} has no certificate to revoke")
         raise Stop(Code.FAILED, what, ("xem truc ca list", "see truc ca list"))
-    serials = [f"{each.serial:x}" for each in ended]
+    serials = [each.serial for each in ended]
     record(config.node.data_dir, "ca.revoke", str(node), {"valid": serials}, {"revoked": serials}, why)
     if as_json:
         _json_rows(ended)

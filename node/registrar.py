@@ -70,7 +70,7 @@ Run = Callable[[Callable[[], None]], Awaitable[None]]
 
 class View(Protocol):
     """Where the directory in use is looked at. `take` raises ValueError for one that this node cannot be found in. `keep` writes
-    its file, and raises OSError."""
+    its file, and raises OSError, and ValueError for one that no node could start with."""
 
     directory: Directory
 
@@ -235,12 +235,13 @@ class Registrar:
             log.error("directory file not used", reason=refused.reason.value, code=refused.value, rule=refused.rule)
 
     async def _show(self) -> None:
-        assert self.folded is not None
+        """The file says what is in use, as long as this node could start with it; else it stays as it is."""
+        directory = self._view.directory
         try:
-            directory = self.folded.directory
             await self._run(lambda: self._view.keep(directory))
-        except OSError as error:
-            log.warning("directory file not kept in step", reason=str(error)[:200])
+        except (OSError, ValueError) as error:
+            self._count("file-behind")
+            log.error("directory file not kept in step", reason=str(error)[:200])
 
     # what this node says
 

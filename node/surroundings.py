@@ -29,7 +29,8 @@ class DirectorySource(Protocol):
     def load(self) -> Directory: ...
 
     def keep(self, directory: Directory) -> tuple[int, ...]:
-        """Put this one in its place; the stamp it has then. OSError where it may not be written."""
+        """Put this one in its place; the stamp it has then. OSError where it may not be written, ValueError where it could not
+        be loaded again."""
         ...
 
 

@@ -134,6 +134,30 @@ async def test_a_peer_that_claims_another_s_prefixes_is_set_aside_everywhere_and
         assert site.duties.registrar.state()["aside"] == 3
 
 
+async def test_a_directory_that_breaks_a_law_is_used_but_no_node_fails_to_start_with_it(tree: Tree) -> None:
+    run(tree)
+    await tree.until(lambda: alike(tree))
+    lost = replace(DIRECTORY.history(H4105)[0], name="mất", successor=org("H41.99"))
+    await tree[HUB].duties.registrar.answer(
+        H41, brought(tree[HUB], forged(tree[H41], H41, tree[H41], codes=(CodeRow(H4105, 9, (lost,)),)))
+    )
+    await tree.until(lambda: {name(site, H4105) for site in tree.sites.values()} == {"mất"} and alike(tree))
+    for site in tree.sites.values():
+        await tree.until(lambda site=site: site.tally.value("truc_directory_refused_total", reason="file-behind"))  # type: ignore[misc]
+    for code in (UNIT, H54, HUB):
+        assert name(await tree.crash(code), H4105) == "mất"
+
+
+async def test_a_node_that_was_removed_by_mistake_starts_again_with_what_it_knew(tree: Tree) -> None:
+    run(tree)
+    await tree.until(lambda: alike(tree))
+    await tree[HUB].duties.registrar.act(Wanted(nodes={H54: None}), "", {})
+    await tree.until(lambda: alike(tree))
+    again = await tree.crash(H54)
+    assert again.surroundings.directory.node(H54) == DIRECTORY.node(H54)
+    assert again.tally.value("truc_directory_refused_total", reason="unusable")
+
+
 async def test_a_neighbour_that_goes_back_is_named_and_is_given_what_it_lost(tree: Tree) -> None:
     run(tree)
     await tree.until(lambda: alike(tree))

@@ -78,9 +78,12 @@ class DirectoryFile:
         return load(self._path)
 
     def keep(self, directory: Directory) -> tuple[int, ...]:
-        """Replace the file, one at a time with whoever edits it by a command; the stamp it has then."""
+        """Replace the file, one at a time with whoever edits it by a command; the stamp it has then. `DirectoryFileError`, and the
+        file stays, where no node could start with the new one: what several nodes have said may break a law together."""
+        text = dump(directory)
+        parse(text.encode(), self._path)
         with locked(self._path):
-            write(self._path, dump(directory))
+            write(self._path, text)
             return self.stamp()
 
 
@@ -196,16 +199,15 @@ class _File(_Row):
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            raw = file.read(FILE_BYTES_MAX + 1)
+            return file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise DirectoryFileError(f"{path}: {error.strerror or error}") from error
-    if len(raw) > FILE_BYTES_MAX:
-        raise DirectoryFileError(f"{path}: larger than {FILE_BYTES_MAX} bytes")
-    return raw
 
 
 def _decode(path: Path, raw: bytes) -> Any:
     """The file as plain values, to name entries by their code; here a key given twice shows, which the models cannot see."""
+    if len(raw) > FILE_BYTES_MAX:
+        raise DirectoryFileError(f"{path}: larger than {FILE_BYTES_MAX} bytes")
     try:
         return json.loads(raw.decode("utf-8"), object_pairs_hook=_each_key_once)
     except RecursionError:

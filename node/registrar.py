@@ -384,7 +384,7 @@ class Registrar:
         """Ask and bring until neither side has anything that the other lacks."""
         brought: Sequence[Held] = ()
         for _ in range(ROUNDS_MAX):
-            lacking = portion(self._books.beyond(self._above)) if self._above is not None else ()
+            lacking = portion(self._books.beyond(self._above), self._chains) if self._above is not None else ()
             if lacking and lacking == brought:
                 self._count("not-taken")
                 log.error("parent does not take what was said of the directory", count=len(lacking))
@@ -401,7 +401,7 @@ class Registrar:
         """The parent's side: take what a child brings, give what it lacks."""
         self._watch(peer, asked.have, str(peer))
         await self._take(asked, str(peer))
-        lacking = portion(self._books.beyond(asked.have))
+        lacking = portion(self._books.beyond(asked.have), self._chains)
         return Exchange(self._books.heads(), lacking, self._chains_of(lacking))
 
     def _watch(self, neighbour: OrgId, have: Mapping[OrgId, Head], name: str) -> None:

@@ -19,7 +19,7 @@ from node.core.identifier import OrgId
 
 EXCHANGE_BYTES_MAX = 4 * CHANGE_BYTES_MAX
 PORTION_BYTES = 1024 * 1024
-"""Changes go together up to here; one at least."""
+"""Changes go together up to here, the chains of their keys counted in; one at least."""
 AUTHORS_MAX = 20_000
 CHANGES_MAX = 10_000
 SINCE_CHARS_MAX = 4000
@@ -82,12 +82,14 @@ def read_since(text: str) -> dict[OrgId, Head]:
     return found
 
 
-def portion(lacking: Iterable[Held]) -> tuple[Held, ...]:
-    """As many of these, from the first on, as go together."""
+def portion(lacking: Iterable[Held], chains: Mapping[str, bytes]) -> tuple[Held, ...]:
+    """As many of these, from the first on, as go together with the chains of their keys."""
     chosen: list[Held] = []
+    keys: set[str] = set()
     size = 0
     for each in lacking:
-        size += len(each.body)
+        size += len(each.body) + (len(chains.get(each.key, b"")) if each.key not in keys else 0)
+        keys.add(each.key)
         if chosen and (size > PORTION_BYTES or len(chosen) == CHANGES_MAX):
             break
         chosen.append(each)

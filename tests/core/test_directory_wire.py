@@ -73,12 +73,21 @@ def test_another_form_is_refused(data: bytes) -> None:
 
 def test_changes_go_together_up_to_a_size_and_one_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
     every = [change(number) for number in range(1, 6)]
-    assert portion(every) == tuple(every)
-    assert portion([]) == ()
+    assert portion(every, {}) == tuple(every)
+    assert portion([], {}) == ()
     monkeypatch.setattr(directory_wire, "PORTION_BYTES", 2 * len(every[1].body) + 1)
-    assert portion(every) == tuple(every[:2])
+    assert portion(every, {}) == tuple(every[:2])
     monkeypatch.setattr(directory_wire, "PORTION_BYTES", 1)
-    assert portion(every) == tuple(every[:1])
+    assert portion(every, {}) == tuple(every[:1])
+
+
+def test_what_goes_together_can_be_read_however_long_the_chains_of_its_keys_are() -> None:
+    every = [replace(change(number), key=f"{number:064x}") for number in range(1, 301)]
+    chains = {each.key: b"c" * directory_wire.CHAIN_CHARS_MAX for each in every}
+    chosen = portion(every, chains)
+    read = decode_exchange(encode_exchange(Exchange({}, chosen, {each.key: chains[each.key] for each in chosen})))
+    assert read.changes == chosen
+    assert len(portion([change(number) for number in range(1, 301)], {KEY: chains[every[0].key]})) == 300
 
 
 def test_a_change_that_is_larger_than_any_is_refused() -> None:

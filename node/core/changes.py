@@ -261,10 +261,10 @@ class Books:
             return Met.GAP
         if change.number == last.number + 1:
             return Met.NEW if change.before == log[-1].digest else Met.FORK
-        known = next((each for each in log if each.change.number == change.number), None)
-        if known is None:
+        place = change.number - log[0].change.number  # numbers of a log have no gaps
+        if place < 0:
             return Met.OLD
-        return Met.KNOWN if known.digest == found.digest else Met.FORK
+        return Met.KNOWN if log[place].digest == found.digest else Met.FORK
 
     def keeping(self, found: Held) -> Books:
         """With a change that is NEW to these."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 
@@ -304,6 +305,17 @@ def test_only_the_difference_travels_the_hub_s_first() -> None:
     assert lacking == [("", 2), ("H41", 2)]
     assert list(writer.books.beyond(writer.books.heads())) == []
     assert writer.books.behind(heads) == [HUB, H41]
+def test_what_is_known_is_found_without_a_look_through_the_whole_log() -> None:
+    class Long(tuple[Held, ...]):
+        def __iter__(self) -> Iterator[Held]:
+            raise AssertionError("looked through")
+
+    writer = tree()
+    first = writer.books.logs[HUB][0]
+    writer.say("", codes={"G23": (organ("G23"),)})
+    assert Books({HUB: Long(writer.books.logs[HUB])}).meet(first) is Met.KNOWN
+
+
     assert writer.books.behind({**writer.books.heads(), HUB: Head(1, 9)}) == []
 
 

@@ -343,10 +343,11 @@ ROW = TypeVar("ROW", CodeRow, NodeRow)
 def may(grants: Grants, code: OrgId, at_ms: int | None = None) -> bool:
     """Whether a holder of these may speak of a code: one that lies below a prefix of its own. The prefix itself is administered
     above. at_ms: when it spoke; None: now."""
-    return any(
-        grant.prefix != code and grant.prefix.covers(code) and (grant.until_ms is None or (at_ms or 2**62) <= grant.until_ms)
-        for grant in grants
-    )
+    return any(grant.prefix != code and grant.prefix.covers(code) and _stood(grant, at_ms) for grant in grants)
+
+
+def _stood(grant: Grant, at_ms: int | None) -> bool:
+    return grant.until_ms is None or (at_ms is not None and at_ms <= grant.until_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,7 +443,7 @@ def _fold_nodes(books: Books, aside: list[Aside]) -> tuple[dict[OrgId, tuple[Nod
                 aside.append(Aside(author, row.code, "outside"))
                 continue
             history.setdefault(row.code, []).append((row, said))
-            if _counts(row, standing.get(row.code)):
+            if _counts(row, said, standing.get(row.code)):
                 standing[row.code] = row, said
     for code, rows in history.items():
         if code != HUB:
@@ -458,9 +459,9 @@ def _may_name(grants: Grants, author: OrgId, row: NodeRow, at_ms: int) -> bool:
 
 
 def _grants(rows: Sequence[tuple[NodeRow, Said]]) -> Grants:
-    """Each prefix that the rows of one node ever gave it, until the row by which it went."""
+    """Each prefix that the rows of one node ever gave it, until the row by which it went; the row that counts is the last."""
     given: dict[OrgId, int | None] = {}
-    for row, said in sorted(rows, key=lambda each: (each[0].revision, _rank(each[1].author))):
+    for row, said in sorted(rows, key=lambda each: (each[0].revision, -len(each[1].author.path))):
         now = row.node.prefixes if row.node is not None else ()
         given.update({prefix: said.at_ms for prefix, until in given.items() if prefix not in now and until is None})
         given.update(dict.fromkeys(now))
@@ -472,11 +473,11 @@ def _fold_codes(books: Books, grants: Mapping[OrgId, Grants], aside: list[Aside]
     for author, log in sorted(books.logs.items(), key=lambda item: _rank(item[0])):
         own = grants.get(author, ())
         for row, said in _words(author, log, "codes"):
-            if not may(own, row.code, said.at_ms) or not _receives_within(own, row):
+            if not may(own, row.code, said.at_ms) or not _receives_within(own, row, said.at_ms):
                 aside.append(Aside(author, row.code, "outside"))
             elif author != HUB and _claims(own, row):
                 aside.append(Aside(author, row.code, "text"))
-            elif _counts(row, standing.get(row.code)):
+            elif _counts(row, said, standing.get(row.code)):
                 standing[row.code] = row, said
     return standing
 
@@ -489,14 +490,14 @@ def _words(author: OrgId, log: Sequence[Held], what: str) -> Iterator[tuple[Any,
             yield row, Said(author, row.revision, change.at_ms, change.why)
 
 
-def _counts(row: ROW, known: tuple[ROW, Said] | None) -> bool:
-    """Against what stands: the higher revision; of equal ones the superior's, who came first."""
-    return known is None or row.revision > known[0].revision
+def _counts(row: ROW, said: Said, known: tuple[ROW, Said] | None) -> bool:
+    """Against what stands: the higher revision; of equal ones the superior's, who came first, and of its own the later."""
+    return known is None or row.revision > known[0].revision or (row.revision, said.author) == (known[0].revision, known[1].author)
 
 
-def _receives_within(grants: Grants, row: CodeRow) -> bool:
+def _receives_within(grants: Grants, row: CodeRow, at_ms: int) -> bool:
     prefixes = (prefix for entry in row.entries for prefix in entry.receives_for)
-    return all(any(grant.prefix.covers(prefix) for grant in grants) for prefix in prefixes)
+    return all(any(grant.prefix.covers(prefix) and _stood(grant, at_ms) for grant in grants) for prefix in prefixes)
 
 
 def _claims(grants: Grants, row: CodeRow) -> bool:
@@ -561,8 +562,9 @@ def rows_for(wanted: Wanted, folded: Folded | None) -> tuple[tuple[NodeRow, ...]
 
 
 def _revision(said: Mapping[OrgId, Said], code: OrgId) -> int:
+    """Above what counts; where there is nothing above, a superior's word counts with the same one."""
     known = said.get(code)
-    return 1 if known is None else known.revision + 1
+    return 1 if known is None else min(known.revision + 1, NUMBER_MAX)
 
 
 def portions(change: Change, nodes: Sequence[NodeRow], codes: Sequence[CodeRow]) -> Iterator[Change]:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.core.changes import (
+    NUMBER_MAX,
     ROWS_MAX,
     Books,
     CalendarRow,
@@ -191,6 +192,28 @@ def test_nobody_receives_for_organs_of_others() -> None:
     assert writer.folded().directory.receiver(code("H41.99"), DAY).organ == H4131
 
 
+def test_nobody_receives_for_a_prefix_that_it_held_once() -> None:
+    writer = tree()
+    writer.say("", nodes={"H41": node("H41", "", "H41", "K41")})
+    writer.say("", nodes={"H41": node("H41"), "H14": node("H14", "", "H14", "K41")})
+    focal = organ("H41.31", receives_for=(code("K41"),), focal_only=True)
+    writer.say("H41", codes={"H41.31": (focal,)})
+    assert [each.why for each in writer.folded().aside] == ["outside"]
+
+
+def test_no_revision_is_so_high_that_a_superior_cannot_act_again_and_again() -> None:
+    writer = tree()
+    writer.say("H41", codes={"H41.31": (organ("H41.31", "tỉnh"),)}, revision=NUMBER_MAX)
+    row = NodeRow(H4107, NUMBER_MAX, node("H41.07", "H41", "H41.07", "H41.08"))
+    writer.books = writer.books.keeping(signed(replace(next_change(writer.books, H41, 1, 9000), nodes=(row,))))
+    for text in ("gốc", "gốc nữa"):
+        writer.say("", codes={"H41.31": (organ("H41.31", text),)}, nodes={"H41.07": None})
+        assert names(writer.folded())["H41.31"] == text
+    found = writer.folded()
+    assert found.directory.node(H4107) is None
+    assert not found.may(H4107, code("H41.08.01"))
+
+
 def test_of_two_words_with_one_revision_the_superior_s_counts() -> None:
     writer = tree()
     writer.say("H41", codes={"H41.31": (organ("H41.31", "tỉnh"),)}, revision=5)
@@ -238,6 +261,17 @@ def test_an_older_change_a_fork_and_a_gap_are_told_apart() -> None:
     assert Books().keeping(first).keeping(other).meet(second) is Met.FORK
     forked = signed(replace(next_change(books, HUB, 1, 9000), before=first.digest))
     assert books.meet(forked) is Met.FORK
+
+
+def test_what_is_known_is_found_without_a_look_through_the_whole_log() -> None:
+    class Long(tuple[Held, ...]):
+        def __iter__(self) -> Iterator[Held]:
+            raise AssertionError("looked through")
+
+    writer = tree()
+    first = writer.books.logs[HUB][0]
+    writer.say("", codes={"G23": (organ("G23"),)})
+    assert Books({HUB: Long(writer.books.logs[HUB])}).meet(first) is Met.KNOWN
 
 
 def test_a_higher_epoch_begins_anew_and_a_lower_one_is_old() -> None:
@@ -305,17 +339,6 @@ def test_only_the_difference_travels_the_hub_s_first() -> None:
     assert lacking == [("", 2), ("H41", 2)]
     assert list(writer.books.beyond(writer.books.heads())) == []
     assert writer.books.behind(heads) == [HUB, H41]
-def test_what_is_known_is_found_without_a_look_through_the_whole_log() -> None:
-    class Long(tuple[Held, ...]):
-        def __iter__(self) -> Iterator[Held]:
-            raise AssertionError("looked through")
-
-    writer = tree()
-    first = writer.books.logs[HUB][0]
-    writer.say("", codes={"G23": (organ("G23"),)})
-    assert Books({HUB: Long(writer.books.logs[HUB])}).meet(first) is Met.KNOWN
-
-
     assert writer.books.behind({**writer.books.heads(), HUB: Head(1, 9)}) == []
 
 

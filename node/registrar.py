@@ -420,13 +420,19 @@ class Registrar:
         async with self._lock:
             first = self.folded is None
             books, new, chains = self._books, [], {}
+            refused: set[OrgId] = set()
             for each in said.changes:
-                met = books.meet(each)
-                if met is Met.NEW and (chain := self._attested(each, said.chains, neighbour)) is not None:
+                author, met = each.change.author, books.meet(each)
+                if met is Met.KNOWN or author in refused:  # what follows a refused one has no place: said once
+                    continue
+                chain = self._attested(each, said.chains, neighbour)
+                if met is Met.NEW and chain is not None:
                     books = books.keeping(each)
                     new.append(each)
                     chains[each.key] = chain
-                elif met not in (Met.NEW, Met.KNOWN):
+                    continue
+                refused.add(author)
+                if chain is not None:  # else anybody could accuse anybody
                     self._refuse(each, met, neighbour)
             if not new:
                 return 0

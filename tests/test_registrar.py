@@ -184,6 +184,18 @@ async def test_two_changes_that_exclude_each_other_are_an_alarm_and_the_first_st
     assert hub.duties.registrar.state()["forked"] == ["H41"]
 
 
+async def test_nobody_is_accused_of_two_words_that_it_did_not_sign_and_a_refused_log_is_named_once(tree: Tree) -> None:
+    run(tree)
+    await tree.until(lambda: alike(tree))
+    hub = tree[HUB]
+    first = hub.duties.registrar.books.logs[HUB][0].change
+    others = [signed(replace(first, why=f"giả {number}"), tree[H54]) for number in range(100)]
+    with capture_logs() as said:
+        await hub.duties.registrar.answer(H54, brought(hub, *others))
+    assert hub.duties.registrar.state()["forked"] == []
+    assert [line["reason"] for line in said if line["log_level"] == "error"] == ["signature"]
+
+
 async def test_an_edit_of_the_file_is_an_act_and_an_older_file_is_not_used(tree: Tree) -> None:
     run(tree)
     await tree.until(lambda: alike(tree))

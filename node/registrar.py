@@ -248,7 +248,7 @@ class Registrar:
     async def act(self, wanted: Wanted, why: str, told: Mapping[str, str]) -> Acted:
         """Say it, sign it, keep it; it is in use when this returns. told: who did it, for the journal alone.
 
-        `Refused(DIRECTORY_OUTSIDE | DIRECTORY_LAW)`: nothing was said. `Deferred`: the hub was not heard yet.
+        `Refused(DIRECTORY_OUTSIDE | DIRECTORY_LAW | ORIGIN_SIGNATURE)`: nothing was said. `Deferred`: the hub was not heard yet.
         """
         async with self._lock:
             if self.folded is None:
@@ -287,6 +287,7 @@ class Registrar:
             place = next_change(books, self._code, epoch, at_ms, first)
             body = encode(replace(place, why=why, axis=part.axis, nodes=part.nodes, codes=part.codes, calendar=part.calendar))
             said.append(held(body, self._signer.sign(DOMAIN + body), self._signer.key_id))
+            self._attest(said[-1], self._signer.chain_pem)  # what nobody would believe (a wrong clock) would end this log
             books = books.keeping(said[-1])
         self._judge(fold(books))
         await self._store_changes(said, {self._signer.key_id: self._signer.chain_pem}, told, "here")
@@ -449,8 +450,7 @@ class Registrar:
         """The chain by which the change is its author's; None, counted and named, where it is not."""
         chain = self._chains.get(found.key) or chains.get(found.key, b"")
         try:
-            change = found.change
-            self._verifier.attest(change.author, found.key, chain, change.at_ms, DOMAIN + found.body, found.signature)
+            self._attest(found, chain)
         except Refused as refused:
             self._count("signature")
             log.error(
@@ -462,6 +462,10 @@ class Registrar:
             )
             return None
         return chain
+
+    def _attest(self, found: Held, chain: bytes) -> None:
+        change = found.change
+        self._verifier.attest(change.author, found.key, chain, change.at_ms, DOMAIN + found.body, found.signature)
 
     def _refuse(self, found: Held, met: Met, neighbour: str) -> None:
         change = found.change

@@ -103,6 +103,19 @@ async def test_nobody_says_what_another_administers_nor_what_breaks_a_law(tree: 
     assert tree[H41].duties.registrar.books.digest() == before
 
 
+@pytest.mark.parametrize("years", [-9, 9])
+async def test_with_a_clock_that_nobody_would_believe_nothing_is_said(tree: Tree, years: int) -> None:
+    run(tree)
+    await tree.until(lambda: alike(tree))
+    tree.clock.now_ms += years * 365 * 86_400_000
+    with pytest.raises(Refused) as caught:
+        await tree[H41].duties.registrar.act(renamed(tree[H41], H4105, "lạc giờ"), "", {})
+    assert caught.value.reason is Reason.ORIGIN_SIGNATURE
+    tree.clock.now_ms -= years * 365 * 86_400_000
+    await tree[H41].duties.registrar.act(renamed(tree[H41], H4105, "đúng giờ"), "", {})
+    await tree.until(lambda: {name(site, H4105) for site in tree.sites.values()} == {"đúng giờ"})
+
+
 async def test_a_change_that_its_author_did_not_sign_is_refused_and_named(tree: Tree) -> None:
     run(tree)
     await tree.until(lambda: alike(tree))

@@ -61,6 +61,8 @@ JITTER = 0.2
 ROUNDS_MAX = 10_000
 """Of one exchange: a month of changes and a whole country fit easily."""
 NAMED_MAX = 5
+RECONCILE_MS = 150_000
+"""So long a restored hub hears its children, who ask every minute, before it says anything."""
 STALE_MS = 24 * 3_600_000
 """A directory that was not compared with the parent's for so long is called stale; documents are routed by it all the same."""
 
@@ -153,6 +155,8 @@ class Registrar:
         """When all that the parent has said was known here, last; else the start."""
         self.forked: dict[OrgId, None] = {}
         """Authors that have signed two changes which exclude each other."""
+        self._restored = False
+        """From a backup, and what was said since then is not known again yet."""
 
     # from the disk
 
@@ -166,6 +170,8 @@ class Registrar:
             found = held(*row)
             if self._books.meet(found) is Met.NEW:
                 self._books = self._books.keeping(found)
+        mine = self._books.head(self._code)
+        self._restored = self._store.epoch > (mine.epoch if mine is not None else 1)
         self._apply()
 
     async def _start(self) -> None:
@@ -175,9 +181,6 @@ class Registrar:
         if self.folded is None and self._code == HUB:
             await self._begin(file)
         elif self.folded is not None:
-            mine = self._books.head(self._code)
-            if mine is not None and mine.epoch < self._store.epoch:
-                await self._restate()
             await self._edit(file)
         self._file = None
 
@@ -187,8 +190,18 @@ class Registrar:
             await self._say(everything, "", {}, axis=(file.axis_name, file.axis_code_text), first=max(1, file.version))
         log.info("directory begun from its file", version=self._books.version)
 
+    async def _reconcile(self) -> None:
+        """What this node said since the backup comes back from its neighbours, before it says all of it anew: a higher epoch takes
+        the place of a lower one, everywhere."""
+        if self.link is not None:
+            await self._exchange(self.link)
+        elif self.folded is not None and self._clock.utc_ms() - self._since_ms < RECONCILE_MS:
+            raise Deferred(RETRY_S, Reason.NOT_NOW)
+        await self._restate()
+        self._restored = False
+
     async def _restate(self) -> None:
-        """This node's store was restored: what it says now must not be taken for what it may have said before."""
+        """What this node says from now on must not be taken for what it may have said before its store was restored."""
         nodes, codes = said_by(self._books, self._code)
         calendar = tuple(calendar_by(self._books, self._code).values())
         axis = (self._view.directory.axis_name, self._view.directory.axis_code_text) if self._code == HUB else None
@@ -248,10 +261,11 @@ class Registrar:
     async def act(self, wanted: Wanted, why: str, told: Mapping[str, str]) -> Acted:
         """Say it, sign it, keep it; it is in use when this returns. told: who did it, for the journal alone.
 
-        `Refused(DIRECTORY_OUTSIDE | DIRECTORY_LAW | ORIGIN_SIGNATURE)`: nothing was said. `Deferred`: the hub was not heard yet.
+        `Refused(DIRECTORY_OUTSIDE | DIRECTORY_LAW | ORIGIN_SIGNATURE)`: nothing was said. `Deferred`: the hub was not heard yet,
+        or a restored node has not heard its neighbours.
         """
         async with self._lock:
-            if self.folded is None:
+            if self.folded is None or self._restored:
                 raise Deferred(RETRY_S, Reason.NOT_NOW)
             others = outside(self.folded, self._code, (*wanted.nodes, *wanted.codes))
             if others:
@@ -350,6 +364,8 @@ class Registrar:
             wait_s = LOOK_S
             self._stirred.clear()
             try:
+                if self._restored:
+                    await self._reconcile()
                 if self._file is not None:
                     await self._start()
                 if self._edited is not None:

@@ -16,6 +16,7 @@ from node.core.directory import Entry, NodeEntry
 from node.core.directory_wire import Exchange
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
+from node.registrar import RECONCILE_MS
 from tests.tree import DIRECTORY, H41, H54, HUB, UNIT, Site, Tree, org, planted
 
 H4105 = org("H41.05")
@@ -238,18 +239,44 @@ async def test_a_file_cannot_say_what_another_node_has_to_say(tree: Tree) -> Non
     assert not name(tree[HUB], H54).endswith("!")
 
 
-async def test_a_store_that_was_restored_says_anew_what_it_has_to_say(tree: Tree) -> None:
+async def put_back(site: Site, books: Books) -> None:
+    """The node starts with a store from a backup that ended with these books."""
+    registrar = site.duties.registrar
+    kept = [(each.body, each.signature, each.key) for log in books.logs.values() for each in log]
+
+    async def directory_kept() -> tuple[list[tuple[bytes, bytes, str]], dict[str, bytes]]:
+        return kept, registrar._chains
+
+    site.store.directory_kept = directory_kept  # type: ignore[method-assign]
+    site.store.epoch = 2
+    registrar._books = Books()
+    await registrar.prepare()
+    registrar.stir()
+
+
+@pytest.mark.parametrize("code", [H41, HUB])
+async def test_a_store_that_was_restored_hears_what_it_said_since_the_backup_and_then_says_all_anew(
+    tree: Tree, code: OrgId
+) -> None:
     run(tree)
     await tree.until(lambda: alike(tree))
-    await tree[H41].duties.registrar.act(renamed(tree[H41], H4105, "một"), "", {})
+    registrar = tree[code].duties.registrar
+    await registrar.act(renamed(tree[code], H4105, "một"), "", {})
     await tree.until(lambda: alike(tree))
-    tree[H41].store.epoch = 2
-    await tree[H41].duties.registrar._restate()
-    tree[H41].duties.registrar.stir()
+    backup = registrar.books
+    opened = org("H41.77")
+    await registrar.act(Wanted(codes={opened: (Entry(opened, "mới mở"),)}), "", {})
     await tree.until(lambda: alike(tree))
-    head = tree[HUB].duties.registrar.books.head(H41)
-    assert head == (2, 1)
+    await put_back(tree[code], backup)
+    with pytest.raises(Deferred):
+        await registrar.act(renamed(tree[code], H4105, "sớm"), "", {})
+    await tree.until(lambda: name(tree[code], opened) == "mới mở")
+    tree.clock.now_ms += RECONCILE_MS
+    registrar.stir()
+    await tree.until(lambda: alike(tree) and registrar.books.head(code) == (2, 1))
+    assert {name(tree[each], opened) for each in tree.sites} == {"mới mở"}
     assert name(tree[UNIT], H4105) == "một"
+    await registrar.act(renamed(tree[code], H4105, "hai"), "", {})
 
 
 def test_books_of_nothing_have_a_name_of_their_own() -> None:

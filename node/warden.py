@@ -146,14 +146,16 @@ class Warden:
 
     async def _look_at_own(self, now_s: float) -> None:
         own = self._own
-        if own is None or not own.ready():
-            return
-        stamp = own.stamp()
-        if stamp == self._own_stamp and now_s < self._own_at_s + OWN_S:
+        if own is None:
             return
         now = datetime.fromtimestamp(self._clock.utc_ms() // 1000, UTC)
-        self._own_stamp, self._own_at_s = stamp, now_s
         try:
+            if not own.ready():
+                return
+            stamp = own.stamp()
+            if stamp == self._own_stamp and now_s < self._own_at_s + OWN_S:
+                return
+            self._own_stamp, self._own_at_s = stamp, now_s
             made = await self._run(lambda: own.lists(now))
         except (BadFile, OSError, ValueError) as error:
             log.error("own revocation list not made", reason=str(error)[:500])

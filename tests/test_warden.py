@@ -194,6 +194,19 @@ async def test_an_authority_that_cannot_sign_is_said_and_stops_nothing(tree: Tre
     assert tree.h41.asked
 
 
+async def test_an_authority_whose_folder_cannot_be_looked_into_is_said_and_the_warden_goes_on(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ready() -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tree.h41.issuing, "ready", ready)
+    with capture_logs() as said:
+        await tree.h41.look()
+    assert "own revocation list not made" in [line["event"] for line in said]
+    assert tree.h41.asked
+
+
 async def test_a_node_that_was_removed_from_the_register_is_looked_for_among_the_open_connections(tree: Tree) -> None:
     await tree.hub.look()
     before = tree.hub.swept

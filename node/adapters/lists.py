@@ -35,6 +35,11 @@ FROM_ONE_MAX = 5_000
 """Lists that one neighbour below may bring; there is one for each authority that has signed something."""
 LIST_CHARS_MAX = 1024 * 1024
 AUTHORITY_CHARS_MAX = 64 * 1024
+_UNREADABLE = (
+    *(ValueError, TypeError, UnsupportedAlgorithm),
+    *(x509.InvalidVersion, x509.DuplicateExtension, x509.ExtensionNotFound, x509.UnsupportedGeneralNameType),
+)
+"""All that the library raises for what somebody has sent."""
 CHAIN_MAX = 16
 TOLD_CHARS_MAX = 512 * 1024
 """Of one exchange; one list may be longer, and then goes alone."""
@@ -107,7 +112,7 @@ class Lists:
             number = made.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
             ends = made.next_update_utc
             revoked = {each.serial_number: _ms(each.revocation_date_utc) for each in made}
-        except (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
+        except _UNREADABLE as error:
             raise NoList(f"cannot be read: {str(error)[:100]}") from None
         if ends is None:
             raise NoList("without an end")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from datetime import datetime
 from pathlib import Path
 
@@ -68,6 +69,12 @@ def test_what_an_authority_revokes_is_revoked_for_the_whole_chain(lists: Lists, 
     assert lists.state(NOW_MS, signed_by(CHAIN)).revoked
 
 
+def spoilt(by: Holder, what: bytes, put: bytes) -> str:
+    """Its certificate with other bytes in it: nobody has signed that, but it is read before signatures are looked at."""
+    assert what in by.der
+    return ssl.DER_cert_to_PEM_cert(by.der.replace(what, put, 1))
+
+
 OTHER = authority("province", permitted=["h41.truc.internal"])
 NOT_OURS = {
     "another tree's": listed(OTHER, NODE),
@@ -77,6 +84,10 @@ NOT_OURS = {
     "without its chain": Listed("", listed(PROVINCE, NODE).text),
     "nothing": Listed(PROVINCE.pem.decode(), ""),
     "a certificate": Listed(PROVINCE.pem.decode(), PROVINCE.pem.decode()),
+    "of a version that is none": Listed(
+        spoilt(PROVINCE, b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"), listed(PROVINCE, NODE).text
+    ),
+    "with an extension twice": Listed(spoilt(PROVINCE, b"\x55\x1d\x0f", b"\x55\x1d\x13"), listed(PROVINCE, NODE).text),
     "too long": Listed(PROVINCE.pem.decode(), "x" * (module.LIST_CHARS_MAX + 1)),
 }
 

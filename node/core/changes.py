@@ -455,7 +455,9 @@ def _may_name(grants: Grants, author: OrgId, row: NodeRow, at_ms: int) -> bool:
     if author == HUB:
         return True
     named = (row.code, *(row.node.prefixes if row.node is not None else ()))
-    return len(row.code.path) > len(author.path) and all(may(grants, code, at_ms) for code in named)
+    parent = row.node.parent if row.node is not None else author
+    above = parent is not None and (parent == author or may(grants, parent, at_ms))  # nobody hangs its nodes on another's
+    return above and len(row.code.path) > len(author.path) and all(may(grants, code, at_ms) for code in named)
 
 
 def _grants(rows: Sequence[tuple[NodeRow, Said]]) -> Grants:
@@ -492,7 +494,9 @@ def _words(author: OrgId, log: Sequence[Held], what: str) -> Iterator[tuple[Any,
 
 def _counts(row: ROW, said: Said, known: tuple[ROW, Said] | None) -> bool:
     """Against what stands: the higher revision; of equal ones the superior's, who came first, and of its own the later."""
-    return known is None or row.revision > known[0].revision or (row.revision, said.author) == (known[0].revision, known[1].author)
+    return (
+        known is None or row.revision > known[0].revision or (row.revision, said.author) == (known[0].revision, known[1].author)
+    )
 
 
 def _receives_within(grants: Grants, row: CodeRow, at_ms: int) -> bool:

@@ -153,6 +153,15 @@ def test_a_node_that_claims_another_s_prefix_is_not_believed() -> None:
     assert found.directory.owner(code("H14.05.01")) == H14
 
 
+@pytest.mark.parametrize("parent", ["", "H14", "H14.05"])
+def test_nobody_hangs_a_node_on_another_s(parent: str) -> None:
+    writer = tree()
+    writer.say("H41", nodes={"H41.09": node("H41.09", parent)})
+    found = writer.folded()
+    assert [(str(each.code), each.why) for each in found.aside] == [("H41.09", "outside")]
+    assert found.directory.children(H14) == ()
+
+
 def test_a_node_that_a_province_names_speaks_for_what_is_below_it_in_turn() -> None:
     writer = tree()
     writer.say("H41", nodes={"H41.09": node("H41.09", "H41")})

@@ -155,6 +155,8 @@ class Registrar:
         """When all that the parent has said was known here, last; else the start."""
         self.forked: dict[OrgId, None] = {}
         """Authors that have signed two changes which exclude each other."""
+        self._said_at: dict[OrgId, int] = {}
+        """The version in which a code was last spoken of, where that was since the start."""
         self._restored = False
         """From a backup, and what was said since then is not known again yet."""
 
@@ -191,8 +193,8 @@ class Registrar:
         log.info("directory begun from its file", version=self._books.version)
 
     async def _reconcile(self) -> None:
-        """What this node said since the backup comes back from its neighbours, before it says all of it anew: a higher epoch takes
-        the place of a lower one, everywhere."""
+        """What this node said since the backup comes back from its neighbours, before it says all of it anew: a higher epoch
+        takes the place of a lower one, everywhere."""
         if self.link is not None:
             await self._exchange(self.link)
         elif self.folded is not None and self._clock.utc_ms() - self._since_ms < RECONCILE_MS:
@@ -220,14 +222,28 @@ class Registrar:
     async def _edit(self, file: Directory) -> None:
         """What the file says other than the directory is an act of this node, as far as it may."""
         assert self.folded is not None
-        before = self.folded.directory
-        if file.version < before.version:
-            if wanted_by(before, file) != Wanted():
-                self._count("file-old")
-                log.warning("directory file is older than the directory, not used", version=file.version, held=before.version)
-        else:
-            await self._act_of_file(wanted_by(before, file))
+        wanted = wanted_by(self.folded.directory, file)
+        known = self._unknown_to(file)
+        old = [code for code in (*wanted.nodes, *wanted.codes) if known(code)]
+        if old:
+            self._count("file-old")
+            held_version = self.folded.directory.version
+            log.warning("directory file is older than the directory", version=file.version, held=held_version, codes=_named(old))
+        fresh = Wanted(
+            {code: node for code, node in wanted.nodes.items() if not known(code)},
+            {code: entries for code, entries in wanted.codes.items() if not known(code)},
+        )
+        await self._act_of_file(fresh)
+        self._edited = None if self._edited is file else self._edited
         await self._show()
+
+    def _unknown_to(self, file: Directory) -> Callable[[OrgId], bool]:
+        """Whether what is said of a code was said after somebody began to write the file, who must not undo it unawares."""
+        assert self.folded is not None
+        if file.version >= self.folded.directory.version:
+            return lambda code: self._said_at.get(code, 0) >= file.version
+        said = self.folded.nodes.keys() | self.folded.codes.keys()
+        return lambda code: code in said
 
     async def _act_of_file(self, wanted: Wanted) -> None:
         assert self.folded is not None
@@ -249,6 +265,8 @@ class Registrar:
 
     async def _show(self) -> None:
         """The file says what is in use, as long as this node could start with it; else it stays as it is."""
+        if self._edited is not None:  # looked into first
+            return
         directory = self._view.directory
         try:
             await self._run(lambda: self._view.keep(directory))
@@ -332,9 +350,13 @@ class Registrar:
     ) -> None:
         """Durable first, then in use. The lock is held."""
         await self._store.keep_directory(changes, chains, told)
+        first = self.folded is None
         for each in changes:
             self._books = self._books.keeping(each)
             self._chains[each.key] = chains.get(each.key) or self._chains[each.key]
+            if not first:
+                rows: list[NodeRow | CodeRow] = [*each.change.nodes, *each.change.codes]
+                self._said_at.update((row.code, self._books.version) for row in rows)
         self._apply()
         self._tally.add("truc_directory_changes_total", len(changes), source=source)
 
@@ -363,25 +385,15 @@ class Registrar:
         while True:
             wait_s = LOOK_S
             self._stirred.clear()
-            try:
-                if self._restored:
-                    await self._reconcile()
-                if self._file is not None:
-                    await self._start()
-                if self._edited is not None:
-                    edited, self._edited = self._edited, None
-                    await self._edit(edited)
-                if self.folded is not None and self._calendar_due:
-                    await self._say_calendar()
-                    self._calendar_due = False
-                if self.link is not None:
-                    await self._exchange(self.link)
-            except Deferred as failure:
-                log.debug("directory not compared", reason=failure.reason.value)
-                wait_s = RETRY_S
-            except Refused as refusal:
-                if refusal.reason is not Reason.OPERATION_UNKNOWN:  # else a parent of an older version: the file counts
-                    log.warning("directory not compared, refused", reason=refusal.reason.value)
+            for what, step in (("said", self._say_own), ("compared", self._compare)):
+                try:
+                    await step()
+                except Deferred as failure:
+                    log.debug(f"directory not {what}", reason=failure.reason.value)
+                    wait_s = RETRY_S
+                except Refused as refusal:
+                    if refusal.reason is not Reason.OPERATION_UNKNOWN:  # else a parent of an older version: the file counts
+                        log.warning(f"directory not {what}, refused", reason=refusal.reason.value)
             try:
                 async with asyncio.timeout(wait_s * self._rng.uniform(1 - JITTER, 1 + JITTER)):
                     await self._stirred.wait()
@@ -392,6 +404,22 @@ class Registrar:
         """The owner's calendar folder was read again."""
         self._calendar_due = True
         self._stirred.set()
+
+    async def _say_own(self) -> None:
+        """What this node has to say and has not said yet. Where it cannot, it hears others all the same."""
+        if self._restored:
+            await self._reconcile()
+        if self._file is not None:
+            await self._start()
+        if self._edited is not None:
+            await self._edit(self._edited)
+        if self.folded is not None and self._calendar_due:
+            await self._say_calendar()
+            self._calendar_due = False
+
+    async def _compare(self) -> None:
+        if self.link is not None:
+            await self._exchange(self.link)
 
     def stir(self) -> None:
         """The parent may have something new: ask it now."""

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from node.adapters import directory_file
 from node.core.changes import DOMAIN, Books, Change, CodeRow, Held, NodeRow, Wanted, encode, held, next_change
-from node.core.directory import Entry, NodeEntry
+from node.core.directory import Directory, Entry, NodeEntry
 from node.core.directory_wire import Exchange
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
@@ -226,6 +226,56 @@ async def test_an_edit_of_the_file_is_an_act_and_an_older_file_is_not_used(tree:
     await tree.until(lambda: hub.tally.value("truc_directory_refused_total", reason="file-old") == 1)
     await tree.until(lambda: directory_file.load(path) == hub.surroundings.directory)
     assert name(tree[UNIT], H54) == "theo tệp"
+
+
+def edited(site: Site, before: Directory, version: int, name: str, *more: Entry) -> None:
+    """Somebody puts a file in the place of the one there is, made from one of before."""
+    entries = tuple(replace(each, name=name) if each.code == H54 else each for each in before.entries)
+    text = directory_file.dump(replace(before, entries=(*entries, *more), version=version))
+    (site.folder / "directory.json").write_text(text, encoding="utf-8")
+    site.surroundings.refresh()
+
+
+async def test_who_edits_a_file_does_not_undo_what_was_said_meanwhile(tree: Tree) -> None:
+    run(tree)
+    await tree.until(lambda: alike(tree))
+    hub, before = tree[HUB], tree[HUB].surroundings.directory
+    await tree[H41].duties.registrar.act(renamed(tree[H41], H4105, "tỉnh vừa đổi"), "", {})
+    await tree.until(lambda: alike(tree) and directory_file.load(hub.folder / "directory.json") == hub.surroundings.directory)
+    edited(hub, before, before.version + 1, "theo tệp")
+    await tree.until(lambda: name(tree[UNIT], H54) == "theo tệp" and alike(tree))
+    assert name(hub, H4105) == "tỉnh vừa đổi"
+    assert hub.tally.value("truc_directory_refused_total", reason="file-old") == 1
+    edited(hub, before, before.version, "cũ", Entry(org("H70"), "thêm vào tệp cũ"))  # as enrolment does, when it is overtaken
+    await tree.until(lambda: name(tree[UNIT], org("H70")) and alike(tree))
+    assert name(hub, H54) == "theo tệp"
+
+
+async def test_an_edit_of_the_file_waits_for_a_disk_that_is_full(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tree)
+    await tree.until(lambda: alike(tree))
+    hub, before = tree[HUB], tree[HUB].surroundings.directory
+    tried: list[None] = []
+
+    async def full(*_: object) -> None:
+        tried.append(None)
+        tree.stirred.set()
+        raise Deferred(1, Reason.NOT_NOW)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hub.store, "keep_directory", full)
+        edited(hub, before, before.version + 1, "theo tệp")
+        await tree.until(lambda: tried)
+    await tree.until(lambda: name(tree[UNIT], H54) == "theo tệp")
+
+
+async def test_who_cannot_say_its_own_hears_others_all_the_same(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused() -> None:
+        raise Refused(Reason.ORIGIN_SIGNATURE, "validity")
+
+    monkeypatch.setattr(tree[H41].duties.registrar, "_start", refused)
+    run(tree)
+    await tree.until(lambda: alike(tree))
 
 
 async def test_a_file_cannot_say_what_another_node_has_to_say(tree: Tree) -> None:

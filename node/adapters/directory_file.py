@@ -78,8 +78,8 @@ class DirectoryFile:
         return load(self._path)
 
     def keep(self, directory: Directory) -> tuple[int, ...]:
-        """Replace the file, one at a time with whoever edits it by a command; the stamp it has then. `DirectoryFileError`, and the
-        file stays, where no node could start with the new one: what several nodes have said may break a law together."""
+        """Replace the file, one at a time with whoever edits it by a command; the stamp it has then. `DirectoryFileError`, and
+        the file stays, where no node could start with the new one: what several nodes have said may break a law together."""
         text = dump(directory)
         parse(text.encode(), self._path)
         with locked(self._path):

@@ -446,7 +446,7 @@ def _current() -> Directory:
 
 
 def _read_whole(answer: Mapping[str, Any]) -> Directory:
-    return directory_file.parse(json.dumps(answer["file"], ensure_ascii=False).encode(), Path("directory.json"))
+    return directory_file.parse(json.dumps(answer["file"], ensure_ascii=False).encode(), Path("directory.json"), laws=False)
 
 
 def _asked_of_node(path: str, **query: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from node.adapters import directory_file
-from node.adapters.directory_file import DirectoryFileError, dump, load
+from node.adapters.directory_file import DirectoryFileError, dump, load, parse
 from node.core.directory import Connection, Directory, Entry, NodeEntry, Receiving
 from node.core.identifier import HUB, OrgId
 
@@ -164,6 +164,13 @@ def test_a_broken_law_refuses_the_file(tmp_path: Path) -> None:
     content["entries"][2]["successor"] = "H99"
     content["nodes"][1]["parent"] = "H98"
     assert failure(write(tmp_path, content)) == ["entry H54: successor H99 has no entry", 'node "H31": parent "H98" is no node']
+
+
+def test_what_is_only_looked_at_may_break_a_law(tmp_path: Path) -> None:
+    content = sample()
+    content["entries"][2]["successor"] = "H99"
+    read = parse(json.dumps(content).encode(), tmp_path, laws=False)
+    assert read.history(code("H54"))[-1].successor == code("H99")
 
 
 def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:

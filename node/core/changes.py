@@ -574,15 +574,15 @@ def _revision(said: Mapping[OrgId, Said], code: OrgId) -> int:
 def portions(change: Change, nodes: Sequence[NodeRow], codes: Sequence[CodeRow]) -> Iterator[Change]:
     """The rows of an act in as many changes as it takes; number and `before` are right only for the first."""
     rows: list[NodeRow | CodeRow] = [*nodes, *codes]
-    for begin in range(0, len(rows) or len(change.calendar), ROWS_MAX):
-        part = rows[begin : begin + ROWS_MAX]
-        yield replace(
-            change,
-            axis=change.axis if begin == 0 else None,
-            calendar=change.calendar if begin == 0 else (),
-            nodes=tuple(row for row in part if isinstance(row, NodeRow)),
-            codes=tuple(row for row in part if isinstance(row, CodeRow)),
-        )
+    whole = replace(change, nodes=tuple(nodes), codes=tuple(codes))
+    if len(rows) <= ROWS_MAX and (len(rows) < 2 or len(encode(whole)) <= CHANGE_BYTES_MAX // 2):
+        if rows or change.calendar:
+            yield whole
+        return
+    cut = ROWS_MAX if len(rows) > ROWS_MAX else len(rows) // 2
+    for part, begun in ((rows[:cut], change), (rows[cut:], replace(change, axis=None, calendar=()))):
+        named = [row for row in part if isinstance(row, NodeRow)]
+        yield from portions(begun, named, [row for row in part if isinstance(row, CodeRow)])
 
 
 def new_problems(before: Directory | None, after: Directory) -> list[str]:

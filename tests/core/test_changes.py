@@ -379,6 +379,17 @@ def test_a_large_import_is_several_changes() -> None:
     assert (first.axis, second.axis) == (AXIS, None)
 
 
+def test_an_import_of_long_rows_is_several_changes_too() -> None:
+    long = tuple(
+        organ("H41.5", valid_from=date(2000 + n, 1, 1), valid_to=date(2000 + n, 9, 9), source="đ" * 400) for n in range(5)
+    )
+    rows = [CodeRow(code(f"H41.{n}"), 1, tuple(replace(each, code=code(f"H41.{n}")) for each in long)) for n in range(1, 901)]
+    parts = list(portions(Change(HUB, 1, 1, "", 1, axis=AXIS), [NodeRow(HUB, 1, HUB_NODE)], rows))
+    assert [decode(encode(each)) for each in parts] == parts
+    assert [row for each in parts for row in each.codes] == rows
+    assert [each.axis for each in parts if each.axis] == [AXIS]
+
+
 def test_only_new_faults_stop_an_act() -> None:
     before = tree().folded().directory
     faulty = replace(before, entries=(*before.entries, organ("G31", successor=code("G99"))))

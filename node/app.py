@@ -200,6 +200,7 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     questions = Questions(parent, forwarder, tally, ground.rng)
     registrar = Registrar(code, store, clock, ground.signer, ground.verifier, tally, surroundings, forwarder.nudge, ground.rng)
     surroundings.edited = registrar.edited
+    store.on_trial = surroundings.on_trial
     paces = Paces(settings.report.every_s, settings.link.probe_max_s)
     sight = Sight(surroundings.table, directory, ground.calendar)
     reporter = Reporter(code, parent, store, clock, ground.signer, ground.verifier, sight, tally, paces, ground.rng)

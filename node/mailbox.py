@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -64,7 +65,9 @@ class Mailbox:
                 asking.set_result(None)
 
     async def waiting(self, system: System, kind: str) -> Sequence[Waiting]:
-        return await self._store.waiting(system.codes, kind, self._list_max) if system.codes else []
+        found = await self._store.waiting(system.codes, kind, self._list_max) if system.codes else []
+        trial = self._store.on_trial
+        return [replace(each, trial=trial((each.sender, *each.recipient.split(";")), each.created_ms)) for each in found]
 
     async def page(
         self, system: System, kind: str, *, after: int | None, limit: int, wait_s: float, room_bytes: int | None
@@ -98,7 +101,8 @@ class Mailbox:
         if after is None and len(found.lines) == limit:
             begin = 0  # the urgent came first, and others with lesser numbers wait
         items = []
-        for line in found.lines:
+        for listed in found.lines:
+            line = replace(listed, trial=self._store.on_trial((listed.sender, *listed.recipients), listed.created_ms))
             if line.item in found.packages:
                 items.append((line, Given.INLINE))
             elif line.item in found.damaged:
@@ -122,9 +126,15 @@ class Mailbox:
         return await self._store.count(system.codes, kind) if system.codes else 0
 
     async def sent(self, system: System, kind: str, doc_id: str | None) -> Sequence[SentLine]:
-        return await self._store.sent(
-            system.id, kind == KIND_STATUS, doc_id, RECIPIENTS_MAX if doc_id else self._list_max, self._describe
-        )
+        limit = RECIPIENTS_MAX if doc_id else self._list_max
+        lines = await self._store.sent(system.id, kind == KIND_STATUS, doc_id, limit, self._describe)
+        trial = self._store.on_trial
+        return [
+            replace(line, send_text=f"{line.send_text} ({words.TRIAL})")
+            if trial((line.sender, line.recipient), line.sent_ms)
+            else line
+            for line in lines
+        ]
 
     def _describe(self, state: str, reason: str, written: str, successor: str) -> str:
         """What was closed on the way has its successor in the directory, what was closed at the door in its row."""

@@ -254,6 +254,8 @@ class Store(Protocol):
     """Custody. What changes something returns after its commit; what only asks sees the last commit."""
 
     epoch: int
+    on_trial: Callable[[Sequence[str], int], bool]
+    """Of these codes, at an instant (UTC ms), whether one is connected on trial only. # QĐ 28/2018 Điều 21.1"""
 
     @property
     def numbers(self) -> Numbers: ...

@@ -80,6 +80,12 @@ class Surroundings:
         codes = dict.fromkeys(self.directory.closed_below(table.own, self._day))
         return [code for code in codes if code not in table.served and table.owns(code)]
 
+    def on_trial(self, codes: Sequence[str], at_ms: int) -> bool:
+        """Whether one of these is connected on trial only at that instant (UTC ms). # QĐ 28/2018 Điều 21.1"""
+        directory = self.directory
+        tried = [code for code in codes if code in directory.trials]
+        return any(directory.on_trial(OrgId.canonical(code), instant.day(at_ms)) for code in tried)
+
     def refresh(self) -> None:
         """Read the directory again if its file has changed."""
         stamp = self._source.stamp()

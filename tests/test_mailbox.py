@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from node.adapters.http.vxp_answers import received_line
 from node.core.custody import FIRST
+from node.core.directory import Connection
 from node.core.errors import Deferred, Reason, Refused
 from node.core.office import WHOLE_BYTES, Given, Listed, Page, Waiting, fitting
 from node.core.package import Priority
 from node.mailbox import WORDS, describe
 from tests.making import EVERYTHING
-from tests.tree import H41, H54, HUB, PATIENCE_S, Site, Tree, document, hold, planted, refused_with, status
+from tests.tree import H41, H54, HUB, PATIENCE_S, Site, Tree, document, hold, org, planted, refused_with, status
 
 
 @pytest.fixture
@@ -535,3 +537,26 @@ def test_contents_are_chosen_in_order_while_there_is_room() -> None:
     assert fitting(lines, 5) == [1, 5]
     assert fitting([line(1, 5)], 4) == []
     assert fitting(lines, 4 * WHOLE_BYTES) == [1, 3, 4, 5]
+
+
+# on trial
+
+
+async def test_what_a_unit_on_trial_sends_or_gets_is_marked_at_both_doors_and_in_no_figure(tree: Tree) -> None:
+    """QĐ 28/2018 Điều 21.1."""
+    site = tree[H41]
+    directory = site.surroundings.directory
+    entries = tuple(
+        replace(each, connection=Connection.TRIAL) if each.code == org("H41.05") else each for each in directory.entries
+    )
+    site.surroundings.take(replace(directory, entries=entries))
+    await site.send("ubnd-41", document("H41.05", "H41"))
+    sent = await site.sent("ubnd-41")
+    assert sent["H41.05"].send_text.endswith("(thử nghiệm)")
+    assert "thử nghiệm" not in sent["H41"].send_text
+    (waiting,) = await site.inbox("so-y-te")
+    assert waiting.trial
+    assert "(thử nghiệm)" in received_line(waiting)["status_desc"]
+    assert [each.trial for each in await site.inbox("ubnd-41")] == [False]
+    assert set(site.rows("SELECT counterpart,trial FROM ledger WHERE event='sent'")) == {("H41", 0), ("H41.05", 1)}
+    assert set(site.rows("SELECT organ,trial FROM ledger WHERE event='arrived'")) <= {("H41", 0), ("H41.05", 1)}

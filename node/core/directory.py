@@ -141,6 +141,8 @@ class Directory:
     axis_name: str
     axis_code_text: str
     version: int
+    trials: frozenset[str] = field(init=False, repr=False, compare=False)
+    """Codes that are on trial on some day, as text."""
     _texts: Mapping[str, OrgId] = field(init=False, repr=False, compare=False)
     _histories: Mapping[OrgId, tuple[Entry, ...]] = field(init=False, repr=False, compare=False)
     _receivers: Mapping[OrgId, tuple[Entry, ...]] = field(init=False, repr=False, compare=False)
@@ -155,6 +157,7 @@ class Directory:
         by_age = sorted(self.entries, key=_begins)
         parented = [node for node in self.nodes if node.parent is not None]
         held = dict.fromkeys(prefix for node in self.nodes for prefix in node.prefixes)
+        object.__setattr__(self, "trials", frozenset(str(e.code) for e in self.entries if e.connection is Connection.TRIAL))
         indexes = {
             "_held": {prefix: place for place, prefix in enumerate(held)},
             "_held_below": _group(held, lambda prefix: tuple(prefix.upwards())[1:]),

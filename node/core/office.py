@@ -79,6 +79,8 @@ class Waiting:
     priority: int
     created_ms: int
     updated_ms: int
+    trial: bool = False
+    """One side is connected on trial only. # QĐ 28/2018 Điều 21.1"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Listed:
     created_ms: int
     updated_ms: int
     done_early: bool = False
+    trial: bool = False
 
 
 WHOLE_BYTES = 2 << 20

@@ -622,6 +622,9 @@ ERROR_LOCKED = 23
 """The nine numbers existing connectors know: all right; invalid file; wrong system id or key; receiver does not exist; sender not
 registered; system error; file processing error; edXML not in the right format; receiver locked."""
 
+TRIAL = LABELS["connection"]["thu-nghiem"][0]
+"""Beside what one side sends or gets while it is connected on trial. # QĐ 28/2018 Điều 21.1"""
+
 _NUMBERS: Mapping[int, str] = {
     ERROR_FILE: "package-empty package-too-large digest-mismatch",
     ERROR_LOGIN: "system-unknown system-disabled network-forbidden credentials-wrong signature-wrong signature-text-damaged"

@@ -81,7 +81,8 @@ async def moved(world: World, rng: random.Random) -> None:
         assert node is not None
         return Wanted(nodes={unit.code: replace(node, parent=new.code)} if node.parent != new.code else {})
 
-    say(world, rng, HUB, think)
+    # before or after the unit hangs elsewhere: what waits for it at its old parent meanwhile has to come back
+    world.later(rng.uniform(0.0, 2 * ROLL_OUT_S), lambda: say(world, rng, HUB, think))
     ends = [new, unit, old]
     rng.shuffle(ends)
     try:

@@ -133,6 +133,7 @@ def _item(line: Listed, given: Given) -> Answer:
         "from": line.sender,
         "to": list(line.recipients),
         "state": line.state,
+        "trial": line.trial,
         "priority": line.priority,
         "size": line.size,
         "sha256": line.digest,

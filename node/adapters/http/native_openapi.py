@@ -242,6 +242,7 @@ DOCUMENT: Schema = {
                     "from": _TEXT,
                     "to": _list(_TEXT),
                     "state": _one("initial", "processing", "fail"),
+                    "trial": {"type": "boolean"},
                     "priority": _COUNT,
                     "size": _COUNT,
                     "sha256": _TEXT,

@@ -83,7 +83,7 @@ def received_line(item: Waiting) -> dict[str, str]:
         "from": item.sender,
         "to": item.recipient,
         "status": item.state,
-        "status_desc": words.label("mailbox", item.state),
+        "status_desc": words.label("mailbox", item.state) + (f" ({words.TRIAL})" if item.trial else ""),
         "created_time": _instant(item.created_ms),
         "updated_time": _instant(item.updated_ms),
     }

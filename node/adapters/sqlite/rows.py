@@ -26,7 +26,7 @@ that is found by it (`retention.evidence_d`)."""
 
 _LEDGER = (
     "INSERT INTO ledger (at_ms,bound_ms,synchronised,event,organ,counterpart,origin,id,kind,business,priority,reason,document,office,"
-    "made_ms,type,paper,dated) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    "made_ms,type,paper,dated,trial) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 
 
@@ -64,7 +64,10 @@ def ledger(
     reason: str = "",
     facts: Facts = NO_FACTS,
 ) -> None:
-    """One countable event, in the transaction of the event (decision 12). # QĐ 28/2018 Điều 11"""
+    """One countable event, in the transaction of the event (decision 12). # QĐ 28/2018 Điều 11
+
+    What a unit sends or gets while it is connected on trial is in no figure: by the day its document was made. # Điều 21.1
+    """
     tx.fed.add(COUNTABLE)
     tx.add(
         _LEDGER,
@@ -87,6 +90,7 @@ def ledger(
             facts.type,
             facts.paper,
             facts.dated,
+            int(stamp.on_trial((organ, counterpart, facts.office), header.created_ms)),
         ),
     )
 
@@ -402,8 +406,9 @@ def apply_end(tx: Transaction, end_of: EndOf, returned: LocalEnvelope | None, st
         return False
     tx.fed.add(COUNTABLE)
     tx.db.execute(
-        "INSERT INTO ledger (at_ms,bound_ms,synchronised,event,organ,counterpart,origin,id,kind,business,priority,reason)"
-        " SELECT ?,?,?,?,sender,?,origin,id,kind,business,priority,? FROM submission WHERE envelope=?",
+        "INSERT INTO ledger (at_ms,bound_ms,synchronised,event,organ,counterpart,origin,id,kind,business,priority,reason,trial)"
+        " SELECT ?,?,?,?,sender,?,origin,id,kind,business,priority,?,"
+        "coalesce((SELECT max(l.trial) FROM ledger l WHERE l.id=submission.id),0) FROM submission WHERE envelope=?",
         (stamp.at_ms, stamp.bound_ms, int(stamp.synchronised), f"known-{end.state.value}", str(end_of.recipient), reason, seq),
     )
     if returned is not None and end.state is not Transport.COLLECTED:

@@ -66,6 +66,7 @@ class SqliteStore:
         self._writer = Writer(writer, group_max, tally, self.stamp)
         self._path = path
         self.epoch = 1
+        self.on_trial: Callable[[Sequence[str], int], bool] = lambda codes, at_ms: False
         self.numbers = SqliteNumbers(self._writer, self._ask, self.stamp)
 
     async def prepare(self, node: OrgId) -> None:
@@ -101,7 +102,7 @@ class SqliteStore:
         await self._write_connection.close()
 
     def stamp(self) -> Stamp:
-        return Stamp(self._clock.utc_ms(), self._clock.bound_ms(), self._clock.synchronised())
+        return Stamp(self._clock.utc_ms(), self._clock.bound_ms(), self._clock.synchronised(), self.on_trial)
 
     def size_bytes(self) -> int:
         return sum(path.stat().st_size for path in (self._path, self._path.with_name(self._path.name + "-wal")) if path.exists())

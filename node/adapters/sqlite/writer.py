@@ -36,11 +36,13 @@ class StoreFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The instant rows of one call carry: UTC ms, its bound, and whether the clock was synchronised."""
+    """The instant rows of one call carry: UTC ms, its bound, and whether the clock was synchronised. on_trial: of these codes, at
+    an instant (UTC ms), whether one is connected on trial only."""
 
     at_ms: int
     bound_ms: int
     synchronised: bool
+    on_trial: Callable[[Sequence[str], int], bool] = lambda codes, at_ms: False
 
 
 Depths = Counter[tuple[str, int]]

@@ -5,9 +5,10 @@ Knows `core`, the Clock port and the duties behind the door; nothing of how a ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from node.core.directory import Entry
+from node.core.identifier import OrgId
 from node.core.office import NodeTime, System
 from node.core.skew import Skew, Skews
 from node.intake import Intake
@@ -74,6 +75,9 @@ class OfficeDoor:
 
     def system(self, system_id: str) -> System | None:
         return self._registry.get(system_id)
+
+    def said(self) -> Mapping[OrgId, int]:
+        return self._surroundings.said
 
     async def agencies(self) -> Sequence[Entry]:
         return self._surroundings.directory.entries

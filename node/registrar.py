@@ -75,6 +75,7 @@ class View(Protocol):
     its file, and raises OSError, and ValueError for one that no node could start with."""
 
     directory: Directory
+    said: Mapping[OrgId, int]
 
     def take(self, directory: Directory) -> None: ...
 
@@ -372,6 +373,7 @@ class Registrar:
     def _view_of(self, folded: Folded) -> bool:
         try:
             self._view.take(folded.directory)
+            self._view.said = {code: said.at_ms for code, said in folded.codes.items()}
         except ValueError as error:  # it does not name this node: the last good one stays in use (decision 13)
             self._count("unusable")
             log.error("directory not usable, keeping the last good one", reason=str(error)[:200])

@@ -5,7 +5,7 @@ Knows `core`, the clock and the errors of the directory file; nothing of what is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -63,6 +63,8 @@ class Surroundings:
         self.edited: Callable[[Directory], None] = self.take
         """Hears of a file that has changed; by itself it counts at once."""
         self.directory = source.load()
+        self.said: Mapping[OrgId, int] = {}
+        """When something was last signed of each code, UTC ms."""
         self._table = self._tabled(self.directory)
 
     def table(self) -> Table:

@@ -81,6 +81,7 @@ def test_an_item_is_told_in_the_words_of_the_guide() -> None:
             "from": "H54.02",
             "to": ["H41.05", "H41.06"],
             "state": "initial",
+            "trial": False,
             "priority": 3,
             "size": 10,
             "sha256": "ab" * 32,

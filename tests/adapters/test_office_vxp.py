@@ -161,6 +161,9 @@ class FakeDoor:
         if word == "done":
             self.open_ids.discard(doc_id)
 
+    def said(self) -> dict[OrgId, int]:
+        return {}
+
     async def agencies(self) -> Sequence[Entry]:
         self._judge()
         return self.entries

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.adapters.http import vxp_answers as answers
-from node.core.directory import Connection, Entry
+from node.core.directory import Connection, Contact, Entry
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
 from node.core.office import Waiting
@@ -78,7 +78,7 @@ def test_a_renamed_organ_is_one_unit_under_its_present_name() -> None:
         "mail": "",
         "centerCode": "H41",
         "modifyDate": "2025/07/01 00:00:00",
-        "version": 20250701,
+        "version": 29_188_380,
         "deleted": False,
         "isAgency": True,
     }
@@ -88,7 +88,14 @@ def test_a_unit_gets_a_higher_version_when_it_closes() -> None:
     closing = entry("H41.07", valid_from=date(2020, 1, 1), valid_to=date(2026, 11, 22), old_code="000.00.07.H41")
     (before,), (after,) = answers.units([closing], TODAY), answers.units([closing], date(2026, 11, 23))
     assert (before["deleted"], after["deleted"]) == (False, True)
-    assert before["version"] < after["version"] and after["modifyDate"] == "2026/11/22 00:00:00"
+    assert before["version"] < after["version"] and after["modifyDate"] == "2026/11/23 00:00:00"
+
+
+def test_what_is_signed_of_a_unit_raises_its_version_at_once() -> None:
+    unit = entry("H41", valid_from=date(2025, 7, 1), contact=Contact(mail="a@b.vn"))
+    (before,), (after,) = answers.units([unit], TODAY), answers.units([unit], TODAY, {unit.code: 1_795_316_400_123})
+    assert after["version"] > before["version"] > 20_250_701
+    assert (after["modifyDate"], after["mail"]) == ("2026/11/22 10:00:00", "a@b.vn")
 
 
 def test_a_unit_of_unknown_age_has_a_version_too() -> None:

@@ -17,6 +17,7 @@ from node.adapters.http.vxp_out import Gone, write_whole
 from node.config import Office
 from node.core.directory import Entry
 from node.core.errors import Refused
+from node.core.identifier import OrgId
 from node.core.office import Claim, Fetched, SentLine, Submitted, System, Waiting
 
 SMALL_BODY_BYTES_MAX = 64 * 1024
@@ -61,6 +62,10 @@ class Door(Protocol):
 
     async def agencies(self) -> Sequence[Entry]:
         """All entries of the directory, closed ones too."""
+        ...
+
+    def said(self) -> Mapping[OrgId, int]:
+        """When something was last signed of each code, UTC ms."""
         ...
 
     async def request_agency(self, system: System, action: str, fields: Mapping[str, str]) -> int:

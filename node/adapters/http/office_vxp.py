@@ -285,7 +285,7 @@ class VxpFace(OfficeFace):
 
     async def _units(self, call: Call) -> web.StreamResponse:
         entries = await self._door.agencies()
-        return await self._json(call, answers.succeed(answers.units(entries, day(self._clock.utc_ms()))))
+        return await self._json(call, answers.succeed(answers.units(entries, day(self._clock.utc_ms()), self._door.said())))
 
     async def _register_agency(self, call: Call) -> web.StreamResponse:
         """The content is unsigned, so it is a request to a person and nothing more."""

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, Final
 
 from node.core import words
 from node.core.directory import CONNECTED, Connection, Entry
 from node.core.errors import Refused
 from node.core.identifier import OrgId
-from node.core.instant import old_form
+from node.core.instant import old_form, start_ms
 from node.core.office import Problem, SentLine, Submitted, Waiting
 
 Answer = dict[str, Any]
 
 SERVICE = "eDoc"
+MINUTE_MS = 60_000
+DAY = timedelta(days=1)
+NOBODY: Final[Mapping[OrgId, int]] = {}
 PROBLEMS_SHOWN_MAX = 20
 WRITTEN_SHOWN_MAX = 60
 """Receivers named in one ErrorDesc, and characters of a code as written: a clerk reads it in a message box."""
@@ -118,7 +121,7 @@ def agencies(entries: Iterable[Entry], today: date) -> list[dict[str, str]]:
             "pid": parents.of(entry.code),
             "code": str(entry.code),
             "name": entry.name,
-            "mail": "",
+            "mail": entry.contact.mail,
             "oldCode": entry.old_code,
         }
         for entry in open_entries
@@ -128,16 +131,17 @@ def agencies(entries: Iterable[Entry], today: date) -> list[dict[str, str]]:
 def agencies_by_level(entries: Iterable[Entry], today: date, level: int | None) -> list[dict[str, str]]:
     """The same with the 13-character code (code102); level: number of groups of a code, None for all."""
     return [
-        {"id": str(e.code), "code": str(e.code), "name": e.name, "mail": "", "code102": e.old_code}
+        {"id": str(e.code), "code": str(e.code), "name": e.name, "mail": e.contact.mail, "code102": e.old_code}
         for e in _newest(entries, today)
         if not _closed(e, today) and (level is None or len(e.code.path) == level)
     ]
 
 
-def units(entries: Iterable[Entry], today: date) -> list[dict[str, Any]]:
+def units(entries: Iterable[Entry], today: date, said: Mapping[OrgId, int] = NOBODY) -> list[dict[str, Any]]:
     """All organs so far, closed ones marked, for clients that synchronise by difference: `version` rises with each change.
 
-    A directory entry has no version of its own: the day of its last change is one, as yyyymmdd.
+    said: when something was last signed of a code (UTC ms). A change is that, or a day of an entry that has come: its version is
+    the instant in minutes since 1970, which also rises above the numbers of a node without signed changes (yyyymmdd).
     """
     known = list(_newest(entries, today))
     parents = _Parents(known)
@@ -147,15 +151,15 @@ def units(entries: Iterable[Entry], today: date) -> list[dict[str, Any]]:
             "pid": parents.of(entry.code),
             "code": str(entry.code),
             "name": entry.name,
-            "mail": "",
+            "mail": entry.contact.mail,
             "centerCode": str(entry.code.level1),
-            "modifyDate": f"{changed:%Y/%m/%d} 00:00:00" if changed is not None else "",
-            "version": changed.year * 10_000 + changed.month * 100 + changed.day if changed is not None else 1,
+            "modifyDate": _instant(changed_ms),
+            "version": changed_ms // MINUTE_MS or 1,
             "deleted": _closed(entry, today),
             "isAgency": entry.connection in CONNECTED,
         }
         for entry in known
-        for changed in (_changed(entry, today),)
+        for changed_ms in (_changed_ms(entry, today, said),)
     ]
 
 
@@ -189,10 +193,11 @@ def _closed(entry: Entry, today: date) -> bool:
     return entry.ended_before(today) or entry.connection is Connection.CLOSED
 
 
-def _changed(entry: Entry, today: date) -> date | None:
-    """The day of the last change that has come to pass."""
-    days = (entry.valid_from, entry.connection_from, entry.valid_to if entry.ended_before(today) else None)
-    return max((day for day in days if day is not None and day <= today), default=None)
+def _changed_ms(entry: Entry, today: date, said: Mapping[OrgId, int]) -> int:
+    """The last change that has come to pass (UTC ms), 0 where none is known; an organ ends with its last day."""
+    days = (entry.valid_from, entry.connection_from, entry.valid_to + DAY if entry.valid_to is not None else None)
+    passed = [start_ms(day) for day in days if day is not None and day <= today]
+    return max((*passed, said.get(entry.code, 0)))
 
 
 def _instant(ms: int) -> str:

@@ -21,6 +21,7 @@ from node.adapters.http.office_vxp import VxpFace, malformed, no_pages
 from node.config import Office
 from node.core.directory import Entry
 from node.core.errors import Reason, Refused
+from node.core.identifier import OrgId
 from node.core.instant import VIETNAM
 from node.core.office import Claim, Fetched, SentLine, Submitted, System, Waiting
 from topology import vxp
@@ -497,6 +498,9 @@ class Node:
 
     async def settle(self, system: System, doc_id: str, word: str) -> None:
         self.settled.append((doc_id, word))
+
+    def said(self) -> dict[OrgId, int]:
+        return {}
 
     async def agencies(self) -> Sequence[Entry]:
         return []

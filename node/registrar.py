@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from node.core.audit import Act, bounded
 from node.core.changes import (
     DOMAIN,
     HOURS,
@@ -56,6 +57,8 @@ log = structlog.get_logger()
 
 LOOK_S = 60.0
 """The parent is asked after this even where it has not said that there is something new."""
+ACT_NAMES_MAX = 20
+"""Codes that the journal names of one act."""
 RETRY_S = 5.0
 JITTER = 0.2
 ROUNDS_MAX = 10_000
@@ -291,7 +294,10 @@ class Registrar:
                 raise Refused(
                     Reason.DIRECTORY_OUTSIDE, "code", str(others[0]), str(self.folded.administrator(others[0])) or "hub"
                 )
+            before = self.folded.directory
             rows = await self._say(wanted, why, {"why": why, **told})
+            if rows:
+                await self._store.act(_acted(before, wanted, why, told.get("who", "")))
         self._stirred.set()
         await self._show()
         return Acted(rows, self._books.version)
@@ -594,3 +600,15 @@ class Registrar:
 def _named(codes: Sequence[OrgId]) -> str:
     text = ", ".join(str(code) or "hub" for code in codes[:NAMED_MAX])
     return f"{text} …" if len(codes) > NAMED_MAX else text
+
+
+def _acted(before: Directory, wanted: Wanted, why: str, who: str) -> Act:
+    """What was said, as the journal keeps acts: rows before and after, or how many where they are many."""
+    then = {str(code): [entry_row(each) for each in before.history(code)] for code in wanted.codes}
+    now = {str(code): [entry_row(each) for each in entries] for code, entries in wanted.codes.items()}
+    nodes = {str(code): None if (node := before.node(code)) is None else node_row(node) for code in wanted.nodes}
+    fresh = {str(code): None if node is None else node_row(node) for code, node in wanted.nodes.items()}
+    named = " ".join(sorted({*now, *fresh})[:ACT_NAMES_MAX])
+    return Act(
+        "directory.change", named, who, why, bounded({"codes": then, "nodes": nodes}), bounded({"codes": now, "nodes": fresh})
+    )

@@ -70,6 +70,7 @@ async def test_a_row_that_was_altered_is_named(tree: Tree, column: str) -> None:
 
 
 async def test_a_row_that_is_missing_is_named_wherever_it_stood(tree: Tree) -> None:
+    """Threats, row 34."""
     end = await last(tree[UNIT])
     for seq in (end, 1):
         tamper(tree[UNIT], f"DELETE FROM journal WHERE seq={seq}")

@@ -19,7 +19,7 @@ from node import intake as module
 from node.core import envelope as envelopes
 from node.core.custody import End, EndOf, StoredBody
 from node.core.directory import Connection
-from node.core.envelope import KIND_DOCUMENT, KIND_NOTICE, KIND_STATUS, Recipient, derived_doc_id, encode_header
+from node.core.envelope import KIND_DOCUMENT, KIND_NOTICE, KIND_STATUS, Recipient, Sealed, derived_doc_id, encode_header
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
@@ -504,6 +504,16 @@ async def test_a_forged_header_is_refused_where_it_arrives(tree: Tree) -> None:
     assert await present(tree[H54], batch(forged), HUB) == {"H54.02": (Outcome.REFUSED, Reason.ORIGIN_SIGNATURE)}
     assert tree[H54].count("mailbox") == 0
     assert await present(tree[H54], batch(made), HUB) == {"H54.02": (Outcome.TAKEN, None)}
+
+
+async def test_a_parent_cannot_sign_a_document_in_the_name_of_the_node_below(tree: Tree) -> None:
+    """Threats, row 20: the header names the node that made it, and only that node's key is believed."""
+    made = signed(tree[H41], content(sender=UNIT))
+    as_the_unit = encode_header(replace(made.envelope.header, origin=UNIT))
+    sealed = replace(made.envelope, sealed=Sealed(as_the_unit, tree[H41].signer.sign(as_the_unit)))
+    said = await present(tree[H54], batch(replace(made, envelope=sealed)), HUB)
+    assert said == {"H54.02": (Outcome.REFUSED, Reason.ORIGIN_SIGNATURE)}
+    assert tree[H54].count("mailbox") == 0
 
 
 async def test_an_origin_that_signs_for_an_organ_of_another_node_is_refused_where_it_arrives(tree: Tree) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import zipfile
 from collections.abc import AsyncIterator
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from node import app
 from node.adapters.signing import Offline
 from node.core.bundle import Flaw, Flawed, Story, judge, open_bundle, pack, unpack
-from node.core.custody import End
+from node.core.custody import FIRST, End
 from node.core.envelope import decode_header
 from node.core.errors import Reason, Refused
 from node.core.evidence import canonical
@@ -187,6 +189,28 @@ async def test_the_evidence_outlives_the_envelope_until_its_receipts_are_forgott
     assert opened(await evidence_of(tree, doc_id)).journeys
     await tree[UNIT].store.forget(**keep, evidence_ms=0)
     assert (await evidence(tree, doc_id)).flaw is not None
+
+
+async def test_at_a_relay_no_command_or_page_opens_content(tree: Tree) -> None:
+    """Whoever runs a node on the way sees that a document passes, never what it says. # QĐ 28/2018 Điều 13.1"""
+    await tree[H54].rest()
+    marked = document("H54.02", sender="000.00.07.H41", content=b"%PDF noi dung kin cua van ban")
+    doc_id = (await tree[UNIT].send("so-noi-vu", marked)).doc_id
+    await tree.until(lambda: tree[HUB].count("outbox"))
+    site = tree[HUB]
+    operator = app.desk(site.settings, site.ground, site.duties, site.store.size_bytes, {})
+    await operator.queue_act("hold", [1], None, "chị Hoa", "xem")
+    asked: list[object] = [await operator.status(), await operator.checks(), await operator.trace(doc_id)]
+    asked += [await operator.queue(None, None, FIRST, 10), await operator.queue_item(1), await operator.held(FIRST, 10)]
+    asked.append(await operator.audit(None, 10))
+    with pytest.raises(Refused):
+        await operator.evidence(doc_id, [])  # it was not sent from here
+    told = repr(asked)
+    assert doc_id in told and "chị Hoa" in told
+    (inside,) = tree[UNIT].rows("SELECT title,sender_name FROM submission")
+    for kept in (*inside, base64.b64encode(b"%PDF noi dung kin cua van ban").decode()[:24], "noi dung kin", "cong-van.pdf"):
+        assert kept and kept not in told
+    assert site.count("submission") == 0 and await site.inbox("vpcp") == []
 
 
 # --- what was altered --------------------------------------------------------------------------------------------------------

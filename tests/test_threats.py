@@ -56,7 +56,6 @@ LATER: Mapping[int, str] = {
     14: "nothing here reads MIME: a connector that takes mails",
     15: "nothing here writes mails: alarms by mail",
     18: "nothing here shows an attachment: pages that open content",
-    34: "nothing here checks the chain of the journal, nor restores: evidence, audit, backups",
 }
 """Rows without a surface, and which work brings it, its tests with it."""
 _CITED = re.compile(r"Threats, rows? ([0-9]+(?:(?:, | and )[0-9]+)*)")

@@ -32,6 +32,8 @@ WHAT: dict[str, Texts] = {
     "peer.remove": ("bỏ nút cấp dưới", "node below turned away"),
     "ca.init": ("tạo nơi cấp chứng thư", "authority made"),
     "ca.issue": ("cấp chứng thư", "certificate issued"),
+    "ca.rotate": ("đổi khóa của nơi cấp chứng thư, của nút", "key of the authority or node changed"),
+    "directory.change": ("sửa danh mục mã định danh", "directory changed"),
     "ca.revoke": ("thu hồi chứng thư", "certificates revoked"),
     "config.change": ("cấu hình khác lần chạy trước", "configuration changed since the last start"),
 }

@@ -299,6 +299,7 @@ def rotate(what: str, finish: bool, yes: bool, as_json: bool) -> None:
             said = ("Khóa cấp phát mới đã dùng; các nút bên dưới tự xin lại chứng thư.", "The new issuing key is in use.")
         else:
             said = _wish(config, what)
+    record(config.node.data_dir, "ca.rotate", what, None, "finished" if finish else "asked for or begun")
     if as_json:
         json_line({"what": what, "finish": finish})
     say(*said)

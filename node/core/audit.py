@@ -58,6 +58,13 @@ def read_act(value: Mapping[str, Any]) -> Act:
     return Act(**cut, before=before, after=after, done_ms=max(0, done_ms))
 
 
+def bounded(value: Mapping[str, Mapping[str, Any]]) -> Any:
+    """A value of an act, or how much it holds where it is too large to be kept."""
+    if len(canonical(value)) <= VALUE_BYTES_MAX:
+        return value
+    return {name: len(each) for name, each in value.items()}
+
+
 class Fault(StrEnum):
     """What is wrong with a row of the journal."""
 

@@ -7,11 +7,13 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import ssl
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -221,6 +223,45 @@ def look_at_figures_and_times(folder: Path) -> None:
     assert list(instants.in_value(native(folder, "h41.07"), "native")) == []
 
 
+def look_at_evidence_and_journals(folder: Path) -> None:
+    """The way of what was sent across four hops is proven with the root alone, and every journal is as it was written."""
+    with closing(sqlite3.connect(folder / "h41.07" / "data" / "node.db")) as db:
+        sent = [doc_id for (doc_id,) in db.execute("SELECT doc_id FROM submission WHERE kind='edoc' ORDER BY envelope")]
+    bundle = folder / "bundle.zip"
+    for number, doc_id in enumerate(sent):
+        (told,) = truc(folder, "h41.07", "evidence", doc_id, "-o", str(bundle))
+        assert told["file"] == str(bundle)
+        outcome = CliRunner().invoke(cli, ["verify", str(bundle), "--root", str(folder / "ca.pem"), "--json"])
+        journeys = {line["recipient"]: line for line in map(json.loads, outcome.stdout.splitlines())}
+        assert outcome.exit_code == 0 and {each["end"]["state"] for each in journeys.values()} == {"collected"}
+        assert number or [hop["node"] for hop in journeys["H14.05"]["hops"]] == ["H41", "", "H14", "H14.05"]
+        data = bundle.read_bytes()
+        bundle.write_bytes(data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :])
+        assert CliRunner().invoke(cli, ["verify", str(bundle), "--root", str(folder / "ca.pem")]).exit_code == 1
+    for path in folder.glob("*/node.toml"):
+        assert truc(folder, path.parent.name, "audit", "verify")[0]["ok"] is True
+
+
+def told_in_logs(folder: Path) -> list[str]:
+    """What no log may hold: keys, secrets, tokens; subjects, contents and names of people in documents."""
+    kept: dict[str, str] = {}
+    for system in (each for path in folder.glob("*/systems.json") for each in json.loads(path.read_text())["systems"]):
+        kept |= {secret: f"secret of {system['id']}" for secret in system["secrets"]}
+    for path in folder.glob("*/data/admin.token"):
+        kept[path.read_text().strip()] = str(path)
+    for path in folder.rglob("*.key"):
+        kept |= {line: str(path) for line in path.read_text().splitlines() if len(line) > 30 and "-" not in line}
+    for parcel in documents(NOW):
+        package = read(parcel.data)
+        kept |= {package.subject: "subject", base64.b64encode(package.attachments[0].name.encode()).decode(): "attachment"}
+        signed_by = re.search(r"<[^>]*FullName>([^<]+)<", parcel.data[:20_000].decode("utf-8", "ignore"))
+        kept |= {signed_by.group(1): "name"} if signed_by is not None else {}
+    assert len(kept) > 30
+    logs = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*/node.log"))
+    assert "package taken" in logs
+    return [what for text, what in kept.items() if text in logs]
+
+
 def native(folder: Path, node: str) -> list[Any]:
     """What the native door answers: the time, the figures, what waits."""
     settings, _ = load(folder / node / "node.toml", {})
@@ -266,6 +307,7 @@ def test_seven_nodes_deliver_everything_and_stay_until_told_to_stop(tmp_path: Pa
                     process.wait(0.2)
             assert len(running(folder.glob("*/node.toml"))) == 7
             look_at_figures_and_times(folder)
+            look_at_evidence_and_journals(folder)
         finally:
             process.send_signal(signal.SIGINT)
             code = process.wait(PATIENCE_S)
@@ -274,6 +316,7 @@ def test_seven_nodes_deliver_everything_and_stay_until_told_to_stop(tmp_path: Pa
     assert "Xong: 3 văn bản và 9 trạng thái đến nơi, nguyên vẹn." in told
     assert "Số liệu ở mọi cấp khớp với nhau và với phần đếm lại độc lập." in told
     assert list(scan_of_what_is_kept(folder)) == []
+    assert told_in_logs(folder) == []
     assert all(pids == () for pids in running(folder.glob("*/node.toml")).values())
 
     first = story[story.index("Văn bản mới") : story.index("Cập nhật văn bản đó")]

@@ -207,6 +207,17 @@ def _storms(name: str, query: Query) -> Iterator[Violation]:
         yield Violation("wrong", f"{name}: {neighbour or 'hub'} has presented {id_} for {recipient} {count} times")
 
 
+def ended(query: Query, limit: int) -> list[str]:
+    """Envelope ids of what offices of this node have sent that is over for every receiver, the newest."""
+    rows = query(
+        "SELECT s.id FROM submission s JOIN delivery d ON d.envelope=s.envelope AND d.at_door=0 WHERE s.kind<>'status'"
+        " GROUP BY s.envelope HAVING min(d.state IN ('collected','refused','expired','stopped'))=1"
+        " ORDER BY s.envelope DESC LIMIT ?",
+        (limit,),
+    )
+    return [str(id_) for (id_,) in rows]
+
+
 def notices(queries: Iterable[Query], ledger: Ledger) -> list[Violation]:
     """Notices that no end of a document has caused: at most one for each receiver, none for statuses.
 

@@ -14,10 +14,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from node.adapters.signing import Offline
+from node.core.bundle import Flawed, open_bundle
 from node.core.custody import FIRST
 from node.core.instant import VIETNAM
 from topology.model import OfficeSystem, Tree
-from topology.sim import audit, checkers
+from topology.sim import audit, checkers, keys
 from topology.sim.clocks import EPOCH_MS
 from topology.sim.database import SimConnection
 from topology.sim.door import NativeCalls, NoAnswer, NotReached, VxpCalls
@@ -40,6 +42,9 @@ WORK = (
     " UNION ALL SELECT 1 FROM mailbox WHERE state IN ('initial','processing','fail') LIMIT 1"
 )
 OPERATOR = "người vận hành diễn tập"
+PROVEN_MAX = 3
+"""Documents of each node whose evidence is asked for at the end."""
+BAD_NEIGHBOURS = ("poison", "forged", "sparing", "rubbish", "errors")
 PATHS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "path/duplicate on a link": ("truc_duplicates_total", {"door": "link"}),
     "path/duplicate at a door": ("truc_duplicates_total", {"door": "office"}),
@@ -240,6 +245,31 @@ class Bench:
             found += audit.promised(machine.name, query, machine.taken, self._given(machine))
             found += self._whole(machine, query)
         return list(dict.fromkeys([*self.found, *found]))
+
+    async def unproven(self) -> list[Violation]:
+        """Of what each node has sent: the evidence is there, and somebody with nothing but the root believes it. Where a bad
+        neighbour was played, or units moved, there may be gaps."""
+        world = self.world
+        if world.moved or any(self.record.counts[f"fault/{name}"] for name in BAD_NEIGHBOURS):
+            return []
+        found = []
+        for machine in world.machines.values():
+            for key in audit.ended(machine.run.connection.look, PROVEN_MAX) if machine.run is not None else ():
+                found += await self._proof(machine, key)
+        return found
+
+    async def _proof(self, machine: Machine, key: str) -> list[Violation]:
+        assert machine.run is not None
+        self.record.note(machine.name, "path/proven")
+        collected = await machine.run.duties.proving.collect(key)
+        why = str(collected.flaw or collected.silent or collected.many or collected.open)
+        if collected.bundle:
+            try:
+                open_bundle(collected.bundle, Offline(keys.pair("root").trust).witness)
+                return []
+            except Flawed as flawed:
+                why = str(flawed)
+        return [Violation("wrong", f"{machine.name} cannot prove the way of {key}: {why}")]
 
     def _whole(self, machine: Machine, query: audit.Query) -> list[Violation]:
         """Every large body it has taken is on its disk as it came."""

@@ -116,7 +116,7 @@ async def _course(bench: Bench, profile: Profile, outcome: Outcome, hasty: bool)
     await _pass(profile.traffic.span_s)
     await _heal(bench, storm)
     outcome.held = await _settle(bench, profile, hasty)
-    outcome.violations += bench.known() if hasty and bench.wrong() else bench.judge()
+    outcome.violations += bench.known() if hasty and bench.wrong() else [*bench.judge(), *await bench.unproven()]
     sent = [each for each in bench.ledger.sent.values() if each.doc_ids]
     outcome.documents = len(bench.ledger.sent)
     outcome.deliveries = sum(len(each.package.good) for each in sent)

@@ -22,6 +22,7 @@ from topology.sim.audit import (
     Query,
     absent,
     audit,
+    ended,
     integrity,
     kept,
     notices,
@@ -265,3 +266,12 @@ def test_a_document_at_a_node_off_its_way_is_found(ledger: Ledger, db: sqlite3.C
         if each.code in strangers:
             assert texts(found) == [f"wrong: {str(each.code) or 'hub'}: {doc_id} lies here and is not on its way"]
     assert off_route({line[0]: query}, ledger, ADDRESSES) == []
+
+
+def test_what_is_over_for_every_receiver_is_what_can_be_proven(db: sqlite3.Connection, query: Query) -> None:
+    for seq, state in enumerate(("collected", "moving", "expired", "collected"), 1):
+        put_delivery(db, seq, "G22", f"d{seq}", state)
+    fields = "(envelope,recipient,organ,written,state,derived_doc_id,updated_ms)"
+    db.execute(f"INSERT INTO delivery {fields} VALUES (4,'H54','','','held','',0)")
+    assert ended(query, 10) == ["e3", "e1"]
+    assert ended(query, 1) == ["e3"]

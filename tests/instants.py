@@ -36,7 +36,7 @@ def _said(value: int, where: str) -> bool:
     """Whether a number is no instant, or is under a name that says which."""
     if value in MS:
         return where.endswith("_ms")
-    return value not in SECONDS or where.endswith(("_s", "_seconds", "_bytes"))
+    return value not in SECONDS or where.endswith(("_s", "_seconds", "_bytes", ".number"))  # of a revocation list: it only grows
 
 
 def in_iso(text: str, at: int) -> bool:

@@ -244,8 +244,10 @@ class NativeFace(OfficeFace):
 
     def _hear(self, system: System, request: web.Request) -> None:
         """A `Date` of the caller shows how far its clock is off; whole seconds, so the middle of one."""
+        if hdrs.DATE not in request.headers:
+            return
         try:
-            said = parsedate_to_datetime(request.headers.get(hdrs.DATE, ""))
+            said = parsedate_to_datetime(request.headers[hdrs.DATE])
         except ValueError:
             return
         if said.tzinfo is not None:

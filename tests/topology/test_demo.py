@@ -220,6 +220,8 @@ def look_at_figures_and_times(folder: Path) -> None:
         assert (summary["event"], summary["coverage"]["missing"], summary["proof"]["holds"]) == ("summary", [], True)
         for args in (("status",), ("queue", "list"), ("held", "list"), ("system", "list"), ("report", "year")):
             assert list(instants.in_value(truc(folder, node, *args), " ".join(args))) == []
+    exported = CliRunner().invoke(cli, ["--config", str(folder / "hub" / "node.toml"), "report", "month", "--format", "csv"])
+    assert exported.exit_code == 0 and list(instants.in_value(exported.stdout, "csv")) == []
     assert list(instants.in_value(native(folder, "h41.07"), "native")) == []
 
 

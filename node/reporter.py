@@ -105,11 +105,14 @@ class Reporter:
         self._rng = rng
         self.link: Link | None = None
         """The parent, once there is a way to it; None at the hub."""
+        self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
         self._told: set[str] = set()
         """Digests of the chains the parent has."""
         self._stock: dict[Pair, Counts] = {}
         self._stocked_s = float("-inf")
+        self._stated: dict[Pair, Counts] = {}
+        """What the last statement said there was."""
         self._rows = 0
 
     # here
@@ -134,18 +137,26 @@ class Reporter:
         over_s = (_end_ms(instant.day(now_ms)) + OVER_MS + self._clock.bound_ms() - now_ms) / 1000
         countable = self._numbers.countable()
         try:
-            async with asyncio.timeout(min(LOOK_S, max(SETTLE_S, over_s))):
+            # What is stated as moving moves on without a row of the ledger where this node only passes it on.
+            look_s = self._paces.every_s if self._stated else LOOK_S
+            async with asyncio.timeout(min(look_s, max(SETTLE_S, over_s))):
                 await countable
         except TimeoutError:
             countable.cancel()
 
     async def state_due(self) -> None:
         """Fold what was counted, state every day of which a new statement is due, and close what is over."""
+        async with self._turn:  # two at once would make two statements of one version
+            await self._state_due()
+
+    async def _state_due(self) -> None:
         await self._fold()
         today = instant.day(self._clock.utc_ms())
         found = await self._numbers.to_state(self._code, today)
         days = dict(found.due)
         days.update({day: 0 for day in self._silent(found.last, today) if day not in days})
+        if self._stock != self._stated:
+            days.setdefault(today, 0)
         for node, day in found.unfinished:
             if node == self._code and self._over(day):
                 days.setdefault(day, 0)
@@ -154,6 +165,7 @@ class Reporter:
         for day in sorted(days, reverse=True):  # what there is now belongs to the last one
             await self._state(day, days[day])
         if days:
+            self._stated = self._stock
             self._changed.set()
 
     async def _fold(self) -> None:
@@ -314,7 +326,7 @@ class Reporter:
         today = instant.day(now_ms)
         numbers = self._numbers
         found = Found(
-            await numbers.figures(spans(first, min(last, today))),
+            await numbers.figures(spans(first, last)),
             await numbers.ever(),
             await numbers.held(first, last),
             await numbers.refused(first, last),

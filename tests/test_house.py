@@ -120,7 +120,12 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         *("topology", "node.core", "node.config", "node.ports", "node.adapters"),
         *("node.app", "node.desk", "node.gateway", "node.surroundings", "node.timekeeper"),
     ),
-    "topology.sim.country": ("topology", "node.core", "node.uplink"),  # a day of it waits longer between two idle looks
+    "topology.sim.run": (
+        "topology",
+        "node.core",
+        "node.uplink",
+        "node.registrar",
+    ),  # days of it wait longer between two idle looks
     "topology.sim.mutants": (
         "topology",
         "node.core",

@@ -113,6 +113,7 @@ async def test_every_tier_counts_what_its_offices_saw_and_the_whole_is_the_sum_o
     assert next(flow.counts for flow in hub.proof.flows if flow.pair == Pair(H41, H54))["waiting"] == 1
     assert [branch.node for branch in hub.proof.branches] == [H41, H54]
     assert hub.open
+    assert all([await site.store.numbers.waiting_up() == 0 for site in tree.sites.values()])
     assert hub.coverage.in_ == (HUB, H41, UNIT, H54)
     province = await reported(tree[H41])
     assert province.organs == {code: row for code, row in hub.organs.items() if H41.covers(code)}
@@ -120,6 +121,21 @@ async def test_every_tier_counts_what_its_offices_saw_and_the_whole_is_the_sum_o
     assert [flow.pair for flow in province.proof.flows] == [Pair(H41, H41)], "of other pairs it sees one side"
     unit = await reported(tree[UNIT])
     assert unit.organs == {UNIT: hub.organs[UNIT]}
+
+
+async def test_what_only_passes_is_stated_anew_when_it_has_passed(tree: Tree) -> None:
+    """A relay writes no row of the ledger for it."""
+    tree[UNIT].run()
+    await send(tree, "H54.03", sender="H41.07", site=UNIT, system="so-noi-vu", number="4")
+    await tree.until(lambda: [tree[code].count("outbox") for code in (UNIT, H41)] == [0, 1])
+    await up(tree)
+    flow = (await reported(tree[HUB])).proof.flows[0]
+    assert (flow.counts, flow.difference) == ({"sent": 1, "moving": 1}, 0)
+    tree[H41].run()
+    await tree.until(lambda: [tree[code].count("outbox") for code in (H41, HUB)] == [0, 1])
+    await up(tree)
+    flow = (await reported(tree[HUB])).proof.flows[0]
+    assert (flow.counts, flow.difference) == ({"sent": 1, "moving": 1}, 0), "it has come as far as the hub"
 
 
 async def test_nothing_is_counted_twice_however_often_a_node_dies(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

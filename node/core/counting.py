@@ -201,7 +201,7 @@ class Fold:
 @dataclass(frozen=True, slots=True)
 class ToState:
     """due: days whose figures changed since they were stated, and how often. last: the last day stated here. unfinished: (node,
-    day) of statements of days that are over, of this and of other nodes, that are not final."""
+    day) of statements that are not final: of this node, and of others where the parent has them."""
 
     due: Mapping[date, int]
     last: date | None

@@ -10,16 +10,21 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from node.adapters.signing import Offline
+from node.core import instant
 from node.core.bundle import Flawed, open_bundle
 from node.core.custody import FIRST
+from node.core.errors import Deferred
+from node.core.identifier import OrgId
 from node.core.instant import VIETNAM
+from node.core.report import Report
 from topology.model import OfficeSystem, Tree
-from topology.sim import audit, checkers, keys
+from topology.sim import audit, checkers, keys, recount
 from topology.sim.clocks import EPOCH_MS
 from topology.sim.database import SimConnection
 from topology.sim.door import NativeCalls, NoAnswer, NotReached, VxpCalls
@@ -41,6 +46,7 @@ WORK = (
     "SELECT 1 FROM outbox WHERE state<>'held'"
     " UNION ALL SELECT 1 FROM mailbox WHERE state IN ('initial','processing','fail') LIMIT 1"
 )
+FIGURE_ROUNDS = 3
 OPERATOR = "người vận hành diễn tập"
 PROVEN_MAX = 3
 """Documents of each node whose evidence is asked for at the end."""
@@ -74,6 +80,8 @@ class Bench:
         self.world.changed = self.ledger.changed
         self.offices: dict[str, SimOffice] = {}
         self.lives: dict[str, Life] = {}
+        self.reports: dict[OrgId, dict[date, Report]] = {}
+        """What each tier reported of each day once the work was done."""
         self.found: dict[Violation, None] = {}
         """What was wrong on the way."""
         """A node hangs elsewhere by now than where the tree began: documents may lie beside the shortest way."""
@@ -192,6 +200,23 @@ class Bench:
         for name, office in self.offices.items():
             await self.lives[name].start(office.read_sent())
 
+    async def figures(self) -> None:
+        """Every node states what it has counted and hands it up, from below, as often as there are tiers; then each tier
+        reports."""
+        machines = [self.world.machines[site.code] for site in self.world.tree.parents_first()]
+        for machine in [each for _ in range(FIGURE_ROUNDS) for each in reversed(machines)]:
+            if machine.run is None or machine.life is None:
+                continue
+            reporter = machine.run.duties.reporter
+            for step in (reporter.state_due, *([reporter.push_due] if machine.parent is not None else [])):
+                with suppress(Deferred):  # the line is still bad for a moment: there is another round
+                    await machine.life.start(step(), name=f"{machine.name}/figures")
+        days = sorted({day for day, _, _ in recount.seen(self.ledger)} | {instant.day(self._utc_ms())})
+        for machine in machines:
+            if machine.run is not None:
+                reporter = machine.run.duties.reporter
+                self.reports[machine.code] = {day: await reporter.report(day, day) for day in days}
+
     async def held(self) -> int:
         """Items that wait for a person."""
         return sum(
@@ -233,6 +258,7 @@ class Bench:
         queries = {code: run.connection.look for code, run in runs.items() if run is not None}
         kept = audit.kept(queries.values())
         found = checkers.judge(self.ledger, self.addresses, self._rules(), kept)
+        found += recount.judge(self.ledger, self.reports)
         found += audit.absent(self.ledger, queries.values())
         found += audit.notices(queries.values(), self.ledger)
         if not self.world.moved:

@@ -5,12 +5,9 @@ What `truc simulate country` runs. Says how far it has come; knows nothing of wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
-from node import uplink
-from node.core import wire
 from topology.generate import SHAPES, generate
 from topology.model import Tree
 from topology.sim.profile import COUNTRY, Profile
@@ -27,8 +24,6 @@ DOCUMENTS_PER_FAULT = 200
 PULL_WAIT_S = 3_600.0
 """How long a child asks for documents where there are none. At the minute that production allows, an idle country asks
 a million times a day."""
-LOOK_AGAIN_S = 3_600.0
-"""How often a node looks whether it has something for its parent though nobody woke it, for the same reason."""
 
 
 def day(year: str, documents: int, seed: int, say: Say) -> Outcome:
@@ -65,18 +60,6 @@ def rehearse(tree: Tree, profile: Profile, seed: int, say: Say) -> Outcome:
         hours, real_s = now_s / 3600, passed_s()
         say(f"{hours:.1f} giờ ảo sau {real_s:.0f} giây", f"{hours:.1f} virtual hours after {real_s:.0f} seconds")
 
-    with _unhurried():
-        outcome = simulate(tree, profile, seed, tell)
+    outcome = simulate(tree, profile, seed, tell)
     outcome.real_s = passed_s()
     return outcome
-
-
-@contextmanager
-def _unhurried() -> Iterator[None]:
-    """Nodes read a pull that waits longer than the wire allows, and look for themselves as rarely."""
-    before = wire.WAIT_MAX_MS, uplink.LOOK_AGAIN_S
-    wire.WAIT_MAX_MS, uplink.LOOK_AGAIN_S = int(PULL_WAIT_S * 1000), LOOK_AGAIN_S
-    try:
-        yield
-    finally:
-        wire.WAIT_MAX_MS, uplink.LOOK_AGAIN_S = before

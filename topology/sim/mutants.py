@@ -11,14 +11,16 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from node import forwarder, intake, origin, uplink
-from node.adapters.sqlite import admission, boxes, store, writer
+from node.adapters.sqlite import admission, boxes, numbers, store, writer
 from node.adapters.sqlite import road as road_sql
 from node.adapters.sqlite.connection import settings
-from node.core import clock_filter, custody, envelope, pace, timekeeping
+from node.core import clock_filter, custody, envelope, instant, pace, timekeeping
 from node.core import forwarding as road
+from node.core.statement import Kept
 from node.core.wire import EnvelopeVerdicts, Outcome, Verdict
 from topology.sim import database, files
 
@@ -298,6 +300,36 @@ def _time_set_back(stack: ExitStack) -> None:
     _put(stack, timekeeping.Timekeeping, "utc_ns", sudden)
 
 
+# --- numbers ----------------------------------------------------------------------------------------------------------------
+
+
+def _counted_twice(stack: ExitStack) -> None:
+    """The cursor is kept by the process: what was folded before a restart is folded again."""
+    cursors: dict[int, int] = {}
+
+    def remembered(db: sqlite3.Connection) -> tuple[int]:
+        return (cursors.get(id(db), 0),)
+
+    fold = numbers.fold
+
+    def folded(tx: writer.Transaction, counted: Any) -> bool:
+        done = fold(tx, counted)
+        if done:
+            cursors[id(tx.db)] = counted.after
+        return done
+
+    _put(stack, numbers, "_cursor", remembered)
+    _put(stack, numbers, "fold", folded)
+
+
+def _day_in_utc(stack: ExitStack) -> None:
+    _put(stack, instant, "day", lambda ms: datetime.fromtimestamp(ms // 1000, UTC).date())
+
+
+def _older_replaces(stack: ExitStack) -> None:
+    _put(stack, numbers, "_judge", lambda db, signed, via: Kept.NEW)
+
+
 MUTANTS: Mapping[str, Mutant] = {
     "slow-exchange-trusted": Mutant("tin một lần hỏi giờ đi quá lâu", _slow_exchange_trusted, "clocks"),
     "drift-forgotten": Mutant("quên rằng đồng hồ máy chạy lệch dần", _drift_forgotten, "clocks"),
@@ -321,4 +353,7 @@ MUTANTS: Mapping[str, Mutant] = {
     "urgent-behind-bulk": Mutant("nội dung đã bắt đầu đi thì đi hết mới đến văn bản khẩn", _urgent_behind_bulk, "slow"),
     "notice-answers-notice": Mutant("thông báo trả lời thông báo", _notice_answers_notice),
     "taken-but-not-kept": Mutant("trả lời đã nhận cho bì chưa nhận được", _taken_but_not_kept),
+    "counted-twice": Mutant("đếm lại sổ cái từ đầu sau mỗi lần khởi động", _counted_twice),
+    "day-in-utc": Mutant("ngày của số liệu bắt đầu lúc nửa đêm giờ UTC", _day_in_utc, "days"),
+    "older-replaces-newer": Mutant("bảng kê cũ thay bảng kê mới", _older_replaces, "days"),
 }

@@ -239,8 +239,29 @@ CLOCKS = Profile(
     true_hub=True,
 )
 """Hosts whose clocks are off, drift and are set, below a hub whose clock is right to 10 ms. # QĐ 28/2018 Điều 14.4"""
+DAYS = Profile(
+    "days",
+    Traffic(documents=60, span_s=2 * 86_400.0),
+    Habits(poll_s=1_800.0, p_answered=0.3),
+    crashes=10,
+    faults=16,
+    kinds={
+        **dict.fromkeys(("kill", "stop", "reconnect", "cut", "one way", "lossy", "moved"), 1.0),
+        "repeated": 3.0,
+    },
+    options={
+        "link": {"pull_wait_s": 1_800.0, "probe_max_s": 60.0},
+        "retention": {"sweep_s": 1_800.0},
+        "clock": RARELY,
+        "report": {"every_s": 120.0},
+    },
+    look_s=60.0,
+    in_memory=True,
+)
+"""Two days with their nights: what is counted of each day, through restarts, repeated calls and units that move. What each tier
+reports of each day is what the offices saw. # QĐ 28/2018 Điều 11"""
 PROFILES: Mapping[str, Profile] = {
-    each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD, SLOW, CHANGE, CLOCKS)
+    each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD, SLOW, CHANGE, CLOCKS, DAYS)
 }
 """By name. `small` is what a campaign runs unless told otherwise."""
 

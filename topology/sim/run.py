@@ -19,6 +19,8 @@ from typing import Any
 
 import structlog
 
+from node import registrar, uplink
+from node.core import wire
 from topology.model import Tree
 from topology.sim import faults
 from topology.sim.bench import Bench
@@ -89,7 +91,7 @@ def simulate(tree: Tree, profile: Profile, seed: int, tell: Tell | None = None, 
     record = Record(loop.time, tell)
     outcome = Outcome(profile.name, seed)
     problems: list[str] = []
-    with complaints(problems):
+    with complaints(problems), _unhurried(profile):
         bench = Bench(tree, profile, seed, loop, record)
         try:
             loop.run_until_complete(_course(bench, profile, outcome, hasty))
@@ -104,6 +106,19 @@ def simulate(tree: Tree, profile: Profile, seed: int, tell: Tell | None = None, 
     outcome.events = record.counts + bench.ledger.counts + bench.paths()
     outcome.virtual_s = loop.time()
     return outcome
+
+
+@contextmanager
+def _unhurried(profile: Profile) -> Iterator[None]:
+    """Where a run lasts days, a pull may wait longer than the wire allows, and nodes look for themselves as rarely."""
+    before = wire.WAIT_MAX_MS, uplink.LOOK_AGAIN_S, registrar.LOOK_S
+    wait_s = float(str(profile.options.get("link", {}).get("pull_wait_s", 0.0)))
+    wire.WAIT_MAX_MS, uplink.LOOK_AGAIN_S = max(before[0], int(wait_s * 1000)), max(before[1], wait_s)
+    registrar.LOOK_S = max(before[2], wait_s / 2)
+    try:
+        yield
+    finally:
+        wire.WAIT_MAX_MS, uplink.LOOK_AGAIN_S, registrar.LOOK_S = before
 
 
 async def _course(bench: Bench, profile: Profile, outcome: Outcome, hasty: bool) -> None:
@@ -159,6 +174,7 @@ async def _settle(bench: Bench, profile: Profile, hasty: bool) -> int:
                 break
             releases += 1
     await bench.read_sent()
+    await bench.figures()
     return await bench.held()
 
 

@@ -166,9 +166,10 @@ def due(tx: Transaction, days: Iterable[date]) -> None:
 def to_state(db: sqlite3.Connection, node: OrgId, today: date) -> ToState:
     """What there is to state, as far as today."""
     due = db.execute("SELECT day,times FROM recount WHERE day<=? ORDER BY day", (today.isoformat(),)).fetchall()
-    (last,) = db.execute("SELECT max(day) FROM statement WHERE node=?", (str(node),)).fetchone()
+    (last,) = db.execute("SELECT max(day) FROM statement WHERE node=? AND day<=?", (str(node), today.isoformat())).fetchone()
+    # What the parent does not hold yet is not to be dropped, wherever its node hangs.
     unfinished = db.execute(
-        "SELECT node,day FROM statement WHERE final=0 AND day<? ORDER BY day", (today.isoformat(),)
+        "SELECT node,day FROM statement WHERE final=0 AND (up=1 OR node=?) ORDER BY day,node", (str(node),)
     ).fetchall()
     return ToState(
         {date.fromisoformat(day): times for day, times in due},
@@ -271,7 +272,7 @@ def _put(tx: Transaction, signed: SignedStatement, via: OrgId | None, stamp: Sta
     _change(db, old, statement)
     parent = None if statement.parent is None else str(statement.parent)
     db.execute(
-        "INSERT INTO statement VALUES (?,?,?,?,?,?,?,?,?,?,?,?,0)",
+        "INSERT INTO statement SELECT ?,?,?,?,?,?,?,?,?,?,?,?,value='' FROM meta WHERE key='node'",  # the hub has nobody above
         (
             node,
             day,

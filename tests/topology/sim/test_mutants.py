@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from node import forwarder, intake, mailbox, origin, uplink
-from node.adapters.sqlite import admission, boxes, road, store, writer
-from node.core import clock_filter, forwarding, pace, timekeeping
+from node.adapters.sqlite import admission, boxes, numbers, road, store, writer
+from node.core import clock_filter, forwarding, instant, pace, timekeeping
 from tests.topology.sim.tiny import STORMY, TREE
 from topology.sim import database, files, mutants
 from topology.sim.mutants import MUTANTS, Mutant, planted
-from topology.sim.profile import CHANGE, CLOCKS, EXPIRY, FLOOD, PROFILES, SLOW, Profile
+from topology.sim.profile import CHANGE, CLOCKS, DAYS, EXPIRY, FLOOD, PROFILES, SLOW, Profile
 from topology.sim.run import Outcome, simulate
 
 SMALLER: Mapping[str, Profile] = {
@@ -25,6 +25,7 @@ SMALLER: Mapping[str, Profile] = {
     "flood": replace(FLOOD, traffic=replace(FLOOD.traffic, documents=55, span_s=900.0), patience_s=450.0),
     "change": replace(CHANGE, traffic=replace(CHANGE.traffic, documents=20, span_s=240.0)),
     "clocks": replace(CLOCKS, traffic=replace(CLOCKS.traffic, documents=8, span_s=900.0)),
+    "days": replace(DAYS, traffic=replace(DAYS.traffic, documents=8, span_s=72_000.0), crashes=0, faults=2),
     "slow": replace(SLOW, traffic=replace(SLOW.traffic, documents=150, span_s=280.0, express=(2, 6), p_large=0.0)),
 }
 """What finds a bug in a second, of the profiles that find it in a few."""
@@ -33,6 +34,14 @@ NARROWER: Mapping[str, Profile] = {
     "body-before-sync": replace(STORMY, traffic=replace(STORMY.traffic, p_large=0.5), faults=0, kinds={"power cut": 1.0}),
     "expiry-in-doubt": replace(SMALLER["expiry"], crashes=0, kinds={"lossy": 1.0, "one way": 2.0, "cut": 2.0}),
     "urgent-behind-bulk": replace(SLOW, traffic=replace(SLOW.traffic, documents=60, span_s=280.0, express=(2, 0), p_large=0.3)),
+    "older-replaces-newer": replace(
+        DAYS,
+        traffic=replace(DAYS.traffic, documents=12, span_s=1_800.0),
+        habits=replace(DAYS.habits, poll_s=120.0),
+        crashes=0,
+        faults=10,
+        kinds={"repeated": 1.0},
+    ),
     "come-back-taken": replace(SMALLER["change"], crashes=0, faults=4, kinds={"moved": 1.0}),
 }
 """Nothing but what the bug is about: bugs that need a rare meeting of faults are then found in a few seeds."""
@@ -40,6 +49,7 @@ ASKED = (
     *("synchronous-normal", "dedup-off", "reply-before-commit", "confirmed-before-commit", "new-id-on-retry"),
     *("one-verdict-for-all", "come-back-taken", "expiry-in-doubt", "body-before-sync", "lane-starves", "notice-answers-notice"),
     *("long-pieces", "bodies-cost-nothing", "urgent-behind-bulk"),
+    *("counted-twice", "day-in-utc", "older-replaces-newer"),
     *("slow-exchange-trusted", "drift-forgotten", "host-clock-trusted", "time-set-back"),
 )
 """Those that must be among them, whatever else is."""
@@ -66,10 +76,14 @@ FOUND_BY: Mapping[str, int] = {
     "drift-forgotten": 4,
     "host-clock-trusted": 1,
     "time-set-back": 2,
+    "counted-twice": 1,
+    "day-in-utc": 3,
+    "older-replaces-newer": 7,
 }
 """A seed that is known to find each one, among the quickest. When the course of events changes others are tried, so that it only
 costs time; then look for a better one."""
 TRIES = 20
+SPOILT_NUMBERS = (numbers, instant)
 SPOILT = (database, files._SimFile, files.SimFiles, admission, boxes, road, writer.Writer, forwarder, origin)
 SPOILT_TOO = (mailbox.Mailbox, intake.Intake, store.SqliteStore, forwarding, pace.Rate, uplink, uplink.Crossings)
 SPOILT_TIME = (clock_filter, timekeeping, timekeeping.Timekeeping)
@@ -111,7 +125,7 @@ def named(owner: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_planting_changes_something_and_leaves_nothing_behind(name: str) -> None:
-    owners = (*SPOILT, *SPOILT_TOO, *SPOILT_TIME)
+    owners = (*SPOILT, *SPOILT_TOO, *SPOILT_TIME, *SPOILT_NUMBERS)
     before = [named(owner) for owner in owners]
     with planted(name):
         assert [named(owner) for owner in owners] != before

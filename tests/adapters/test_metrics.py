@@ -20,6 +20,7 @@ GAUGES: Gauges = {
     "truc_outbox_oldest_age_seconds": {(("neighbour", ""),): 3.5},
     "truc_mailbox_depth": {(): 4},
     "truc_held_items": {(): 0},
+    "truc_journal_intact": {(): 1},
     "truc_parent_up": {(): 1},
     "truc_child_up": {(("neighbour", "H41.07"),): 0},
     "truc_store_bytes": {(): 123456},

@@ -15,7 +15,12 @@ THERE = [f"G22.{number}" for number in range(20, 20 + RECEIVERS)]
 """Organs whose superior's office receives for them: a circular goes to all of them."""
 TREE = country(
     {"H41": ["H41.07"]},
-    {"link": {"pull_wait_s": 60.0, "probe_max_s": 15.0}, "retention": {"sweep_s": 600.0}},
+    {
+        "link": {"pull_wait_s": 60.0, "probe_max_s": 15.0},
+        "retention": {"sweep_s": 600.0},
+        "report": {"every_s": 60.0},
+        "clock": {"poll_min_s": 256.0, "poll_max_s": 1024.0},
+    },
     without_system=[*HERE, *THERE],
 )
 WAITING = 10_000

@@ -7,10 +7,11 @@ relative paths, so that the whole may be moved. Knows the model, `node.core` and
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from topology.model import OfficeSystem, Options, Site, Tree
 from topology.ports import HOST, Guards
 
 SECRET_BYTES = 32
+_VERSION = re.compile(r'"version": ([0-9]{1,15})')
 LISTENERS = ("link", "office", "admin")
 CONFIG_FILE = "node.toml"
 SYSTEMS_FORMAT = "truc-systems-1"
@@ -66,7 +68,7 @@ def render(
     keep = keep and all((root / site.folder / CONFIG_FILE).is_file() for site in sites)
     pins = {} if enrol else certify(tree, root, now)
     ports = _ports(sites, root, guards)
-    directory = directory_text(tree.directory())
+    directory = directory_text(_newer(tree.directory(), [root / site.folder / "directory.json" for site in sites]))
     given = frozenset(str(code) for site in sites for system in site.systems for code in system.codes)
     for site in sites:
         folder = root / site.folder
@@ -82,6 +84,15 @@ def render(
             if not (keep and (folder / name).is_file()):
                 write(folder / name, text, mode)
     return tuple(_place(site, root / site.folder / CONFIG_FILE) for site in sites)
+
+
+def _newer(directory: Directory, found: Sequence[Path]) -> Directory:
+    """The directory with a version above all that are there, where it says other than the hub's file: nodes refuse to go back."""
+    texts = [path.read_text(encoding="utf-8") for path in found if path.is_file()]
+    versions = [int(match[1]) for text in texts if (match := _VERSION.search(text))]
+    if not versions or _VERSION.sub("", texts[0]) == _VERSION.sub("", directory_text(directory)):
+        return replace(directory, version=max(directory.version, *versions)) if versions else directory
+    return replace(directory, version=max(directory.version, *versions) + 1)
 
 
 def directory_text(directory: Directory) -> str:

@@ -145,6 +145,7 @@ def test_a_changed_tree_keeps_ports_keys_and_secrets(
     assert after["H41"].settings.link.key.read_text() == key
     assert [(row["codes"], row["secrets"]) for row in after["H41"].systems()] == [(["H41"], secret)]
     directory = directory_file.load(after[""].settings.node.directory)
+    assert directory.version == 2, "or the nodes would refuse it as an older one"
     assert directory.node(OrgId(("H14",))).prefixes == (OrgId(("H14",)), OrgId(("K14",)))  # type: ignore[union-attr]
 
 

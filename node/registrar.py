@@ -47,6 +47,7 @@ from node.core.changes import (
 )
 from node.core.directory import Directory
 from node.core.directory_rows import entry_row, node_row
+from node.core.directory_told import about
 from node.core.directory_wire import Exchange, portion
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import HUB, OrgId
@@ -562,25 +563,7 @@ class Registrar:
         return self._view.directory
 
     def about(self, code: OrgId) -> dict[str, Any]:
-        """What was said of a code and of a node under it, by whom, the oldest first; who administers it. Codes as text."""
-        folded = self.folded
-        said: list[dict[str, Any]] = []
-        for author, log_of in self._books.logs.items():
-            for each in log_of:
-                rows: list[NodeRow | CodeRow] = [*each.change.nodes, *each.change.codes]
-                for row in (row for row in rows if row.code == code):
-                    told = {"author": str(author), "epoch": each.change.epoch, "number": each.change.number}
-                    plain = list(map(entry_row, row.entries)) if isinstance(row, CodeRow) else None
-                    node = node_row(row.node) if isinstance(row, NodeRow) and row.node is not None else None
-                    revision = {"revision": row.revision, "at_ms": each.change.at_ms, "why": each.change.why}
-                    said.append({**told, **revision, "entries": plain, "node": node})
-        counts = folded.codes.get(code) if folded is not None else None
-        return {
-            "code": str(code),
-            "administrator": str(folded.administrator(code)) if folded is not None else None,
-            "author": str(counts.author) if counts is not None else None,
-            "said": sorted(said, key=lambda each: (each["at_ms"], each["revision"])),
-        }
+        return about(self._books, self.folded, code)
 
     def mine(self, codes: Sequence[OrgId]) -> list[OrgId]:
         """Of these the codes that this node may speak of."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from node.core.bundle import (
@@ -27,7 +28,16 @@ from node.core.bundle import (
 from node.core.custody import End, EndOf
 from node.core.envelope import KIND_STATUS, RECIPIENTS_MAX, Fields, decode_header, header_digest, read_code, strict_json
 from node.core.errors import Deferred, Reason, Refused
-from node.core.evidence import CHAIN_BYTES_MAX, Handed, SentDelivery, SentDocument, canonical, leaf, read_statement
+from node.core.evidence import (
+    CHAIN_BYTES_MAX,
+    SIGNED_RECEIPT,
+    Handed,
+    SentDelivery,
+    SentDocument,
+    canonical,
+    leaf,
+    read_statement,
+)
 from node.core.identifier import OrgId
 from node.core.lifecycle import ENDS
 from node.core.notice import decode_notice
@@ -141,11 +151,21 @@ class Proving:
             tuple(found.told),
             await self._chains(keys, found.chains),
         )
+        await self._look_into(bundle)
         try:
             judge(bundle, self._verifier.witness)
         except Flawed as flawed:
             return Collected(flaw=flawed)
         return Collected(write_bundle(bundle, self._signer.sign))
+
+    async def _look_into(self, bundle: Bundle) -> None:
+        """Every chain is judged once, and others have their turn between: a document to the whole country has thousands."""
+        for proven in bundle.receipts:
+            said = read_statement(proven.statement)
+            with suppress(Refused):  # what is not good is named by the judgement
+                signed = SIGNED_RECEIPT + proven.statement
+                self._verifier.witness(said, signed, proven.signature, bundle.chains.get(said.key, b""))
+            await asyncio.sleep(0)
 
     async def _chains(self, keys: Iterable[str], brought: Mapping[str, bytes]) -> dict[str, bytes]:
         """Our own word before another's."""

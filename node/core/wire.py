@@ -77,7 +77,8 @@ WAIT_MAX_MS = 60_000
 QUESTION_BYTES_MAX = 64 * 1024
 QUESTIONS_MAX = 4
 """In one batch: with their bytes they fit beside any envelope."""
-ANSWER_BYTES_MAX = 8 * 1024 * 1024
+ANSWER_BYTES_MAX = 16 * 1024 * 1024
+"""Receipts and chains of a document to every commune of the country, twice."""
 ANSWER_WAIT_MAX_MS = 10_000
 
 _FRAME = struct.Struct(">BBI")

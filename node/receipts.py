@@ -56,8 +56,8 @@ class Receipts:
     async def witness(self, neighbour: OrgId, offered: Sequence[Offered], verdicts: Sequence[EnvelopeVerdicts]) -> Receipt | None:
         """The neighbour's receipt for what it says it has taken of these, with its leaves and its chain; None where it took
         nothing, or its receipt is none."""
-        digests = {(row.origin, row.id): header_digest(row.header) for row in offered}
-        taken = list(_taken(verdicts, digests))
+        headers = {(row.origin, row.id): row.header for row in offered}  # each once for all its recipients: some are large
+        taken = _taken(verdicts, {key: header_digest(header) for key, header in headers.items()})
         if not taken:
             return None
         receipt = next((spoken.receipt for spoken in verdicts if spoken.receipt is not None), None)

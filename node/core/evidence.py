@@ -169,12 +169,8 @@ def leaf(delivery: Delivery, digest: str, at_ms: int) -> bytes:
 
 def leaves(taken: Iterable[tuple[Delivery, str]], at_ms: int) -> list[bytes]:
     """The leaves of (delivery, digest of its header) each, in the one order that both sides find by themselves."""
-    return [leaf(delivery, digest, at_ms) for delivery, digest in sorted(taken, key=_in_order)]
-
-
-def _in_order(item: tuple[Delivery, str]) -> tuple[str, str, str]:
-    origin, id_, recipient = item[0]
-    return str(origin), id_, str(recipient)
+    lines = sorted(f"{origin}\n{id_}\n{recipient}\n{digest}\n{at_ms}" for (origin, id_, recipient), digest in taken)
+    return [hashlib.sha256(_LEAF + line.encode()).digest() for line in lines]
 
 
 def merkle_root(level: Sequence[bytes]) -> bytes:

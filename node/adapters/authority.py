@@ -140,13 +140,24 @@ def _is_signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
     return True
 
 
+def read_told(text: str) -> list[x509.Certificate]:
+    """Certificates (PEM) that a neighbour has sent; ValueError where they cannot be read, whatever the library calls that."""
+    try:
+        found = x509.load_pem_x509_certificates(text.encode())
+        for each in found:
+            _ = each.extensions  # read only when looked at
+    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError("not a certificate in PEM") from error
+    return found
+
+
 def followed(known: str, roots: Sequence[str], crosses: Sequence[str]) -> str:
     """The roots to trust (PEM) by what a parent tells: a new one counts where a known one vouches for it, and a known one goes
     where the parent no longer names it and it has vouched for one that stays. Anything else changes nothing; ValueError where it
     cannot be read."""
     held = x509.load_pem_x509_certificates(known.encode())
-    told = [each for text in roots for each in x509.load_pem_x509_certificates(text.encode())]
-    vouched = [each for text in crosses for each in x509.load_pem_x509_certificates(text.encode())]
+    told = [each for text in roots for each in read_told(text)]
+    vouched = [each for text in crosses for each in read_told(text)]
     for _ in vouched:
         held += [new for new in told if new not in held and any(_vouches(old, each, new) for old in held for each in vouched)]
     gone = [

@@ -85,9 +85,9 @@ class OwnKeys:
     def take(self, chain: str) -> bool:
         """Keep the certificate that was asked for; whether it is for the next key, which waits for `switch`. `BadFile` where it
         is for none of our keys, under another name, or not under a root of ours."""
-        certificates = x509.load_pem_x509_certificates(chain.encode())
         roots = x509.load_pem_x509_certificates(self._files.trust.read_bytes())
         try:
+            certificates = authority.read_told(chain)
             authority.anchored(certificates, roots)
             names = certificates[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except (ValueError, x509.ExtensionNotFound) as error:

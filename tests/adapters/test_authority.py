@@ -260,3 +260,23 @@ def test_a_name_with_dots_keeps_its_files_apart(pki: Pki, now: datetime) -> None
     certificates.node_certificate(pki.h41, pki.folder / "h41.07", f"07.h41.{ZONE}", now)
     assert (pki.folder / "h41.07.pem").is_file()
     assert (pki.folder / "h41.07.key").is_file()
+
+
+SPOILT = {
+    "of a version that is none": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"),
+    "with an extension twice": (b"\x55\x1d\x0e", b"\x55\x1d\x13"),
+    "cut": (b"\x55\x1d\x13", b""),
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_root_that_cannot_be_read_is_one_kind_of_error_and_changes_nothing(pki: Pki, what: str) -> None:
+    """The parent tells the roots: what it sends must not end the node that hears it."""
+    known = (pki.folder / "root.pem").read_text()
+    der = ssl.PEM_cert_to_DER_cert(known)
+    assert SPOILT[what][0] in der
+    bad = ssl.DER_cert_to_PEM_cert(der.replace(*SPOILT[what], 1))
+    for roots, crosses in (([bad], []), ([known], [bad])):
+        with pytest.raises(ValueError, match="not a certificate"):
+            certificates.followed(known, roots, crosses)
+    assert certificates.followed(known, [known], []) == known

@@ -68,7 +68,7 @@ from node.forwarder import Bounds, Forwarder
 from node.gateway import Gateway, Loop
 from node.housekeeper import Housekeeper, Keep
 from node.intake import Intake, Rules
-from node.keys import Keys
+from node.keys import Keys, discovery
 from node.mailbox import Mailbox
 from node.office_door import OfficeDoor, OfficeTime
 from node.origin import Origin
@@ -394,18 +394,20 @@ class Application:
             self._reloads += [ground.signer.reload, keys.reload]
             operator = desk(settings, ground, node, store.size_bytes, keys.ends_ms, keys.standing)
             judge = keys.judge(peers)
-            chances = (ground.rng, chance.token())
-            warden = keys.warden(peers, link, run, chances, lambda: self._sweep(judge), self.reload)
-            loops.append(warden.run)
+            announcement, seekers = discovery(settings, link, ground.rng, node.forwarder)
+            warden = keys.warden(peers, link, run, (ground.rng, chance.token()), lambda: self._sweep(judge), self.reload)
+            loops += [warden.run, *seekers]
             newcomers = children.newcomers(settings, ground.clock, peers, run, ground.surroundings.refresh)
             apps = self._apps(ground, node, operator, judge, newcomers, warden)
 
             async def open_doors() -> None:
                 await keeper.first(FIRST_TIME_S)
                 await self._open(apps)
+                await announcement.open(settings.link.listen_host, self._listeners["link"].port)
 
             async def close_doors() -> None:
                 operator.stopping = True
+                await announcement.close()
                 node.forwarder.release()
                 node.mailbox.release()
                 await self._close()

@@ -54,6 +54,9 @@ class Link(Section):
     trust: Path = Field(description="PEM: the root certificate(s) of the tree")
     authority: Path | None = Field(default=None, description="folder of this node's own certificate authority, kept by `truc ca`")
     peers: Path | None = Field(default=None, description="nodes below registered by enrolment (JSON, 0600), kept by `truc peer`")
+    discovery: bool = Field(
+        default=False, description="announce this node in the local network, and look for a lost parent there"
+    )
     parent_url: str = Field(default="", description="https://host:port of the parent's link listener; empty at the hub")
     parent_code: str = Field(default="", max_length=35, description="code of the parent (empty = hub); its name is checked")
     parent_pins: tuple[str, ...] = ()

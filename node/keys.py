@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 from cryptography import x509
@@ -17,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from node import config
 from node.adapters.directory_file import DirectoryFileError
+from node.adapters.discovery import Announcement, find
 from node.adapters.enrolment import Renewals, Request, Run
 from node.adapters.folders import BadFile
 from node.adapters.http import tls
@@ -28,8 +31,10 @@ from node.adapters.peers import Peers
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.standing import Signed, Standing
+from node.forwarder import Forwarder
 from node.ports import Clock
 from node.renewal import Renewal
+from node.seeker import Seeker
 from node.warden import Warden
 
 log = structlog.get_logger()
@@ -108,6 +113,18 @@ class Keys:
         above = [root for root in roots if root.subject == chain[-1].issuer][:1]
         self._own = tls.signed_by([each.public_bytes(Encoding.DER) for each in (*chain, *above)])
         self.ends_ms |= {what: min(_ends_ms(each) for each in these) for what, these in found.items()}
+
+
+def discovery(
+    settings: config.NodeConfig, link: HttpLink | None, rng: random.Random, forwarder: Forwarder
+) -> tuple[Announcement, list[Callable[[], Coroutine[Any, Any, None]]]]:
+    """How this node is found in the local network, and what looks for its parent there; where it wants to."""
+    section, zone = settings.link, settings.node.zone
+    announcement = Announcement(zone, settings.node.code, wanted=section.discovery)
+    if link is None or not announcement.wanted:
+        return announcement, []
+    above = forwarder.neighbours[OrgId.canonical(section.parent_code)]
+    return announcement, [Seeker(link, partial(find, zone, section.parent_code), lambda: not above.up, rng).run]
 
 
 class Below:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from node.adapters.http.enrol_client import Granted, Parent
 
 KEY_SHOWN = 16
+FIND_S = 6.0
 TRY_AGAIN = ("chạy lại đúng lệnh này; khóa đã tạo được giữ lại", "run the same command again; the keys made are kept")
 NEW_TOKEN = ("xin nút cấp trên mã mời mới: truc peer invite", "ask the parent for a new token: truc peer invite")
 NEXT_STEP = {
@@ -58,12 +59,14 @@ class Asked:
     cls=Command,
     texts=(
         "Đưa máy này vào cây theo mã mời của nút cấp trên (truc peer invite): khóa, chứng thư, danh mục.\n"
-        "Chạy lại được lúc nào cũng được cho đến khi xong. Sau đó: truc run.",
+        "Chạy lại được lúc nào cũng được cho đến khi xong. Sau đó: truc run.\n"
+        "Không ghi URL: tìm nút cấp trên trong mạng nội bộ, kiểm chứng xong mới nói chuyện với nó.",
         "Join the tree by the parent's token (truc peer invite): keys, certificates, directory.\n"
-        "May be repeated at any moment until it is done. Then: truc run.",
+        "May be repeated at any moment until it is done. Then: truc run.\n"
+        "Without URL the parent is looked for in the local network, and proven before anything is said to it.",
     ),
 )
-@click.argument("url", metavar="URL")
+@click.argument("url", metavar="[URL]", default="")
 @option(
     "--token",
     metavar="TOKEN",
@@ -85,6 +88,7 @@ class Asked:
 @json_option
 def command(url: str, token: str, folder: str, hosts: Sequence[str], listen: str, wait_s: int, as_json: bool) -> None:
     place, read = Path(folder).absolute(), _token(token)
+    url = url or asyncio.run(_found(read))
     hosts = hosts or ("localhost", "127.0.0.1")
     check_hosts(hosts)
     with files_said():
@@ -105,6 +109,37 @@ def command(url: str, token: str, folder: str, hosts: Sequence[str], listen: str
         f"This machine is the node {read.code} now. Next:\n  truc system add ID --code {read.code} --config {config}\n"
         f"  truc run --config {config}",
     )
+
+
+async def _found(token: Token) -> str:
+    """Where the parent is, by what nodes say of themselves in the local network; each is put to the proof, and hears nothing."""
+    from node.adapters import discovery
+    from node.adapters.http import enrol_client
+
+    if not discovery.installed():
+        what = ("tìm trong mạng nội bộ cần gói zeroconf", "the local network cannot be searched without zeroconf")
+        raise Stop(Code.CONFIG, what, (discovery.EXTRA, discovery.EXTRA))
+    try:
+        found = await discovery.find(token.zone, str(token.parent), FIND_S)
+    except OSError:
+        found = []
+    for host, port in found:
+        url = f"https://{host}:{port}"
+        try:
+            await enrol_client.prove(url, token, now_ms())
+        except enrol_client.WrongParent as error:
+            say(f"{url} không phải nút cấp trên, bỏ qua ({error.why}).", f"{url} is not the parent, passed over ({error.why}).")
+        except OSError:
+            continue
+        else:
+            say(f"Nút cấp trên ở {url}.", f"The parent is at {url}.")
+            return url
+    what = ("không tìm thấy nút cấp trên trong mạng nội bộ", "the parent is not found in the local network")
+    todo = (
+        "ghi địa chỉ: truc join https://máy:cổng …; nút cấp trên phải đặt link.discovery = true",
+        "give its address: truc join https://host:port …; the parent must set link.discovery = true",
+    )
+    raise Stop(Code.LATER, what, todo)
 
 
 def _token(text: str) -> Token:

@@ -229,3 +229,31 @@ def test_both_forms_come_back_whole_and_a_later_field_does_no_harm() -> None:
     assert decode_answer(json.dumps(later).encode()) == ANSWER
     with pytest.raises(Refused):
         decode_answer(encode_answer(ANSWER).replace(b"true", b"1"))
+
+
+async def test_a_parent_at_another_address_is_called_there_once_it_has_proven_to_be_it(pair: Pair) -> None:
+    """Threats, row 25: an address out of an advert is tried, and hears nothing."""
+    port = pair.listener.port
+    elsewhere = put(pair.folder / "elsewhere", NODE, ROOT)
+    context = link_server_context(elsewhere.certificate, elsewhere.key, elsewhere.trust)
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read())
+        writer.close()
+
+    async with await asyncio.start_server(serve, HOST, 0, ssl=context) as rogue:
+        at = rogue.sockets[0].getsockname()[1]
+        with pytest.raises(Refused):
+            await pair.link.move(HOST, at)
+    assert await pair.link.push(BATCH) == TAKEN
+    lost = HttpLink(section(put(pair.folder / "child", NODE, ROOT), 1), ZONE, Clock())
+    try:
+        with pytest.raises(Deferred):
+            await lost.push(BATCH)
+        assert not await lost.move(HOST, 1)
+        assert await lost.move(HOST, port)
+        assert await lost.push(BATCH) == TAKEN
+    finally:
+        await lost.close()
+    assert set(heard) <= {b""}

@@ -242,6 +242,25 @@ class HttpLink:
         answer = await self._ask(self._for_calls(), call)
         return self._read(call, lambda: decode_renewed(answer))
 
+    async def move(self, host: str, port: int) -> bool:
+        """Call the parent at this address from now on, if it is there: who answers is judged as at every call, and hears nothing.
+        False: nobody can be reached. `Refused(PEER_*)`: another one is there."""
+        timeout_s = self._section.handshake_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                _, writer = await asyncio.open_connection(host, port, ssl=self._context, server_hostname=self._dns_name)
+        except ssl.SSLCertVerificationError:
+            raise Refused(Reason.PEER_UNKNOWN, "certificate") from None
+        except (OSError, TimeoutError):
+            return False
+        try:
+            self._check(writer.transport, dates=True, ages=True, pins=True)
+        finally:
+            writer.transport.abort()
+        at = f"[{host}]" if ":" in host else host
+        self._url = f"https://{at}:{port}/link/v1/"
+        return True
+
     def pin(self, pins: Collection[str]) -> None:
         """The keys by which the parent is known from now on; none: any key the tree's authorities vouch for."""
         self._expected[self._dns_name] = (self._parent, frozenset(pins))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ class Keys:
         others = (settings.office.certificate, settings.office.key)
         files = Files(link.certificate, link.key, link.trust, settings.node.data_dir / "keys.json", others)
         self.own = OwnKeys(files, dns, link.parent_pins)
+        self._link: HttpLink | None = None
         self.ends_ms: dict[str, int] = {}
         self._own: tuple[Signed, ...] = ()
         self._read()
@@ -69,7 +71,8 @@ class Keys:
         self._read()
 
     def standing(self) -> Standing:
-        return self.lists.state(self._clock.utc_ms(), self._own)
+        found = self.lists.state(self._clock.utc_ms(), self._own)
+        return replace(found, revoked=found.revoked or (self._link is not None and self._link.revoked))
 
     def judge(self, peers: Peers) -> tls.Judge:
         """Who bears a certificate, and whether it stands."""
@@ -86,6 +89,7 @@ class Keys:
     ) -> Warden:
         """ground: chance, and a word for this process. sweep: cuts who may no longer be connected. reload: takes files up."""
         settings, section = self._settings, self._settings.link
+        self._link = link
         code, parent = OrgId.canonical(settings.node.code), OrgId.canonical(section.parent_code)
         issuing = Issuing(section.authority, settings.node.zone, code) if section.authority is not None else None
         office = (settings.office.certificate, settings.office.key)

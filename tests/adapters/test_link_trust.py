@@ -149,6 +149,7 @@ async def test_a_revoked_child_is_refused_and_the_log_says_why(pair: Pair, place
         heard = await deferred(pair)
     assert (heard.reason, heard.in_doubt) == (Reason.PEER_REVOKED, False)
     assert [entry["reason"] for entry in logs if entry["event"] == "peer refused"] == [Reason.PEER_REVOKED]
+    assert pair.link.revoked, "its operator is told"
     for call in (pair.link.trust(QUESTION), pair.link.clock(1)):
         with pytest.raises(Deferred):
             await call

@@ -136,6 +136,8 @@ class HttpLink:
         self._section = section
         self._limits = limits_for(section.batch_bytes_max, section.batch_envelopes_max)
         self._dns_name = parent.dns_name(zone)
+        self.revoked = False
+        """Whether the parent has last said that this node's certificate is revoked: its list does not reach whom it cuts off."""
         self._parent = parent
         self._expected = dict(registered([(parent, section.parent_pins)], zone))
         self._judge = judge(self._expected, clock, standing)
@@ -313,6 +315,7 @@ class HttpLink:
     async def _answer(self, call: _Call, response: aiohttp.ClientResponse, progress: Progress) -> bytes:
         match response.status:
             case 200:
+                self.revoked = False
                 if response.content_type != call.answer_type or hdrs.CONTENT_ENCODING in response.headers:
                     raise self._rubbish(call, "another media type or coding")
                 return await self._bounded(call, response, progress, call.answer_bytes_max)
@@ -366,6 +369,7 @@ class HttpLink:
         if reason is None:
             return self._rubbish(call, f"status {status} without a reason")
         if reason in ABOUT_US:
+            self.revoked = reason is Reason.PEER_REVOKED
             log.warning("parent does not know this node", reason=reason)
             return Deferred(self._section.probe_max_s, reason)
         element, value, rule = (str(fields.get(name, "")) for name in ("element", "value", "rule"))

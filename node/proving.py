@@ -185,11 +185,8 @@ class Proving:
 
     async def _gather(self, asked: Asked, left_s: float) -> Found:
         """What this node holds, and what those hold to whom it handed these deliveries."""
-        rows = [
-            each
-            for each in await self._store.handed(asked.origin, asked.id)
-            if each.digest == asked.digest and each.recipient in asked.to
-        ]
+        wanted, handed = set(asked.to), await self._store.handed(asked.origin, asked.id)
+        rows = [each for each in handed if each.digest == asked.digest and each.recipient in wanted]
         found = await self._own(asked, rows)
         onward: dict[OrgId, list[OrgId]] = {}
         for each in rows:
@@ -202,11 +199,13 @@ class Proving:
 
     async def _own(self, asked: Asked, rows: Sequence[Handed]) -> Found:
         found = Found()
-        receipts = await self._store.receipts(sorted({each.receipt for each in rows if each.receipt is not None}))
-        for number, receipt in receipts.items():
+        given: dict[int, list[OrgId]] = {}
+        for each in rows:
+            if each.receipt is not None:
+                given.setdefault(each.receipt, []).append(each.recipient)
+        for number, receipt in (await self._store.receipts(sorted(given))).items():
             said = read_statement(receipt.statement)
-            mine = [each.recipient for each in rows if each.receipt == number]
-            starts = [(code, leaf((asked.origin, asked.id, code), asked.digest, said.at_ms)) for code in mine]
+            starts = [(code, leaf((asked.origin, asked.id, code), asked.digest, said.at_ms)) for code in given[number]]
             found.receipts.append(Proven(receipt.statement, receipt.signature, proofs_of(receipt.leaves, starts)))
             found.chains[said.key] = receipt.chain
         final = {each.recipient for each in rows if each.handed_to is None}

@@ -44,6 +44,9 @@ PARTS_MAX = 20_000
 MANIFEST, SEAL, HEADER, HEADER_SEAL = "manifest.json", "manifest.sig", "header.json", "header.sig"
 
 _HEX = re.compile(r"[0-9a-f]{64}")
+_PEM = re.compile(
+    rb"(?:-----BEGIN CERTIFICATE-----\n(?:[0-9A-Za-z+/=]{64}\n)*[0-9A-Za-z+/=]{1,64}\n-----END CERTIFICATE-----\n)+"
+)
 _NAME = re.compile(r"[0-9A-Za-z./-]{1,200}")
 
 
@@ -162,9 +165,10 @@ def open_bundle(data: bytes, witness: Witness) -> Story:
     except Refused as refused:
         raise Flawed(Flaw.FORM, refused.element or MANIFEST, refused.reason.value) from None
     _vouched(witness, bundle.chains, bundle, SIGNED_BUNDLE + parts[MANIFEST], parts[SEAL], MANIFEST)
+    story = judge(bundle, witness)
     if pack({MANIFEST: parts[MANIFEST], SEAL: parts[SEAL], **_parts(bundle)}) != data:
         raise Flawed(Flaw.FORM, MANIFEST, "encoding")
-    return judge(bundle, witness)
+    return story
 
 
 # -- what it proves --------------------------------------------------------------------------------------------------------
@@ -179,6 +183,10 @@ def judge(bundle: Bundle, witness: Witness) -> Story:
     steps = _steps(bundle, header, witness)
     ends = _ends(bundle, header, witness)
     used: set[int] = set()
+    addressed = {each.code for each in header.recipients}
+    for recipient in bundle.to:
+        if recipient not in addressed:
+            raise Flawed(Flaw.PROOF, MANIFEST, str(recipient))
     journeys = tuple(_journey(recipient, header, steps, ends, used) for recipient in bundle.to)
     if not bundle.to or len(set(bundle.to)) != len(bundle.to):
         raise Flawed(Flaw.FORM, MANIFEST, "to")
@@ -190,6 +198,9 @@ def judge(bundle: Bundle, witness: Witness) -> Story:
     signers.update(_header(told.header, "verdicts").key for told in bundle.verdicts)
     if signers != bundle.chains.keys():
         raise Flawed(Flaw.SURPLUS, "certificates")
+    for key, chain in bundle.chains.items():
+        if not _PEM.fullmatch(chain):
+            raise Flawed(Flaw.FORM, f"certificates/{key}", "PEM")
     return Story(bundle, header, journeys)
 
 
@@ -243,8 +254,6 @@ def _journey(
     recipient: OrgId, header: Header, steps: _Steps, ends: Mapping[OrgId, tuple[OrgId, End, str]], used: set[int]
 ) -> Journey:
     """Custody passes from the origin from receipt to receipt, once at each node, to whoever tells the end."""
-    if recipient not in {each.code for each in header.recipients}:
-        raise Flawed(Flaw.PROOF, MANIFEST, str(recipient))
     if recipient not in ends:
         raise Flawed(Flaw.VERDICT, "verdicts", str(recipient))
     told_by, end, part = ends[recipient]
@@ -318,13 +327,20 @@ def _verdict_name(at: int, notice: Header) -> str:
 
 
 def _parts(bundle: Bundle) -> dict[str, bytes]:
-    """Every part but the manifest and its signature, by its name."""
+    """Every part but the manifest and its signature, by its name, which says whose it is."""
     parts = {HEADER: bundle.header, HEADER_SEAL: bundle.signature}
+    owners = {bundle.key: bundle.node, decode_header(bundle.header).key: bundle.node}
     for at, proven in enumerate(sorted(bundle.receipts, key=_by_statement), 1):
-        parts[_receipt_name(at, read_statement(proven.statement))] = canonical(proven_fields(proven))
+        taken = read_statement(proven.statement)
+        owners[taken.key] = taken.node
+        parts[_receipt_name(at, taken)] = canonical(proven_fields(proven))
     for at, told in enumerate(sorted(bundle.verdicts, key=_by_header), 1):
-        parts[_verdict_name(at, decode_header(told.header))] = canonical(told_fields(told))
-    return {**parts, **{f"certificates/{key}.pem": bundle.chains[key] for key in sorted(bundle.chains)}}
+        notice = decode_header(told.header)
+        owners[notice.key] = notice.origin
+        parts[_verdict_name(at, notice)] = canonical(told_fields(told))
+    whose = {key: named(owners[key]) if key in owners else "-" for key in bundle.chains}
+    chains = {f"certificates/{whose[key]}.{key}.pem": chain for key, chain in bundle.chains.items()}
+    return {**parts, **dict(sorted(chains.items()))}
 
 
 def _by_statement(proven: Proven) -> tuple[int, bytes]:
@@ -365,7 +381,7 @@ def _read(parts: Mapping[str, bytes]) -> Bundle:
         parts.get(HEADER_SEAL, b""),
         tuple(_read_proven(Fields(strict_json(data), name), name) for name, data in _within(parts, "receipts/")),
         tuple(_read_told(Fields(strict_json(data), name), name) for name, data in _within(parts, "verdicts/")),
-        {name.removeprefix("certificates/").removesuffix(".pem"): data for name, data in _within(parts, "certificates/")},
+        {name.removesuffix(".pem").rpartition(".")[2]: data for name, data in _within(parts, "certificates/")},
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zipfile
 from dataclasses import replace
 from io import BytesIO
@@ -12,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.adapters.signing import Offline
-from node.core.bundle import Bundle, Flaw, Flawed, Story, judge, open_bundle, pack, unpack
+from node.core.bundle import SIGNED_BUNDLE, Bundle, Flaw, Flawed, Story, judge, open_bundle, pack, unpack
+from node.core.evidence import canonical
 from node.core.identifier import OrgId
 from tests.bundles import H41, H54, HUB, ROOT_PEM, TO, UNIT, WAY, bundle, file_of, notice, signer
 
@@ -120,3 +123,27 @@ def test_a_signature_by_a_key_of_another_node_is_none() -> None:
     keys = list(exchanged)
     exchanged[keys[0]], exchanged[keys[1]] = exchanged[keys[1]], exchanged[keys[0]]
     assert flaw_of(replace(made, chains=exchanged))[0] is Flaw.CERTIFICATE
+
+
+def test_a_certificate_that_was_altered_is_named_by_its_node() -> None:
+    made = bundle()
+    parts = unpack(file_of(made))
+    (name,) = [each for each in parts if each.startswith("certificates/H41.") and signer(H41).key_id in each]
+    with pytest.raises(Flawed) as caught:
+        opened(pack({**parts, name: parts[name].replace(b"M", b"N", 1)}))
+    assert (caught.value.flaw, caught.value.part) == (Flaw.ALTERED, name)
+
+
+def test_whatever_its_maker_signs_is_a_bundle_or_flawed() -> None:
+    """The node where a document began may put anything into a file: it is never more than a flaw."""
+    made = bundle()
+    parts = unpack(file_of(made))
+    for name in parts:
+        for spoilt in (b"", b"{}", b"\xff", parts[name][:-1]):
+            rest = {each: data for each, data in {**parts, name: spoilt}.items() if each not in ("manifest.json", "manifest.sig")}
+            listed = [[each, hashlib.sha256(data).hexdigest()] for each, data in rest.items()]
+            manifest = canonical({**json.loads(parts["manifest.json"]), "parts": listed})
+            sealed = signer(UNIT).sign(SIGNED_BUNDLE + manifest)
+            if name not in ("manifest.json", "manifest.sig"):
+                with pytest.raises(Flawed):
+                    opened(pack({"manifest.json": manifest, "manifest.sig": sealed, **rest}))

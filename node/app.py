@@ -78,6 +78,7 @@ from node.process import allow_files, causes, no_room, take_faster_loop
 from node.proving import Proving
 from node.questions import Questions
 from node.receipts import Receipts
+from node.reconciler import Reconciler
 from node.registrar import Registrar
 from node.reporter import Paces, Reporter, Sight
 from node.reports import Reports
@@ -205,6 +206,7 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     sight = Sight(surroundings.table, directory, ground.calendar)
     reporter = Reporter(code, parent, store, clock, ground.signer, ground.verifier, sight, tally, paces, ground.rng)
     timing, told = OfficeTime(clock), reporting.reports(settings, code, reporter.report, store, clock, directory)
+    told.reconcile = Reconciler(code, parent, questions, store, directory).find
     proving = Proving(code, store, clock, origin, ground.signer, ground.verifier, questions)
     done = (
         origin,

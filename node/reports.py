@@ -29,6 +29,8 @@ Heard = Callable[[date], Awaitable[Mapping[OrgId, date]]]
 """Since when to look -> by organ the last day on which it did something."""
 
 CONNECTIONS = "connections"
+RECONCILE = "reconcile"
+RECONCILE_DAYS_MAX = 3_660
 HEARD_DAYS = 400
 ROWS_AT_ONCE = 200
 """Of a report, in one turn of the loop."""
@@ -46,6 +48,8 @@ class Reports:
         self._clock = clock
         self._directory = directory
         self._rule = rule
+        self.reconcile: Callable[[int, int], Awaitable[Document]] | None = None
+        """Finds what does not add up: (days back, now as UTC ms)."""
 
     async def document(self, kind: str, period: str = "", rule: str = "", organ: str = "") -> Document:
         """kind: a word of `periods.Kind`, or `connections`; period: its key, "" for the one that today lies in; rule: "" for the
@@ -53,6 +57,8 @@ class Reports:
         organ outside of this node's subtree."""
         if kind == CONNECTIONS:
             return await self.connections()
+        if kind == RECONCILE:
+            return await self._reconciled(period)
         chosen = self._period(_word(Kind, "kind", kind), period, _word(Rule, "rule", rule) if rule else self._rule)
         code = None if not organ else self._directory().resolve(organ)
         return await self.of(chosen, code)
@@ -65,6 +71,12 @@ class Reports:
             if len(rows) % ROWS_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return document(found, period, self._place, rows, organ)
+
+    async def _reconciled(self, days: str) -> Document:
+        """Deliveries that do not add up, named."""
+        if not (days.isascii() and days.isdecimal() and 0 < int(days) <= RECONCILE_DAYS_MAX) or self.reconcile is None:
+            raise Refused(Reason.REQUEST_MALFORMED, "days", days, f"1..{RECONCILE_DAYS_MAX}")
+        return await self.reconcile(int(days), self._clock.utc_ms())
 
     async def connections(self) -> Document:
         """Who is connected, and who is silent. # QĐ 28/2018 Điều 21, 22.3"""

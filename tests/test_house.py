@@ -48,6 +48,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.office_door": ("node.core", "node.ports", "node.intake", "node.mailbox", "node.surroundings", "node.reports"),
     **dict.fromkeys(("node.reports", "node.deliverer"), ("node.core", "node.ports")),
     "node.reporting": ("node.core", "node.ports", "node.config", "node.adapters", "node.reports", "node.deliverer"),
+    "node.reconciler": ("node.core", "node.ports", "node.questions"),
     "node.gateway": (),
     "node.children": ("node.core", "node.ports", "node.config", "node.adapters"),
     "node.keys": (
@@ -101,6 +102,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
             "node.uplink",
             "node.gateway",
             "node.auditor",
+            "node.reconciler",
             "node.proving",
             "node.questions",
             "node.receipts",

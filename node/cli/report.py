@@ -114,6 +114,51 @@ def _connection(row: Mapping[str, Any]) -> list[object]:
     return [row["organ"], row["name"], state, row["connected_from"] or "", row["last_traffic"] or "", quiet]
 
 
+@command.command(
+    "reconcile",
+    texts=(
+        "Đối soát: nêu tên từng văn bản làm số gửi và số nhận, còn chờ, đã kết thúc lệch nhau.",
+        "Name every document by which what was sent differs from what was collected, waits or has ended.",
+    ),
+)
+@option(
+    "--days",
+    type=click.IntRange(1, 3660),
+    default=31,
+    texts=("văn bản gửi trong bấy nhiêu ngày qua", "documents of so many days"),
+)
+@json_option
+@config_option
+def reconcile(days: int, as_json: bool) -> None:
+    document = running().get("/api/report", kind="reconcile", period=days)
+    summary = document["summary"]
+    if as_json:
+        for row in (*document["rows"], summary):
+            json_line(row)
+        return
+    headings = t("lệch|bì|Bên gửi|Bên nhận|nơi biết đến", "difference|envelope|sender|recipient|known at")
+    if document["rows"]:
+        table(headings.split("|"), (_reconciled(row) for row in document["rows"]))
+    found = summary["differences"]
+    say(
+        f"Đã đối soát {summary['facts']} lượt ghi từ {summary['from']}: {found} lượt gửi lệch.",
+        f"{summary['facts']} entries since {summary['from']}: {found} deliveries differ.",
+    )
+    if summary["silent"]:
+        silent = ", ".join(summary["silent"])
+        say(f"Không trả lời: {silent}; số lệch có thể do các nút này.", f"No answer: {silent}; differences may be theirs.")
+
+
+def _reconciled(row: Mapping[str, Any]) -> list[object]:
+    kind = {
+        "nowhere": t("đã gửi, không thấy ở đâu", "sent, and nowhere"),
+        "never-sent": t("không có nơi gửi", "never sent"),
+        "twice": t("ghi nhiều lần", "more than once"),
+    }[row["difference"]]
+    places = ", ".join(f"{fact['event']} @ {fact['node'] or 'hub'}" for fact in row["facts"])
+    return [kind, row["envelope"], row["sender"], row["recipient"], places]
+
+
 def show(document: Mapping[str, Any], form: str, out: Path | None) -> None:
     """In the form asked for, on stdout or into a file."""
     match form:

@@ -21,6 +21,7 @@ from node.core.envelope import KIND_NOTICE, KIND_STATUS
 from node.core.errors import Refused
 from node.core.identifier import HUB, OrgId
 from node.core.package import Business, Priority
+from node.core.reconciling import Fact, Span, Sums, sliced
 from node.core.statement import (
     Counts,
     Figure,
@@ -438,6 +439,52 @@ def heard(db: sqlite3.Connection, since: date) -> dict[OrgId, date]:
     return {_code(organ): date.fromisoformat(day) for organ, day in found}
 
 
+# reconciling
+
+_ENDED = "('collected','refused','expired','stopped')"
+_DOCUMENTS = f"kind NOT IN ('{KIND_STATUS}','{KIND_NOTICE}')"
+
+
+def deliveries(db: sqlite3.Connection, span: Span) -> Iterator[tuple[str, str, str, str, str]]:
+    """(event, origin, envelope id, sender, recipient): what this node knows of deliveries of documents made in that time. Found by
+    envelope id; what is still open is all looked at."""
+    low, high = span.ids()
+    db.execute("BEGIN")  # one moment of the store: what was ended is not open as well
+    try:
+        for event, origin, id_, organ, counterpart in db.execute(
+            f"SELECT event,origin,id,organ,counterpart FROM ledger WHERE id>=? AND id<? AND {_DOCUMENTS} AND (event='sent' OR event IN {_ENDED})",
+            (low, high),
+        ):
+            sender, recipient = (organ, counterpart) if event == "sent" else (counterpart, organ)
+            if span.holds(sender, recipient):
+                yield event, origin, id_, sender, recipient
+        for held, origin, id_, sender, recipient in db.execute(
+            "SELECT o.state='held',e.origin,e.id,e.sender,o.recipient FROM outbox o JOIN envelope e ON e.seq=o.envelope"
+            f" WHERE e.id>=? AND e.id<? AND e.{_DOCUMENTS}",
+            (low, high),
+        ):
+            if span.holds(sender, recipient):
+                yield "held" if held else "moving", origin, id_, sender, recipient
+        for state, origin, id_, sender, recipients in db.execute(
+            "SELECT m.state,e.origin,e.id,e.sender,m.recipients FROM mailbox m JOIN envelope e ON e.seq=m.envelope"
+            f" WHERE m.state NOT IN ('done','ended') AND e.id>=? AND e.id<? AND e.{_DOCUMENTS}",
+            (low, high),
+        ):
+            for recipient in json.loads(recipients):
+                if span.holds(sender, recipient):
+                    yield "held" if state == "held" else "waiting", origin, id_, sender, recipient
+    finally:
+        db.execute("COMMIT")
+
+
+def sums(db: sqlite3.Connection, span: Span) -> list[Sums]:
+    return sliced(deliveries(db, span), span)
+
+
+def facts(db: sqlite3.Connection, span: Span, node: OrgId) -> list[Fact]:
+    return [Fact(origin, id_, sender, to, event, str(node)) for event, origin, id_, sender, to in deliveries(db, span)]
+
+
 def _json(counts: Counts) -> str:
     return json.dumps(counts, sort_keys=True, separators=(",", ":"))
 
@@ -515,6 +562,14 @@ class SqliteNumbers:
 
     async def ever(self) -> list[Figure]:
         found: list[Figure] = await self._ask(ever)
+        return found
+
+    async def sums(self, span: Span) -> list[Sums]:
+        found: list[Sums] = await self._ask(lambda db: sums(db, span))
+        return found
+
+    async def facts(self, span: Span, node: OrgId) -> list[Fact]:
+        found: list[Fact] = await self._ask(lambda db: facts(db, span, node))
         return found
 
     async def held(self, first: date, last: date) -> dict[OrgId, HeldDays]:

@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import wraps
 from importlib import metadata
 from pathlib import Path
 
@@ -48,7 +47,6 @@ from node.adapters.registry import Registry, RegistryError
 from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import open_reader, open_writer
 from node.adapters.sqlite.store import SqliteStore, WrongNode
-from node.adapters.sqlite.writer import StoreFailed
 from node.auditor import Auditor
 from node.core.directory import Directory
 from node.core.envelope import Lane, Limits
@@ -74,7 +72,7 @@ from node.office_door import OfficeDoor, OfficeTime
 from node.origin import Origin
 from node.parts import Parts
 from node.ports import Bodies, KeptClock, Link, Store
-from node.process import allow_files, causes, no_room, take_faster_loop
+from node.process import EXIT_FAILED, allow_files, causes, ending_with_the_disk, leave, no_room, take_faster_loop
 from node.proving import Proving
 from node.questions import Questions
 from node.receipts import Receipts
@@ -94,7 +92,6 @@ FIRST_TIME_S = 2.0
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 DATABASE = "node.db"
-EXIT_FAILED = 1
 EXIT_CONFIG = 78
 
 
@@ -318,28 +315,6 @@ def desk(
     )
     found.registered = node.registrar.state
     return found
-
-
-def leave(error: Exception) -> None:
-    """The disk has failed: end at once. Closing SQLite would repeat the sync that failed (decision 3), and a node that took its
-    time to wind down would answer nobody any more."""
-    log.error("the disk has failed, the process ends", reason=str(error)[:500])
-    sys.stderr.flush()
-    os._exit(EXIT_FAILED)
-
-
-def ending_with_the_disk(loop: Loop, leave: Callable[[Exception], None]) -> Loop:
-    """The loop, and `leave` with the first error of the disk that comes out of it."""
-
-    @wraps(loop)
-    async def run() -> None:
-        try:
-            await loop()
-        except (StoreFailed, OSError) as error:
-            leave(error)
-            raise
-
-    return run
 
 
 class Application:

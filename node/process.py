@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import resource
+import sys
+from collections.abc import Callable
+from functools import wraps
 from importlib import import_module, util
 
 import structlog
 
 from node import config
-from node.adapters.sqlite.writer import is_full
+from node.adapters.sqlite.writer import StoreFailed, is_full
+from node.gateway import Loop
 
 log = structlog.get_logger()
 
 FILES_BESIDE = 256
+EXIT_FAILED = 1
 
 
 def take_faster_loop() -> None:
@@ -50,3 +56,25 @@ def allow_files(settings: config.NodeConfig) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
         log.warning("fewer open files allowed than the listeners may need", allowed=allowed, wanted=wanted)
+
+
+def leave(error: Exception) -> None:
+    """The disk has failed: end at once. Closing SQLite would repeat the sync that failed (decision 3), and a node that took its
+    time to wind down would answer nobody any more."""
+    log.error("the disk has failed, the process ends", reason=str(error)[:500])
+    sys.stderr.flush()
+    os._exit(EXIT_FAILED)
+
+
+def ending_with_the_disk(loop: Loop, leave: Callable[[Exception], None]) -> Loop:
+    """The loop, and `leave` with the first error of the disk that comes out of it."""
+
+    @wraps(loop)
+    async def run() -> None:
+        try:
+            await loop()
+        except (StoreFailed, OSError) as error:
+            leave(error)
+            raise
+
+    return run

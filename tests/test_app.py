@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from node import app, reporting
+from node import app, process, reporting
 from node.adapters import registry
 from node.adapters.bodies.files import HostFiles
 from node.adapters.directory_file import DirectoryFile, dump
@@ -245,7 +245,7 @@ async def test_an_error_of_the_disk_ends_the_process_at_once_and_a_bug_of_ours_f
         raise error
 
     with pytest.raises(type(error)):
-        await app.ending_with_the_disk(loop, left.append)()
+        await process.ending_with_the_disk(loop, left.append)()
     assert left == ([error] if leaves else [])
 
 

@@ -65,7 +65,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.renewal": ("node.core", "node.ports", "node.adapters.folders", "node.adapters.issuing", "node.adapters.own_keys"),
     "node.warden": ("node.core", "node.ports", "node.adapters.folders", "node.adapters.issuing", "node.adapters.lists"),
     "node.timekeeper": ("node.core", "node.ports"),
-    "node.process": ("node.config", "node.adapters"),
+    "node.process": ("node.config", "node.adapters", "node.gateway"),
     "node.adapters": ("node.core", "node.ports", "node.config"),
     "node.adapters.authority": ("node.core.standing", "node.adapters.folders"),
     "node.adapters.issuing": ("node.core", "node.adapters.authority", "node.adapters.folders"),
@@ -132,7 +132,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "topology.sim": ("topology", "node.core", "node.config", "node.documents", "node.ports", "node.adapters"),
     "topology.sim.world": (
         *("topology", "node.core", "node.config", "node.ports", "node.adapters"),
-        *("node.app", "node.desk", "node.gateway", "node.surroundings", "node.timekeeper"),
+        *("node.app", "node.desk", "node.gateway", "node.process", "node.surroundings", "node.timekeeper"),
     ),
     "topology.sim.run": (
         "topology",

@@ -17,7 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from node import app, config
+from node import app, config, process
 from node.adapters.bodies.folder import FolderBodies
 from node.adapters.signing import Signer
 from node.adapters.sqlite.store import SqliteStore
@@ -215,7 +215,7 @@ class Machine:
             await door.close(STOP_GRACE_S)
             self.run = None
 
-        writer, *others = (app.ending_with_the_disk(loop, partial(self._left, life)) for loop in (store.run, *loops))
+        writer, *others = (process.ending_with_the_disk(loop, partial(self._left, life)) for loop in (store.run, *loops))
         await Gateway(writer, others, open_doors, close_doors, store.drain).run(self.stop)
         await store.close()
 
@@ -236,7 +236,7 @@ class Machine:
         self.world.later(self._rng.uniform(*RESTART_S), self.start)
 
     def _left(self, life: Life, error: Exception) -> None:
-        """The process ends at once, as `node.app.leave` ends it."""
+        """The process ends at once, as `node.process.leave` ends it."""
         if self.life is life:
             self.world.record.note(self.name, "exit")
             self._gone()

@@ -518,8 +518,9 @@ def test_an_act_on_files_waits_beside_the_journal_of_a_node_that_does_not_run(si
     assert json.loads(line)["after"]["codes"] == ["H41.07"]
     (site.data / "acts.jsonl").unlink()
     (site.data / "acts.jsonl").mkdir()
-    result = site.truc("system", "disable", "so")
+    result = site.truc("system", "rotate", "so")
     assert result.exit_code == Code.FAILED and "không ghi được vào nhật ký" in result.stderr
+    assert site.systems[0].secrets[0] in result.stdout  # what is shown once is shown first
 
 
 ASKING = [("status",), ("queue", "list"), ("queue", "retry", "1"), ("held", "list"), ("trace", "x")]

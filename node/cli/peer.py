@@ -135,11 +135,13 @@ def _hand_out(
             )
             raise Stop(Code.FAILED, what, todo) from None
     after = {"name": asked.name, "prefixes": [str(each) for each in prefixes], "auto": auto, "expires_ms": ends_ms}
-    record(config.node.data_dir, "peer.transfer" if moving else "peer.invite", str(node), None, after)
     if as_json:
         json_line({"code": str(node), "token": token.text(), "expires_ms": ends_ms, "auto": auto, "transfer": moving})
+    else:
+        click.echo(token.text())  # first: it is shown this once
+    record(config.node.data_dir, "peer.transfer" if moving else "peer.invite", str(node), None, after)
+    if as_json:
         return
-    click.echo(token.text())
     url = f"https://{config.link.listen_host}:{_port(config)}"
     then = (
         ""

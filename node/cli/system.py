@@ -97,7 +97,6 @@ def add(
 
     warnings = _warnings(config, directory, organs)  # may refuse
     _update(config.node.systems, change)
-    record(config.node.data_dir, "system.add", system_id, None, _public(fresh))
     for warning in warnings:
         say(f"Lưu ý: {warning[0]}", f"Note: {warning[1]}")
     if not networks:
@@ -105,7 +104,8 @@ def add(
             "Lưu ý: hệ thống được gọi từ mọi địa chỉ; nên giới hạn bằng --network.",
             "Note: it may call from anywhere; --network limits that.",
         )
-    _print_secret(fresh, as_json)
+    _print_secret(fresh, as_json)  # first: it is shown this once
+    record(config.node.data_dir, "system.add", system_id, None, _public(fresh))
 
 
 @command.command("list", texts=("Liệt kê các hệ thống, không in khóa bí mật.", "List the systems, without their secrets."))
@@ -162,11 +162,12 @@ def rotate(system_id: str, finish: bool, as_json: bool) -> None:
             )
         return replace(system, secrets=system.secrets[:1] if finish else (fresh, *system.secrets))
 
-    changed = _change_one(config, system_id, turn, "system.rotate")
+    before, changed = _change_one(config, system_id, turn)
     if finish:
         say("Đã bỏ khóa cũ.", "The old secret is gone.")
     else:
         _print_secret(changed, as_json)
+    record(config.node.data_dir, "system.rotate", system_id, _public(before), _public(changed))
 
 
 @command.command(
@@ -181,7 +182,8 @@ def rotate(system_id: str, finish: bool, as_json: bool) -> None:
 @config_option
 def disable(system_id: str, undo: bool) -> None:
     config, _ = load_config()
-    _change_one(config, system_id, lambda system: replace(system, disabled=not undo), "system.disable")
+    before, after = _change_one(config, system_id, lambda system: replace(system, disabled=not undo))
+    record(config.node.data_dir, "system.disable", system_id, _public(before), _public(after))
     if undo:
         say(f"{system_id} dùng lại được.", f"{system_id} is enabled.")
     else:
@@ -268,8 +270,8 @@ def _refuse_taken(fresh: System, systems: Iterable[System]) -> None:
             )
 
 
-def _change_one(config: NodeConfig, system_id: str, turn: Callable[[System], System], what: str) -> System:
-    """what: the act, as the journal names it."""
+def _change_one(config: NodeConfig, system_id: str, turn: Callable[[System], System]) -> tuple[System, System]:
+    """The system as it was and as it is."""
     before: list[System] = []
 
     def change(systems: tuple[System, ...]) -> tuple[System, ...]:
@@ -280,8 +282,7 @@ def _change_one(config: NodeConfig, system_id: str, turn: Callable[[System], Sys
         return tuple(turn(system) if system.id == system_id else system for system in systems)
 
     after = next(system for system in _update(config.node.systems, change) if system.id == system_id)
-    record(config.node.data_dir, what, system_id, _public(before[0]), _public(after))
-    return after
+    return before[0], after
 
 
 def _load(path: Path) -> tuple[System, ...]:

@@ -18,7 +18,7 @@ from node import forwarder, intake, origin, uplink
 from node.adapters.sqlite import admission, boxes, numbers, store, writer
 from node.adapters.sqlite import road as road_sql
 from node.adapters.sqlite.connection import settings
-from node.core import clock_filter, custody, envelope, instant, pace, timekeeping
+from node.core import changes, clock_filter, custody, envelope, instant, pace, timekeeping
 from node.core import forwarding as road
 from node.core.statement import Kept
 from node.core.wire import EnvelopeVerdicts, Outcome, Verdict
@@ -330,11 +330,20 @@ def _older_replaces(stack: ExitStack) -> None:
     _put(stack, numbers, "_judge", lambda db, signed, via: Kept.NEW)
 
 
+# --- the directory ----------------------------------------------------------------------------------------------------------
+
+
+def _claims_believed(stack: ExitStack) -> None:
+    """Whoever signs well is believed of every code."""
+    _put(stack, changes, "may", lambda grants, code, at_ms=None: True)
+
+
 MUTANTS: Mapping[str, Mutant] = {
     "slow-exchange-trusted": Mutant("tin một lần hỏi giờ đi quá lâu", _slow_exchange_trusted, "clocks"),
     "drift-forgotten": Mutant("quên rằng đồng hồ máy chạy lệch dần", _drift_forgotten, "clocks"),
     "host-clock-trusted": Mutant("dùng đồng hồ máy mà không hiệu chỉnh", _host_clock_trusted, "clocks"),
     "time-set-back": Mutant("giờ của nút chạy lùi", _time_set_back, "clocks"),
+    "claims-believed": Mutant("tin một nút về mã của nút khác", _claims_believed, "change"),
     "synchronous-normal": Mutant("SQLite không ghi chắc xuống đĩa ở mỗi lần commit", _synchronous_normal),
     "reply-before-commit": Mutant("trả lời trước khi commit", _reply_before_commit),
     "body-before-sync": Mutant("báo đã nhận nội dung trước khi fsync tệp", _body_before_its_sync),

@@ -12,7 +12,7 @@ import pytest
 
 from node import forwarder, intake, mailbox, origin, uplink
 from node.adapters.sqlite import admission, boxes, numbers, road, store, writer
-from node.core import clock_filter, forwarding, instant, pace, timekeeping
+from node.core import changes, clock_filter, forwarding, instant, pace, timekeeping
 from tests.topology.sim.tiny import STORMY, TREE
 from topology.sim import database, files, mutants
 from topology.sim.mutants import MUTANTS, Mutant, planted
@@ -43,6 +43,7 @@ NARROWER: Mapping[str, Profile] = {
         kinds={"repeated": 1.0},
     ),
     "come-back-taken": replace(SMALLER["change"], crashes=0, faults=4, kinds={"moved": 1.0}),
+    "claims-believed": replace(SMALLER["change"], crashes=0, faults=3, kinds={"claimed": 1.0}),
 }
 """Nothing but what the bug is about: bugs that need a rare meeting of faults are then found in a few seeds."""
 ASKED = (
@@ -54,6 +55,7 @@ ASKED = (
 )
 """Those that must be among them, whatever else is."""
 FOUND_BY: Mapping[str, int] = {
+    "claims-believed": 1,
     "synchronous-normal": 2,
     "reply-before-commit": 1,
     "body-before-sync": 14,
@@ -62,7 +64,7 @@ FOUND_BY: Mapping[str, int] = {
     "new-id-on-retry": 3,
     "failure-is-success": 2,
     "one-verdict-for-all": 1,
-    "come-back-taken": 1,
+    "come-back-taken": 2,
     "expiry-in-doubt": 6,
     "confirmed-before-commit": 6,
     "handed-over-at-fetch": 6,
@@ -85,7 +87,7 @@ costs time; then look for a better one."""
 TRIES = 20
 SPOILT_NUMBERS = (numbers, instant)
 SPOILT = (database, files._SimFile, files.SimFiles, admission, boxes, road, writer.Writer, forwarder, origin)
-SPOILT_TOO = (mailbox.Mailbox, intake.Intake, store.SqliteStore, forwarding, pace.Rate, uplink, uplink.Crossings)
+SPOILT_TOO = (changes, mailbox.Mailbox, intake.Intake, store.SqliteStore, forwarding, pace.Rate, uplink, uplink.Crossings)
 SPOILT_TIME = (clock_filter, timekeeping, timekeeping.Timekeeping)
 
 

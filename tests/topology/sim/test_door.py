@@ -464,7 +464,7 @@ class Node:
     settled: list[tuple[str, str]] = field(default_factory=list)
 
     def system(self, system_id: str) -> System | None:
-        return System(SYSTEM, (), (SECRET,)) if system_id == SYSTEM else None
+        return System(SYSTEM, (OrgId.canonical("H41.07"),), (SECRET,)) if system_id == SYSTEM else None
 
     async def submit(self, system: System, chunks: AsyncIterator[bytes], claim: Claim) -> Submitted:
         package = b"".join([chunk async for chunk in chunks])

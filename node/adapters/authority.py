@@ -169,14 +169,16 @@ def followed(known: str, roots: Sequence[str], crosses: Sequence[str]) -> str:
 
 
 def _vouches(old: x509.Certificate, by: x509.Certificate, new: x509.Certificate) -> bool:
-    """Whether `by` is the old root's word for the new one."""
+    """Whether `by` is the old root's word for the new one. What else a root signs is none: a leaf, or an issuing certificate,
+    which is constrained; else their keys could make themselves a root."""
     if not (_is_signed(by, old) and _is_signed(new, new)):
         return False
     try:
         authorities = [each.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for each in (by, new)]
+        constrained = any(isinstance(each.value, x509.NameConstraints) for each in by.extensions)
     except (ValueError, x509.ExtensionNotFound):
         return False
-    return all(authorities) and by.subject == new.subject and by.public_key() == new.public_key()
+    return all(authorities) and not constrained and by.subject == new.subject and by.public_key() == new.public_key()
 
 
 def hand_over(old: ec.EllipticCurvePrivateKey, new_pin: str) -> Handover:

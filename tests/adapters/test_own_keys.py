@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from node.adapters import authority
 from node.adapters.folders import BadFile
@@ -16,6 +17,7 @@ from node.core.identifier import HUB, OrgId
 from node.core.standing import Handover, Roots
 from tests.adapters.enrolling import H14, H41, ZONE, Hub
 from tests.adapters.pki import authority as root_of
+from tests.adapters.pki import leaf, new_key
 
 LATER = timedelta(days=1)
 
@@ -164,6 +166,23 @@ def test_a_parent_makes_no_roots_and_takes_none_away(province: Province) -> None
     ):
         assert not province.own.follow(Roots(roots, crosses))
     assert province.files.trust.read_text() == mine
+
+
+def test_the_hubs_issuing_key_does_not_make_itself_a_root(province: Province) -> None:
+    """Threats, row 21: it lies on a machine that serves the network, and the root's need not."""
+    signer = authority.kept(province.hub.folder / "ca" / "issuing")
+    name = signer.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+    risen = root_of(str(name), key=signer.key)
+    assert not province.own.follow(Roots((risen.pem.decode(), province.files.trust.read_text()), (signer.chain,)))
+
+
+def test_a_leaf_that_the_root_signed_makes_nobody_a_root() -> None:
+    root, key = root_of("root"), new_key()
+    vouching, risen = leaf(root, "x.test", subject="risen", key=key), root_of("risen", key=key)
+    known = root.pem.decode()
+    assert authority.followed(known, [risen.pem.decode(), known], [authority.pem(vouching.certificate)]) == known
+    crossed = root_of("risen", root, key=key)
+    assert authority.followed(known, [risen.pem.decode(), known], [authority.pem(crossed.certificate)]) != known
 
 
 # --- the authority's own keys --------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from node.adapters.http.link_server import link_app
 from node.adapters.http.listener import listen
 from node.adapters.http.tls import judge, link_server_context, registered
 from node.core.errors import Deferred, Reason, Refused
+from node.core.statement import Post
 from node.core.wire import Batch, ClockAnswer, Question
 from node.ports import Link
 from tests.adapters.pki import ZONE, Clock, put
@@ -222,6 +223,19 @@ def test_a_parent_that_does_not_know_what_it_did_leaves_the_child_in_doubt(play:
         assert (heard.reason, heard.in_doubt) == (Reason.WIRE_MALFORMED, True)
         downlink.failure = None
         assert await link.push(BATCH) == TAKEN
+
+    play(story)
+
+
+def test_statements_go_up_as_they_are_and_each_is_answered_for(play: Play) -> None:
+    """Decision: days are stated, signed, and kept by version. # QĐ 28/2018 Điều 11"""
+
+    async def story(link: Link, downlink: Downlink) -> None:
+        post = Post(((b'{"day":"2026-11-22"}', b"\x01\xff"), (b"{}", b"")), {"ab" * 32: b"-----BEGIN"})
+        assert await link.statements(post) == ("new", "new")
+        assert [detail for name, _, detail in downlink.calls if name == "statements"] == [post]
+        downlink.failure = Deferred(1.0, Reason.DISK_FULL)
+        assert (await deferred(link.statements(post))).reason is Reason.DISK_FULL
 
     play(story)
 

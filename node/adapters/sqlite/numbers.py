@@ -390,21 +390,27 @@ def waiting_up(db: sqlite3.Connection) -> int:
 
 
 def figures(db: sqlite3.Connection, spans: Sequence[str]) -> list[Figure]:
-    """Everything added over these spans; a subject has a row for each node and each parent the node hung under. Added here, on the
-    reader's thread: a quarter of ten thousand organs is sixty thousand rows."""
-    rows = db.execute(
-        "SELECT subject,node,parent,'['||group_concat(counts)||']' FROM figure WHERE span IN (SELECT value FROM json_each(?))"
-        " GROUP BY subject,node,parent ORDER BY subject,node,parent",
-        (json.dumps(spans),),
+    """Everything added over these spans, by subject, node, and parent the node hung under. Of claims, the counts of this node's own
+    children only: others' are their parents' matter, and read for whom they hung under."""
+    found = db.execute(
+        "SELECT subject,node,parent,CASE WHEN subject=?2 AND parent<>(SELECT value FROM meta WHERE key='node') THEN ''"
+        " ELSE group_concat(counts) END FROM figure WHERE span IN (SELECT value FROM json_each(?1))"
+        " GROUP BY subject,node,parent ORDER BY subject,node,max(span)",
+        (json.dumps(spans), CLAIM),
     )
-    found = []
-    for subject, node, parent, listed in rows:
-        first, *others = json.loads(listed)
-        for counts in others:
-            for key, number in counts.items():
-                first[key] = first.get(key, 0) + number
-        found.append(Figure(subject, _code(node), None if parent == NOBODY else _code(parent), first))
-    return found
+    return [
+        Figure(subject, _code(node), None if parent == NOBODY else _code(parent), _added(counts))
+        for subject, node, parent, counts in found
+    ]
+
+
+def _added(texts: str) -> dict[str, int]:
+    """Objects with commas between them, added."""
+    total: dict[str, int] = {}
+    for counts in json.loads(f"[{texts}]"):
+        for key, number in counts.items():
+            total[key] = total.get(key, 0) + number
+    return total
 
 
 def ever(db: sqlite3.Connection) -> list[Figure]:

@@ -21,7 +21,7 @@ FOUND_MAX = 8
 HEARD_MAX = 64
 ANSWER_MS = 1500
 ANY = ("", "0.0.0.0", "::")  # noqa: S104 – names to recognise, not to bind
-EXTRA = "pip install 'truc[discovery]'"
+EXTRA = "pip install zeroconf"
 
 
 def installed() -> bool:

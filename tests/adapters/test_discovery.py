@@ -9,7 +9,7 @@ from node.adapters import discovery
 from node.adapters.discovery import Announcement, find
 
 ZONE = "tim.test"
-with_zeroconf = pytest.mark.skipif(not discovery.installed(), reason="zeroconf is not installed: pip install 'truc[discovery]'")
+with_zeroconf = pytest.mark.skipif(not discovery.installed(), reason="zeroconf is not installed: pip install zeroconf")
 
 
 @with_zeroconf
@@ -32,7 +32,7 @@ async def test_a_node_that_wants_to_be_found_without_zeroconf_says_so_and_runs(m
         announcement = Announcement(ZONE, "H41")
         await announcement.open("127.0.0.1", 1001)
         await announcement.close()
-    assert [(entry["log_level"], "truc[discovery]" in entry["reason"]) for entry in logs] == [("error", True)]
+    assert [(entry["log_level"], "zeroconf" in entry["reason"]) for entry in logs] == [("error", True)]
     assert not announcement.wanted
 
 

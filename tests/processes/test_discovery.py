@@ -20,7 +20,7 @@ from tests.processes.machine import no_namespaces, sh, skip_without
 from tests.processes.test_enrolment import COMMAND, ZONE, Machine
 from tests.processes.tree import ROOT, eventually
 
-pytestmark = pytest.mark.skipif(not discovery.installed(), reason="zeroconf is not installed: pip install 'truc[discovery]'")
+pytestmark = pytest.mark.skipif(not discovery.installed(), reason="zeroconf is not installed: pip install zeroconf")
 
 HUB, CHILD, ROGUE = "10.214.0.1", "10.214.0.2", "10.214.0.3"
 MOVED = "10.214.0.9"

@@ -1,4 +1,4 @@
-"""A line of 256 kbit/s behind which ten thousand documents wait, in each direction, when a hỏa tốc comes: it passes them all, and
+"""A line of 256 kbit/s behind which thousands of documents wait, in each direction, when a hỏa tốc comes: it passes them all, and
 they move beside it.
 
 Two nodes, each in a network namespace of its own; the kernel shapes the line. # QĐ 28/2018 Điều 6.2
@@ -7,6 +7,7 @@ Two nodes, each in a network namespace of its own; the kernel shapes the line. #
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -24,7 +25,8 @@ from tests.processes.tree import Node, Tree, eventually
 from tests.processes.trees import tree_text
 
 LINE_BYTES_PER_S = 256_000 / 8
-WAITING = 10_000
+WAITING = int(os.environ.get("TRUC_TEST_WAITING", "2500"))
+"""10,000 take a minute longer to lay out: docs/performance.md has their figures."""
 MANY = 500
 BULK_BYTES = 2_000
 URGENT_BYTES = 200_000
@@ -91,7 +93,7 @@ class Road:
 
 
 @pytest.mark.timeout(240)
-async def test_a_hoa_toc_passes_ten_thousand_documents_that_wait_behind_a_slow_line(pair: tuple[Tree, Lines]) -> None:
+async def test_a_hoa_toc_passes_thousands_of_documents_that_wait_behind_a_slow_line(pair: tuple[Tree, Lines]) -> None:
     tree, lines = pair
     async with AsyncExitStack() as stack:
         for node in tree.nodes.values():

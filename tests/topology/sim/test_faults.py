@@ -20,6 +20,8 @@ from topology.sim.profile import CRASHES, Stroke
 
 NEWS = frozenset({"removed", "moved"})
 """Not a fault but a decision of people: it stays."""
+WORDS = frozenset({"claimed", "gone back"})
+"""What is said of the directory: `test_upheaval.py`."""
 MARKS = frozenset({"forged", "bit flip"})
 """Done in an instant, and not undone: a forgery is asked for, a bit is turned."""
 BUSY = replace(CALM, traffic=replace(CALM.traffic, documents=30, span_s=240.0, p_large=0.3))
@@ -106,7 +108,7 @@ def stage() -> Iterator[Stage]:
     stage.bench.loop.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in WORDS])
 def test_it_acts_and_undoes_itself_when_it_is_over(stage: Stage, kind: str) -> None:
     for number in range(1, TRIES):  # the machine that is drawn may have no body yet in which a bit could turn
         task = stage.begin(kind, number)
@@ -124,7 +126,7 @@ def test_it_acts_and_undoes_itself_when_it_is_over(stage: Stage, kind: str) -> N
     assert stage.world.violations == []
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in NEWS | MARKS])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in NEWS | MARKS | WORDS])
 def test_cut_short_it_undoes_itself_too(stage: Stage, kind: str) -> None:
     task = stage.begin(kind)
     stage.until(lambda: stage.acted() or task.done(), ACT_S)

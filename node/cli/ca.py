@@ -10,7 +10,7 @@ import click
 
 from node.cli.acts import record
 from node.cli.config import load_config
-from node.cli.face import Group, config_option, hosts_option, json_option, option
+from node.cli.face import Group, config_option, hosts_option, json_option, option, why_option, yes_option
 from node.cli.talk import Code, Stop, Texts, config_path, json_line, pairs, say, t, table
 from node.cli.trust import authority_of, files_said, now, organ, ready_authority
 from node.config import NodeConfig
@@ -239,8 +239,8 @@ def _json_rows(rows: Iterable[Issued]) -> None:
     ),
 )
 @code_argument
-@option("--why", metavar="TEXT", default="", texts=("lý do", "the reason"))
-@option("--yes", is_flag=True, texts=("không hỏi lại", "do not ask"))
+@why_option
+@yes_option
 @config_option
 @json_option
 def revoke(code: str, why: str, yes: bool, as_json: bool) -> None:
@@ -277,7 +277,7 @@ def revoke(code: str, why: str, yes: bool, as_json: bool) -> None:
 )
 @click.argument("what", metavar="WHAT", type=click.Choice(["node", "authority", "root"]))
 @option("--finish", is_flag=True, texts=("bước cuối của root: bỏ gốc cũ", "the last step of root: drop the old one"))
-@option("--yes", is_flag=True, texts=("không hỏi lại", "do not ask"))
+@yes_option
 @config_option
 @json_option
 def rotate(what: str, finish: bool, yes: bool, as_json: bool) -> None:

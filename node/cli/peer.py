@@ -11,7 +11,7 @@ import click
 from node.adapters import chance
 from node.cli.acts import record
 from node.cli.config import load_config
-from node.cli.face import Group, config_option, json_option, option
+from node.cli.face import Group, config_option, json_option, option, why_option, yes_option
 from node.cli.talk import Code, Stop, agree, json_line, say, t, table, when
 from node.cli.trust import files_said, now, now_ms, organ, ready_authority, set_option
 from node.config import NodeConfig
@@ -90,7 +90,7 @@ def invite(code: str, name: str, tier: str, prefixes: tuple[str, ...], hours: in
 @code_argument
 @hours_option
 @auto_option
-@option("--yes", is_flag=True, texts=("không hỏi lại", "do not ask"))
+@yes_option
 @config_option
 @json_option
 def transfer(code: str, hours: int, auto: bool, yes: bool, as_json: bool) -> None:
@@ -251,8 +251,8 @@ def _same_key(pin: str, said: str) -> None:
     ),
 )
 @code_argument
-@option("--why", metavar="TEXT", default="", texts=("lý do", "the reason"))
-@option("--yes", is_flag=True, texts=("không hỏi lại", "do not ask"))
+@why_option
+@yes_option
 @config_option
 @json_option
 def remove(code: str, why: str, yes: bool, as_json: bool) -> None:

@@ -4,7 +4,8 @@
     disk.py       what a machine's disk holds and what a power cut leaves (platter.py: one file of it); database.py, files.py:
                   SQLite and bodies on it
     network.py    calls that are lost, delayed, repeated, cut (lines.py: one direction); link.py: the nodes' own calls;
-                  door.py: an office's call to a node's real office listener
+                  door.py: an office's call to a node's real office listener; shared.py: what all nodes
+                  read alike, read once
     clocks.py     clocks that are wrong on purpose
     traffic.py    what is sent; offices.py: who sends and collects; ledger.py: what they saw; checkers.py: what must hold there;
                   audit.py: what must hold in the nodes' tables

@@ -138,7 +138,12 @@ COUNTRY = Profile(
     crashes=200,
     faults=100,
     kinds={kind: weight for kind, weight in {**CRASHES, **OTHERS}.items() if kind not in OF_DISKS},
-    options={"link": {"pull_wait_s": 60.0, "probe_max_s": 15.0}, "retention": {"sweep_s": 6 * 3600.0}, "clock": RARELY},
+    options={
+        "link": {"pull_wait_s": 60.0, "probe_max_s": 15.0},
+        "retention": {"sweep_s": 6 * 3600.0},
+        "clock": RARELY,
+        "report": {"every_s": 3 * 3_600.0},
+    },
     look_s=60.0,
     absent_every=20,
     in_memory=True,

@@ -28,6 +28,7 @@ from topology.sim.ledger import Violation
 from topology.sim.loop import LIFE, SimLoop
 from topology.sim.profile import Profile, draw
 from topology.sim.record import Record, Tell, stream
+from topology.sim.shared import reading_once
 
 BOOT_S = 600.0
 """All nodes are up within this, before anything happens to them."""
@@ -91,7 +92,7 @@ def simulate(tree: Tree, profile: Profile, seed: int, tell: Tell | None = None, 
     record = Record(loop.time, tell)
     outcome = Outcome(profile.name, seed)
     problems: list[str] = []
-    with complaints(problems), _unhurried(profile):
+    with complaints(problems), _unhurried(profile), reading_once():
         bench = Bench(tree, profile, seed, loop, record)
         try:
             loop.run_until_complete(_course(bench, profile, outcome, hasty))

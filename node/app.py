@@ -313,7 +313,7 @@ def desk(
         node.reports,
         standing,
     )
-    found.registered = node.registrar.state
+    found.registered, found.office_systems = node.registrar.state, ground.registry.all
     return found
 
 
@@ -327,6 +327,7 @@ class Application:
         self._leave: Callable[[Exception], None] = leave
         self._listeners: dict[str, Listener] = {}
         self._reloads: list[Callable[[], None]] = []
+        self._shown_ders: Callable[[], tuple[bytes, ...]] = tuple
 
     def reload(self) -> None:
         """SIGHUP: read directory, trust and TLS files again; connections that are open go on. What cannot be read keeps its last
@@ -347,6 +348,7 @@ class Application:
             calendar = KeptCalendar(settings.calendar.folder)
             keys = Keys(settings, self._clock)
             store, ground = await _lay_ground(settings, self._clock, calendar, keys.lists, closing)
+            self._shown_ders = lambda: tuple(each.der for system in ground.registry.all() for each in system.certificates)
             node = duties(settings, ground)
             peers = children.registered(settings, node.forwarder.meet)
             files = HostFiles(data)
@@ -437,13 +439,13 @@ class Application:
         temporary.write_text(json.dumps({"pid": os.getpid(), **ports}) + "\n", encoding="ascii")
         temporary.replace(run_file)
 
-    def _contexts(self) -> dict[str, ssl.SSLContext]:
+    def _contexts(self) -> dict[str, ssl.SSLContext | tls.OfficeContext]:
         link, office = self._settings.link, self._settings.office
         return {
             "link": tls.link_server_context(
                 link.certificate, link.key, link.trust, newcomers=link.peers is not None and link.authority is not None
             ),
-            "office": tls.office_server_context(office.certificate, office.key),
+            "office": tls.OfficeContext(office.certificate, office.key, self._shown_ders),
         }
 
     def _renew_contexts(self) -> None:

@@ -22,6 +22,7 @@ from node.core.health import Check
 from node.core.identifier import OrgId
 from node.core.instant import day, iso
 from node.core.lifecycle import Transport
+from node.core.office import System
 from node.core.report_document import Document
 from node.core.skew import Skew
 from node.core.standing import ALARM_DAYS, Standing, alarm_days
@@ -97,6 +98,7 @@ class Desk:
         self.stopping = False
         self.registered: Callable[[], Mapping[str, Any]] = lambda: {}
         """How the directory is (`node/registrar.py: Registrar.state`)."""
+        self.office_systems: Callable[[], Sequence[System]] = tuple
 
     # how it is
 
@@ -198,6 +200,8 @@ class Desk:
             found.append(("calendar-missing", "truc config check"))
         if self._systems_problem():
             found.append(("systems-broken", "truc system list"))
+        if any(_ends_soon(system, now_ms) for system in self.office_systems()):
+            found.append(("system-certificate", "truc system list"))
         standing, ending = self._standing(), self._ending(now_ms)
         if standing.revoked:
             found.append(("certificate-revoked", "truc config show"))
@@ -416,6 +420,11 @@ def _directory_problems(state: Mapping[str, Any]) -> list[str]:
         "directory-aside": state.get("aside"),
     }
     return [code for code, wrong in found.items() if wrong]
+
+
+def _ends_soon(system: System, now_ms: int) -> bool:
+    ends_ms = None if system.disabled else system.certificates_end_ms()
+    return ends_ms is not None and alarm_days(ends_ms, now_ms) is not None
 
 
 def _asked(fields: str) -> str:

@@ -31,6 +31,7 @@ from node.core.directory import Connection, Directory, Entry, NodeEntry
 from node.core.errors import Deferred, Reason
 from node.core.identifier import OrgId
 from node.core.office import System
+from tests.adapters.pki import leaf
 from tests.fake_desk import DOCUMENT_ID, TOKEN, FakeDesk, announce, row, stay
 
 HOME = Path(__file__).parents[1]
@@ -758,6 +759,7 @@ def test_a_system_as_json_carries_its_secret_at_birth_only(mapped: Site) -> None
         "secrets": 1,
         "disabled": False,
         "all_or_nothing": False,
+        "certificates": [],
         "clock_ahead_s": None,
         "clock_seen": None,
     }
@@ -779,6 +781,39 @@ def test_a_system_that_only_reads_figures_has_no_codes(mapped: Site) -> None:  #
     assert mapped.systems[0].codes == ()
     for args in ((), ("--reporting", "--code", "H41.07")):
         assert mapped.truc("system", "add", "b", *args).exit_code == 2
+
+
+def test_a_system_is_bound_to_certificates_that_overlap_and_are_revoked(mapped: Site, tmp_path: Path) -> None:
+    (tmp_path / "own.pem").write_bytes(leaf(None).pem)
+    assert mapped.truc("system", "add", "a", "--code", "H41.07", "--client-cert", str(tmp_path / "own.pem")).exit_code == 0
+    (own,) = mapped.systems[0].certificates
+    made = tmp_path / "given" / "a"
+    shown = json_lines(mapped.truc("system", "certificate", "a", "--make", str(made), "--json"))
+    assert [each["fingerprint"] for each in shown] == [mapped.systems[0].certificates[0].fingerprint, own.fingerprint]
+    assert made.with_suffix(".key").stat().st_mode & 0o777 == 0o600
+    assert mapped.truc("system", "certificate", "a", "--revoke", own.fingerprint[:12]).exit_code == 0
+    assert [each.revoked for each in mapped.systems[0].certificates] == [False, True]
+    assert "đã thu hồi" in mapped.truc("system", "certificate", "a").stdout
+    assert "đã bị thu hồi" in mapped.truc("system", "certificate", "a", "--add", str(tmp_path / "own.pem")).stderr
+    assert mapped.truc("system", "certificate", "a", "--none").exit_code == 0
+    assert mapped.systems[0].certificates == ()
+    assert "-" in mapped.truc("system", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("--add", "missing.pem"), "không đọc được"),
+        (("--add", __file__), "không phải chứng thư"),
+        (("--revoke", "ab"), "không có đúng một chứng thư"),
+        (("--none", "--revoke", "ab"), "chỉ một trong"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_refused_with_the_reason(mapped: Site, args: tuple[str, ...], told: str) -> None:
+    mapped.truc("system", "add", "a", "--code", "H41.07")
+    result = mapped.truc("system", "certificate", "a", *args)
+    assert result.exit_code != 0 and told in result.stderr
+    assert mapped.truc("system", "certificate", "b").exit_code == Code.FAILED
 
 
 def test_a_code_has_one_system(mapped: Site) -> None:  # QĐ 28/2018 Điều 7.3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from node.adapters.calendar_files import shipped
 from node.core.custody import FIRST
 from node.core.errors import Reason, Refused
 from node.core.instant import day
+from node.core.office import ClientCertificate
 from node.core.standing import Standing
 from node.core.tally import METRICS, Kind
 from node.core.timekeeping import Alarm, Reading, State
@@ -322,6 +324,16 @@ async def test_what_is_wrong_with_the_clock_is_a_warning_with_its_figure_and_nev
     gauges = await operator.gauges()
     names = ("offset_seconds", "bound_seconds", "stratum", "synchronised")
     assert [gauges[f"truc_clock_{name}"][()] for name in names] == [-3600.0, 0.005, 16.0, 0.0]
+
+
+async def test_a_system_whose_certificate_ends_is_named_and_another_one_is_enough(tree: Tree) -> None:
+    site, operator = tree[HUB], desk(tree[HUB])
+    ends = ClientCertificate(b"", "0a", 0, tree.clock.now_ms + EXPIRY_WARN_MS - 1)
+    later = ClientCertificate(b"", "0b", 0, tree.clock.now_ms + EXPIRY_WARN_MS * 5)
+    for bound, named in (((ends,), True), ((later, ends), False), ((replace(later, revoked=True), ends), True)):
+        systems = [replace(system, certificates=bound) for system in site.ground.registry.all()]
+        operator.office_systems = partial(tuple, systems)
+        assert ("system-certificate" in [each["code"] for each in (await operator.status())["problems"]]) is named
 
 
 async def test_an_office_whose_clock_is_off_is_named(tree: Tree) -> None:  # QĐ 28/2018 Điều 14.4

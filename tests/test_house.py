@@ -78,6 +78,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
     "node.adapters.http.admin_directory": ("node.core", "node.adapters.directory_file"),
     "node.adapters.own_keys": ("node.core", "node.adapters.authority", "node.adapters.folders"),
     "node.adapters.peers": ("node.core", "node.adapters.folders"),
+    "node.adapters.registry": ("node.core", "node.adapters.client_certificates"),
     "node.adapters.enrolment": (
         *("node.core", "node.adapters.folders", "node.adapters.authority", "node.adapters.issuing"),
         *("node.adapters.peers", "node.adapters.directory_file"),
@@ -115,7 +116,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         "node.cli",
         "node.core",
         "node.config",
-        "node.adapters.registry",
+        *("node.adapters.registry", "node.adapters.client_certificates"),
         "node.adapters.directory_file",
         *("node.adapters.calendar_files", "node.adapters.reports", "node.adapters.directory_sheets"),
         "node.adapters.folders",
@@ -271,7 +272,6 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "node.core.custody": "",  # values without behaviour
     "node.core.errors": "",
     "node.core.health": "",
-    "node.core.office": "",
     "node.core.package": "tests/documents/test_edxml.py",
     "node.ports": "",  # protocols
     **dict.fromkeys(("node.surroundings", "node.office_door"), "tests/test_app.py"),  # tried where it is put together

@@ -96,6 +96,14 @@ def office_certificate(issuer: Authority, files: Path, names: Sequence[str], now
     _kept(files, kept_key(files), issuer, Content(NOBODY, extensions, LEAF_LIFE), now)
 
 
+def client_certificate(files: Path, name: str, now: datetime) -> x509.Certificate:
+    """A certificate of an office system, signed by its own key: whoever registers it vouches for it. In `files`.pem and .key."""
+    usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    leaf = x509.BasicConstraints(ca=False, path_length=None)
+    extensions: list[Extension] = [(leaf, True), (_key_usage(signs_certificates=False), True), (usages, False)]
+    return _kept(files, kept_key(files), None, Content(_common_name(name), extensions, LEAF_LIFE), now)
+
+
 def kept(files: Path) -> Authority:
     """The authority in `files`.pem (with the authorities above it but the root) and `files`.key. `BadFile` where one of them is
     missing or is not what it should be."""

@@ -6,6 +6,8 @@ one stays in use, the log and a counter tell. Knows `core` only; which codes a n
 
 from __future__ import annotations
 
+import base64
+import binascii
 import fcntl
 import json
 import os
@@ -19,9 +21,10 @@ from typing import Annotated, Literal
 import structlog
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
+from node.adapters import client_certificates
 from node.core.errors import Refused
 from node.core.identifier import OrgId
-from node.core.office import System
+from node.core.office import ClientCertificate, System
 from node.core.tally import Tally
 
 FORMAT = "truc-systems-1"
@@ -31,6 +34,8 @@ CODES_MAX = 2000
 NETWORKS_MAX = 200
 SECRETS_MAX = 2
 """One, or two while they overlap in rotation."""
+CERTIFICATES_MAX = 8
+"""Of one system, those it had to give up included: they are known for what they are until their own end."""
 SECRET_CHARS_MAX = 200
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """The id travels in signed headers, which some client libraries damage unless they are ASCII."""
@@ -75,6 +80,21 @@ _Net = Annotated[IPv4Network | IPv6Network, PlainValidator(_network), PlainSeria
 _Secret = Annotated[str, Field(min_length=1, max_length=SECRET_CHARS_MAX), AfterValidator(_printable)]
 
 
+class _Shown(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    der: str = Field(max_length=client_certificates.FILE_BYTES_MAX * 2)
+    revoked: bool = False
+
+    def certificate(self) -> ClientCertificate:
+        """ValueError where it is none."""
+        try:
+            der = base64.b64decode(self.der, validate=True)
+        except binascii.Error:
+            raise ValueError("not base64") from None
+        return client_certificates.of_der(der, revoked=self.revoked)
+
+
 class _Row(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -84,6 +104,12 @@ class _Row(BaseModel):
     networks: tuple[_Net, ...] = Field(default=(), max_length=NETWORKS_MAX)
     disabled: bool = False
     all_or_nothing: bool = False
+    certificates: tuple[_Shown, ...] = Field(default=(), max_length=CERTIFICATES_MAX)
+
+    def system(self) -> System:
+        """ValueError for a certificate that is none."""
+        shown = tuple(each.certificate() for each in self.certificates)
+        return System(self.id, self.codes, self.secrets, self.networks, self.disabled, self.all_or_nothing, shown)
 
 
 class _File(BaseModel):
@@ -117,11 +143,19 @@ def _parse(path: Path, raw: bytes) -> tuple[System, ...]:
         rows = _File.model_validate_json(raw).systems
     except ValidationError as error:
         raise RegistryError(path, (f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors())) from None
-    systems = tuple(System(row.id, row.codes, row.secrets, row.networks, row.disabled, row.all_or_nothing) for row in rows)
+    systems = tuple(_systems(path, rows))
     broken = list(_laws(systems))
     if broken:
         raise RegistryError(path, broken)
     return systems
+
+
+def _systems(path: Path, rows: Iterable[_Row]) -> Iterator[System]:
+    for place, row in enumerate(rows):
+        try:
+            yield row.system()
+        except ValueError as error:
+            raise RegistryError(path, [f"systems[{place}].certificates: {error}"]) from None
 
 
 def save(path: Path, systems: Sequence[System]) -> None:
@@ -172,7 +206,15 @@ def _write(path: Path, systems: Sequence[System]) -> None:
     path = path.resolve()
     rows = tuple(
         _Row.model_construct(
-            id=s.id, codes=s.codes, secrets=s.secrets, networks=s.networks, disabled=s.disabled, all_or_nothing=s.all_or_nothing
+            id=s.id,
+            codes=s.codes,
+            secrets=s.secrets,
+            networks=s.networks,
+            disabled=s.disabled,
+            all_or_nothing=s.all_or_nothing,
+            certificates=tuple(
+                _Shown.model_construct(der=base64.b64encode(each.der).decode(), revoked=each.revoked) for each in s.certificates
+            ),
         )
         for s in systems
     )

@@ -25,6 +25,7 @@ WHAT: dict[str, Texts] = {
     "agency.dropped": ("bỏ yêu cầu về mã", "request about a code dropped"),
     "system.add": ("đăng ký hệ thống", "system registered"),
     "system.rotate": ("đổi khóa của hệ thống", "system's secret rotated"),
+    "system.certificate": ("chứng thư của hệ thống", "certificates of a system"),
     "system.disable": ("ngừng, cho dùng lại hệ thống", "system disabled or enabled"),
     "peer.invite": ("mời nút cấp dưới", "node below invited"),
     "peer.transfer": ("cho máy khác giữ mã", "code given to another machine"),

@@ -8,12 +8,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from node.adapters import directory_file, registry
+from node.adapters import authority, client_certificates, directory_file, registry
+from node.adapters.folders import BadFile
 from node.cli.acts import record
 from node.cli.config import load_config
 from node.cli.desk import running
@@ -23,8 +25,8 @@ from node.config import NodeConfig
 from node.core.directory import Directory
 from node.core.errors import Refused
 from node.core.identifier import OrgId
-from node.core.instant import day
-from node.core.office import System
+from node.core.instant import day, iso
+from node.core.office import ClientCertificate, System
 from node.core.routing import table_for
 from node.core.words import sentence
 
@@ -65,12 +67,25 @@ id_argument = click.argument("system_id", metavar="ID")
     multiple=True,
     texts=("chỉ được gọi từ mạng này; lặp lại được", "network it may call from; repeatable"),
 )
+@option(
+    "--client-cert",
+    "shown",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    texts=("phải trình chứng thư này (PEM hoặc DER) khi nối", "it must show this certificate (PEM or DER) when it connects"),
+)
 @option("--reporting", is_flag=True, texts=("chỉ đọc số liệu và giờ, không gửi, nhận", "it only reads figures and the time"))
 @option("--all-or-nothing", is_flag=True, texts=("chỉ gửi khi gửi được đến tất cả Bên nhận", "send to all recipients or to none"))
 @json_option
 @config_option
 def add(
-    system_id: str, codes: Sequence[str], networks: Sequence[str], reporting: bool, all_or_nothing: bool, as_json: bool
+    system_id: str,
+    codes: Sequence[str],
+    networks: Sequence[str],
+    shown: Path | None,
+    reporting: bool,
+    all_or_nothing: bool,
+    as_json: bool,
 ) -> None:
     config, _ = load_config()
     if not re.fullmatch(registry.ID_PATTERN, system_id):
@@ -86,7 +101,10 @@ def add(
         raise Stop(Code.USAGE, what)
     directory = _directory(config)
     organs = tuple(dict.fromkeys(_organ(text, directory) for text in codes))
-    fresh = System(system_id, organs, (secrets.token_urlsafe(SECRET_BYTES),), _networks(networks), False, all_or_nothing)
+    certificates = () if shown is None else (_certificate(shown),)
+    fresh = System(
+        system_id, organs, (secrets.token_urlsafe(SECRET_BYTES),), _networks(networks), False, all_or_nothing, certificates
+    )
 
     def change(systems: tuple[System, ...]) -> tuple[System, ...]:
         if any(system.id == system_id for system in systems):
@@ -125,7 +143,9 @@ def list_(as_json: bool) -> None:
     if not systems:
         say("Chưa đăng ký hệ thống nào; thêm bằng truc system add.", "No system is registered; truc system add adds one.")
         return
-    headings = t("hệ thống|mã|mạng|khóa bí mật|trạng thái|giờ", "system|codes|networks|secrets|state|clock").split("|")
+    headings = t(
+        "hệ thống|mã|mạng|khóa bí mật|chứng thư đến|trạng thái|giờ", "system|codes|networks|secrets|certificate until|state|clock"
+    ).split("|")
     table(headings, ((*_cells(system), _ahead(clocks.get(system.id))) for system in systems))
 
 
@@ -171,6 +191,62 @@ def rotate(system_id: str, finish: bool, as_json: bool) -> None:
 
 
 @command.command(
+    "certificate",
+    texts=(
+        "Chứng thư số mà một hệ thống phải trình khi nối: xem, thêm, tạo, thu hồi, thôi bắt buộc.",
+        "The certificates a system must show when it connects: list, add, make, revoke, or ask for none.",
+    ),
+)
+@id_argument
+@option(
+    "--add",
+    "added",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    texts=("thêm chứng thư của hệ thống (PEM hoặc DER)", "add a certificate of the system's own (PEM or DER)"),
+)
+@option(
+    "--make",
+    "made",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    texts=(
+        "tạo khóa và chứng thư PATH.key, PATH.pem để trao cho hệ thống",
+        "make PATH.key and PATH.pem, to be given to the system",
+    ),
+)
+@option("--revoke", "revoked", metavar="FINGERPRINT", texts=("thu hồi một chứng thư", "revoke one"))
+@option("--none", "dropped", is_flag=True, texts=("thôi bắt buộc chứng thư", "ask for none any more"))
+@json_option
+@config_option
+def certificate(system_id: str, added: Path | None, made: Path | None, revoked: str | None, dropped: bool, as_json: bool) -> None:
+    config, _ = load_config()
+    if sum((added is not None, made is not None, revoked is not None, dropped)) > 1:
+        raise Stop(
+            Code.USAGE,
+            ("chỉ một trong --add, --make, --revoke, --none", "one of --add, --make, --revoke and --none only"),
+        )
+    if added is None and made is None and revoked is None and not dropped:
+        found = next((system for system in _load(config.node.systems) if system.id == system_id), None)
+        if found is None:
+            raise _no_system(system_id)
+        _print_certificates(found, as_json)
+        return
+
+    def turn(system: System) -> System:
+        if dropped:
+            return replace(system, certificates=())
+        if revoked is not None:
+            return replace(system, certificates=_without(system, revoked))
+        fresh = _made(made, system_id) if made is not None else _certificate(added or Path())
+        return replace(system, certificates=_with(system, fresh))
+
+    before, after = _change_one(config, system_id, turn)
+    record(config.node.data_dir, "system.certificate", system_id, _public(before), _public(after))
+    _print_certificates(after, as_json)
+
+
+@command.command(
     "disable",
     texts=(
         "Ngừng cho một hệ thống gửi và nhận; --undo cho dùng lại.",
@@ -188,6 +264,77 @@ def disable(system_id: str, undo: bool) -> None:
         say(f"{system_id} dùng lại được.", f"{system_id} is enabled.")
     else:
         say(f"{system_id} đã ngừng được sử dụng.", f"{system_id} is disabled.")
+
+
+def _certificate(path: Path) -> ClientCertificate:
+    try:
+        return client_certificates.of_file(path.read_bytes())
+    except OSError as error:
+        what = (f"không đọc được {path}: {error.strerror}", f"{path} cannot be read: {error.strerror}")
+        raise Stop(Code.USAGE, what) from None
+    except client_certificates.NotUsable as error:
+        raise Stop(Code.USAGE, (f"{path}: {error.vi}", f"{path}: {error.en}")) from None
+
+
+def _made(files: Path, system_id: str) -> ClientCertificate:
+    now = datetime.fromtimestamp(time.time_ns() // 1_000_000_000, UTC)
+    try:
+        return client_certificates.of(authority.client_certificate(files, system_id, now))
+    except BadFile as error:
+        raise Stop(Code.FAILED, error.texts) from None
+    except OSError as error:
+        what = (f"không ghi được {files}: {error.strerror}", f"{files} cannot be written: {error.strerror}")
+        raise Stop(Code.NOT_ALLOWED, what) from None
+
+
+def _with(system: System, fresh: ClientCertificate) -> tuple[ClientCertificate, ...]:
+    """Those that have ended on their own make room. Nothing twice; what was revoked stays so."""
+    known = next((each for each in system.certificates if each.fingerprint == fresh.fingerprint), None)
+    if known is not None and known.revoked:
+        what = (f"chứng thư {fresh.fingerprint} đã bị thu hồi", f"certificate {fresh.fingerprint} has been revoked")
+        raise Stop(Code.FAILED, what, ("dùng khóa và chứng thư mới", "take a new key and a new certificate"))
+    now_ms = time.time_ns() // 1_000_000
+    kept = tuple(each for each in system.certificates if each.not_after_ms >= now_ms and each.fingerprint != fresh.fingerprint)
+    if len(kept) >= registry.CERTIFICATES_MAX:
+        what = (f"{system.id} đã có {len(kept)} chứng thư", f"{system.id} has {len(kept)} certificates already")
+        raise Stop(Code.FAILED, what)
+    return (fresh, *kept)
+
+
+def _without(system: System, fingerprint: str) -> tuple[ClientCertificate, ...]:
+    wanted = fingerprint.replace(":", "").lower()
+    found = [each for each in system.certificates if wanted and each.fingerprint.startswith(wanted)]
+    if len(found) != 1:
+        what = (f"{system.id} không có đúng một chứng thư {fingerprint}", f"{system.id} has not one certificate {fingerprint}")
+        raise Stop(Code.FAILED, what, (f"xem truc system certificate {system.id}", f"see truc system certificate {system.id}"))
+    return tuple(replace(each, revoked=True) if each is found[0] else each for each in system.certificates)
+
+
+def _print_certificates(system: System, as_json: bool) -> None:
+    if as_json:
+        for each in system.certificates:
+            json_line(_public_certificate(each))
+    elif not system.certificates:
+        say(f"{system.id} không phải trình chứng thư.", f"{system.id} need not show a certificate.")
+    else:
+        headings = t("dấu SHA-256|hiệu lực từ|đến|trạng thái", "SHA-256 fingerprint|valid from|until|state").split("|")
+        in_use, gone = t("đang dùng", "in use"), t("đã thu hồi", "revoked")
+        rows = ((each, gone if each.revoked else in_use) for each in system.certificates)
+        table(headings, ((each.fingerprint, iso(each.not_before_ms), iso(each.not_after_ms), state) for each, state in rows))
+
+
+def _public_certificate(certificate: ClientCertificate) -> dict[str, object]:
+    return {
+        "fingerprint": certificate.fingerprint,
+        "not_before_ms": certificate.not_before_ms,
+        "not_after_ms": certificate.not_after_ms,
+        "revoked": certificate.revoked,
+    }
+
+
+def _no_system(system_id: str) -> Stop:
+    what = (f"không có hệ thống {system_id}", f"there is no system {system_id}")
+    return Stop(Code.FAILED, what, ("xem truc system list", "see truc system list"))
 
 
 def _clocks() -> Mapping[str, Mapping[str, Any]]:
@@ -276,8 +423,7 @@ def _change_one(config: NodeConfig, system_id: str, turn: Callable[[System], Sys
 
     def change(systems: tuple[System, ...]) -> tuple[System, ...]:
         if all(system.id != system_id for system in systems):
-            what = (f"không có hệ thống {system_id}", f"there is no system {system_id}")
-            raise Stop(Code.FAILED, what, ("xem truc system list", "see truc system list"))
+            raise _no_system(system_id)
         before[:] = [system for system in systems if system.id == system_id]
         return tuple(turn(system) if system.id == system_id else system for system in systems)
 
@@ -319,6 +465,7 @@ def _public(system: System) -> dict[str, object]:
         "secrets": len(system.secrets),
         "disabled": system.disabled,
         "all_or_nothing": system.all_or_nothing,
+        "certificates": [_public_certificate(each) for each in system.certificates],
     }
 
 
@@ -329,5 +476,13 @@ def _cells(system: System) -> tuple[object, ...]:
         " ".join(map(str, system.codes)),
         " ".join(map(str, system.networks)) or t("mọi nơi", "anywhere"),
         len(system.secrets),
+        _until(system),
         state + (t(", gửi tất cả hoặc không", ", all or nothing") if system.all_or_nothing else ""),
     )
+
+
+def _until(system: System) -> str:
+    if not system.certificates:
+        return "-"
+    ends_ms = system.certificates_end_ms()
+    return t("đã thu hồi", "revoked") if ends_ms is None else iso(ends_ms)[:10]

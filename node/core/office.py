@@ -10,15 +10,27 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
-from node.core.errors import Refused
+from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """A certificate that an office system shows at its door, registered as it is: no authority vouches for it. fingerprint:
+    SHA-256 of its DER, hex. Validity in UTC ms, both ends included."""
+
+    der: bytes = field(repr=False)
+    fingerprint: str
+    not_before_ms: int
+    not_after_ms: int
+    revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class System:
     """A registered office system (QLVB&ĐH). codes: organs it may send from and receives for; none: it only reads figures (Điều
     14.3). networks: where it may call from (empty: anywhere). secrets: one, or two while they overlap in rotation.
-    all_or_nothing: one bad receiver stops a package."""
+    all_or_nothing: one bad receiver stops a package. certificates: one of them must be shown too; none: none is looked at."""
 
     id: str
     codes: tuple[OrgId, ...]
@@ -26,6 +38,26 @@ class System:
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     disabled: bool = False
     all_or_nothing: bool = False
+    certificates: tuple[ClientCertificate, ...] = ()
+
+    def certificates_end_ms(self) -> int | None:
+        """From when on none of its certificates is good any more, UTC ms; None: it is bound to none, or to revoked ones alone."""
+        return max((each.not_after_ms for each in self.certificates if not each.revoked), default=None)
+
+    def require_certificate(self, shown: str, *, now_ms: int, bound_ms: int) -> None:
+        """shown: the fingerprint of what the caller's connection has proven, "" for none. Dates count with the clock's bound in
+        favour of the caller. `Refused(CLIENT_CERTIFICATE_…)`. # QĐ 28/2018 Điều 13.2"""
+        if not self.certificates:
+            return
+        if not shown:
+            raise Refused(Reason.CLIENT_CERTIFICATE_MISSING)
+        found = next((each for each in self.certificates if each.fingerprint == shown), None)
+        if found is None:
+            raise Refused(Reason.CLIENT_CERTIFICATE_UNKNOWN, "", shown)
+        if found.revoked:
+            raise Refused(Reason.CLIENT_CERTIFICATE_REVOKED, "", shown)
+        if not found.not_before_ms - bound_ms <= now_ms <= found.not_after_ms + bound_ms:
+            raise Refused(Reason.CLIENT_CERTIFICATE_DATES, "", shown)
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,22 @@ SENTENCES: Mapping[Reason, Pair] = {
         "Hệ thống không được gọi từ địa chỉ mạng này[: {value}][ (chỉ từ {rule})]; hãy liên hệ người vận hành nút.",
         "The system may not call from this network address[: {value}][ (only from {rule})]; ask the node's operator.",
     ),
+    Reason.CLIENT_CERTIFICATE_MISSING: (
+        "Hệ thống này phải trình chứng thư số đã đăng ký khi nối tới nút; hãy cài chứng thư đó vào phần kết nối rồi nối lại.",
+        "The system must show its registered certificate when it connects; give it to the connector and connect again.",
+    ),
+    Reason.CLIENT_CERTIFICATE_UNKNOWN: (
+        "Chứng thư số đã trình không phải của hệ thống này[: {value}]; hãy liên hệ người vận hành nút.",
+        "The certificate that was shown is not this system's[: {value}]; ask the node's operator.",
+    ),
+    Reason.CLIENT_CERTIFICATE_DATES: (
+        "Chứng thư số của hệ thống chưa có hoặc đã hết hiệu lực[: {value}]; hãy đưa chứng thư mới cho người vận hành nút.",
+        "The system's certificate is not valid yet or no longer[: {value}]; give the node's operator a new one.",
+    ),
+    Reason.CLIENT_CERTIFICATE_REVOKED: (
+        "Chứng thư số của hệ thống đã bị thu hồi[: {value}]; hãy liên hệ người vận hành nút.",
+        "The system's certificate has been revoked[: {value}]; ask the node's operator.",
+    ),
     Reason.CREDENTIALS_WRONG: (
         "Mã hệ thống hoặc khóa bí mật không đúng[, ở {element}]; hãy kiểm tra lại hoặc liên hệ người vận hành nút.",
         "The system id or its secret is wrong[, in {element}]; check them or ask the node's operator.",
@@ -530,6 +546,10 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
             "có nút khai danh mục ngoài phạm vi của mình, không dùng",
             "a node says of the directory what it has no say in; not used",
         ),
+        "system-certificate": (
+            "chứng thư số của một hệ thống sắp hết hoặc đã hết hiệu lực",
+            "an office system's certificate ends soon or has ended",
+        ),
         "systems-broken": (
             "tệp đăng ký hệ thống bị lỗi, đang dùng bản tốt trước đó",
             "the systems file is broken; the last good one is used",
@@ -567,6 +587,10 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "system-unknown": ("hệ thống chưa đăng ký", "unknown system"),
         "system-disabled": ("hệ thống đã ngừng sử dụng", "system disabled"),
         "network-forbidden": ("địa chỉ mạng không được phép", "network forbidden"),
+        "client-certificate-missing": ("chưa trình chứng thư số", "client certificate missing"),
+        "client-certificate-unknown": ("chứng thư số không phải của hệ thống", "another client certificate"),
+        "client-certificate-dates": ("chứng thư số ngoài kỳ hiệu lực", "client certificate out of its dates"),
+        "client-certificate-revoked": ("chứng thư số đã bị thu hồi", "client certificate revoked"),
         "credentials-wrong": ("sai mã hệ thống hoặc khóa bí mật", "wrong system id or secret"),
         "signature-wrong": ("chữ ký HMAC không đúng", "wrong HMAC"),
         "signature-text-damaged": ("phần được ký bị hỏng", "damaged signed text"),
@@ -628,7 +652,8 @@ TRIAL = LABELS["connection"]["thu-nghiem"][0]
 _NUMBERS: Mapping[int, str] = {
     ERROR_FILE: "package-empty package-too-large digest-mismatch",
     ERROR_LOGIN: "system-unknown system-disabled network-forbidden credentials-wrong signature-wrong signature-text-damaged"
-    " signature-missing header-mismatch",
+    " signature-missing header-mismatch client-certificate-missing client-certificate-unknown client-certificate-dates"
+    " client-certificate-revoked",
     ERROR_RECIPIENT: "recipient-unknown recipient-closed recipient-not-connected no-recipient all-or-nothing"
     " status-target-unknown code-empty code-placeholder code-too-long code-bad-character code-bad-group",
     ERROR_SENDER: "sender-unknown sender-not-allowed sender-outside",

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ from cryptography import x509
 from structlog.testing import capture_logs
 
 from node import config
+from node.adapters.client_certificates import of_file
 from node.adapters.http.link_server import link_app
 from node.adapters.http.listener import Listener, listen
 from node.adapters.http.office_vxp import VxpFace, malformed, no_pages
-from node.adapters.http.tls import judge, link_server_context, office_server_context, registered, signed_by
+from node.adapters.http.tls import OfficeContext, judge, link_server_context, registered, signed_by
 from node.core import standing
 from node.core.office import System
 from node.core.standing import Revocations
 from tests.adapters.pki import DAY, NOW, NOW_MS, ZONE, Clock, Holder, authority, leaf, put
 from tests.adapters.test_link_http import CHILD, CHILD_NAME, GUARDS, HOST, ISSUER, NODE, PARENT_NAME, ROOT, SERVER, Downlink
-from tests.adapters.test_office_vxp import H41, SECRET, SYSTEM, FakeDoor, FixedClock, head_of, settings, signed_headers
+from tests.adapters.test_office_vxp import H41, SECRET, SYSTEM, FakeDoor, head_of, settings, signed_headers
 from tests.adapters.test_office_vxp import values_of as call_values
 from tests.vxp_client import sign, signed_text
 
@@ -164,12 +165,19 @@ async def test_a_registered_child_is_served_and_one_that_fails_only_the_date_may
 
 
 @asynccontextmanager
-async def office(folder: Path, **systems: System) -> AsyncIterator[Listener]:
+async def office(folder: Path, *systems: System, changing: dict[str, System] | None = None) -> AsyncIterator[Listener]:
+    """A listener of the office with one system that is bound to no certificate and these. changing: more that come later."""
     files = put(folder / "office", leaf(ROOT, "localhost"), ROOT)
-    door = FakeDoor({SYSTEM: System(SYSTEM, (H41,), (SECRET,)), **systems})
+    door = FakeDoor({} if changing is None else changing)
+    door.systems.update({each.id: each for each in (System(SYSTEM, (H41,), (SECRET,)), *systems)})
     app = web.Application(middlewares=[no_pages])
-    VxpFace(door, FixedClock(), settings()).register(app)
-    listener = await listen(app, HOST, 0, GUARDS, office_server_context(files.certificate, files.key), malformed)
+    VxpFace(door, Clock(), settings()).register(app)
+
+    def registered_now() -> tuple[bytes, ...]:
+        return tuple(each.der for system in door.systems.values() for each in system.certificates)
+
+    context = OfficeContext(files.certificate, files.key, registered_now)
+    listener = await listen(app, HOST, 0, GUARDS, context, malformed)
     try:
         yield listener
     finally:
@@ -208,9 +216,80 @@ CALLS: dict[str, tuple[Callable[[], bytes], str, str]] = {
 async def test_the_office_door_refuses_who_is_not_who_he_says_and_the_log_says_why(
     tmp_path: Path, asked: Callable[[], bytes], number: str, reason: str
 ) -> None:
-    others = {"off": System("off", (H41,), (SECRET,), disabled=True), "far": System("far", (H41,), (SECRET,), ELSEWHERE)}
-    async with office(tmp_path, **others) as door:
+    others = (System("off", (H41,), (SECRET,), disabled=True), System("far", (H41,), (SECRET,), ELSEWHERE))
+    async with office(tmp_path, *others) as door:
         with capture_logs() as logs:
             said = await openssl(door.port, asked())
         assert f'"ErrorCode":"{number}"'.encode() in said
         assert [entry["reason"] for entry in logs if entry["event"] == "office call refused"] == [reason]
+
+
+OWN, NEXT, GONE, OTHER, STRANGE = (leaf(None, subject=name) for name in ("own", "own", "own", "other", "own"))
+FOREIGN = leaf(authority("issuer", authority("an authority of its own")), subject="own")
+ENDED = leaf(None, subject="own", after=NOW - DAY)
+KEPT = (*(of_file(each.pem) for each in (OWN, NEXT, FOREIGN, ENDED)), replace(of_file(GONE.pem), revoked=True))
+BOUND = System("bound", (H41,), (SECRET,), certificates=KEPT)
+BESIDE = System("beside", (), (SECRET,), certificates=(of_file(OTHER.pem),))
+
+
+def caller(folder: Path, holder: Holder) -> tuple[str, ...]:
+    files = put(folder / "system", holder, ROOT)
+    return ("-cert", str(files.certificate), "-key", str(files.key), "-cert_chain", str(files.certificate))
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+@pytest.mark.parametrize("holder", [OWN, NEXT, FOREIGN], ids=["its own", "its next", "one of any authority"])
+async def test_a_system_bound_to_a_certificate_is_served_with_it(tmp_path: Path, holder: Holder, version: str) -> None:
+    async with office(tmp_path, BOUND) as door:
+        assert b'"status":"OK"' in await openssl(door.port, call("bound"), version, *caller(tmp_path, holder))
+
+
+@pytest.mark.parametrize("shown", [None, OTHER], ids=["none", "what it likes"])
+async def test_a_system_that_is_bound_to_none_is_served_beside_one_that_is(tmp_path: Path, shown: Holder | None) -> None:
+    async with office(tmp_path, BOUND, BESIDE) as door:
+        options = () if shown is None else caller(tmp_path, shown)
+        assert b'"status":"OK"' in await openssl(door.port, call(), "-tls1_2", *options)
+
+
+WITHOUT: dict[str, tuple[Holder | None, str]] = {
+    "none": (None, "client-certificate-missing"),
+    "another system's": (OTHER, "client-certificate-unknown"),
+    "expired by corrected time": (ENDED, "client-certificate-dates"),
+    "revoked": (GONE, "client-certificate-revoked"),
+}
+
+
+@pytest.mark.parametrize(("holder", "reason"), WITHOUT.values(), ids=WITHOUT.keys())
+async def test_the_office_door_refuses_a_bound_system_without_its_certificate_and_the_log_says_why(
+    tmp_path: Path, holder: Holder | None, reason: str
+) -> None:
+    """Threats, rows 21 and 22."""
+    async with office(tmp_path, BOUND, BESIDE) as door:
+        options = () if holder is None else caller(tmp_path, holder)
+        with capture_logs() as logs:
+            said = await openssl(door.port, call("bound").replace(b"Connection: close\r\n", b""), *options)
+        assert b'"ErrorCode":"15"' in said and f"[{reason}]".encode() in said
+        assert b"Connection: close" in said  # no further call on this connection could be served
+        assert [entry["reason"] for entry in logs if entry["event"] == "office call refused"] == [reason]
+
+
+async def test_a_certificate_that_nobody_registered_ends_the_handshake_and_the_log_says_why(tmp_path: Path) -> None:
+    """Threats, row 21. It bears the very name of one that is registered."""
+    async with office(tmp_path, BOUND) as door:
+        with capture_logs() as logs:
+            assert b"HTTP" not in await openssl(door.port, call("bound"), *caller(tmp_path, STRANGE))
+        assert [entry["reason"] for entry in logs if entry["event"] == "tls handshake failed"] == ["CERTIFICATE_VERIFY_FAILED"]
+
+
+async def test_what_is_registered_while_the_door_is_open_counts_at_the_next_connection(tmp_path: Path) -> None:
+    """A session from before is not resumed: it has proven no certificate, and would never prove one."""
+    systems: dict[str, System] = {}
+    session = str(tmp_path / "session")
+    async with office(tmp_path, changing=systems) as door:
+        assert b'"status":"OK"' in await openssl(door.port, call(), "-tls1_2", "-sess_out", session)
+        systems["bound"] = BOUND
+        again = await openssl(door.port, call("bound"), "-tls1_2", "-sess_in", session, *caller(tmp_path, OWN))
+        assert b'"status":"OK"' in again
+        systems["bound"] = replace(BOUND, certificates=(replace(KEPT[0], revoked=True),))
+        again = await openssl(door.port, call("bound"), "-tls1_2", *caller(tmp_path, OWN))
+        assert b"client-certificate-revoked" in again

@@ -24,7 +24,7 @@ from node.adapters.http.office_vxp import no_pages
 from node.config import Office
 from node.core.errors import Deferred, Reason, Refused
 from node.core.instant import iso
-from node.core.office import Claim, Given, Listed, NodeTime, Page, Problem, Submitted, System
+from node.core.office import Claim, ClientCertificate, Given, Listed, NodeTime, Page, Problem, Submitted, System
 from tests.adapters.test_office_vxp import (
     H41,
     NOW_MS,
@@ -342,6 +342,14 @@ async def test_a_disabled_system_and_a_foreign_network_are_forbidden_and_only_th
     answer = await call(face, "GET", "/mailbox")
     assert (answer.status, answer.problem["code"]) == (403, "network-forbidden")
     assert (await call(face, "GET", "/mailbox", secret="sai")).status == 401
+
+
+async def test_a_system_bound_to_a_certificate_hears_that_it_must_show_one_and_the_connection_ends(face: Served) -> None:
+    certificate = ClientCertificate(b"der", "0a", 0, NOW_MS * 2)
+    face.door.systems[SYSTEM] = System(SYSTEM, (H41,), (SECRET,), certificates=(certificate,))
+    answer = await call(face, "GET", "/mailbox")
+    assert (answer.status, answer.problem["code"]) == (403, "client-certificate-missing")
+    assert answer.headers["Connection"] == "close"
 
 
 async def test_no_secret_stands_in_a_log_or_an_answer(face: Served) -> None:

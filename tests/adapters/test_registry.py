@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from node.adapters.client_certificates import of_file
 from node.adapters.registry import Registry, RegistryError, load, save, update
 from node.core.identifier import OrgId
 from node.core.office import System
 from node.core.tally import Tally
+from tests.adapters.pki import leaf
 
 H41_07 = OrgId(("H41", "07"))
 H41_08 = OrgId(("H41", "08"))
@@ -51,6 +54,16 @@ def test_a_system_is_read_with_its_codes_secrets_and_networks(path: Path) -> Non
     system = Registry(write(path, ROW)).get("h41-07.vanphong")
     assert system == System("h41-07.vanphong", (H41_07,), ("khoa-thu-2026",), (ip_network("127.0.0.0/8"),))
     assert ip_address("127.0.0.1") in system.networks[0]
+
+
+def test_certificates_are_kept_as_they_were_registered(path: Path) -> None:
+    shown = (of_file(leaf(None).pem), replace(of_file(leaf(None).pem), revoked=True))
+    bound = System("a", (H41_07,), ("x",), certificates=shown)
+    save(path, (bound,))
+    assert load(path) == (bound,)
+    for der, told in (("?", "not base64"), ("AAAA", "no certificate")):
+        with pytest.raises(RegistryError, match=rf"systems\[0\].certificates: {told}"):
+            load(write(path, {**ROW, "certificates": [{"der": der}]}))
 
 
 def test_an_unknown_id_is_no_system(path: Path) -> None:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from node.adapters.http.tls import (
     X509_V_FLAG_NO_CHECK_TIME,
+    OfficeContext,
     TlsFileError,
     judge,
     judge_peer,
@@ -165,6 +166,20 @@ def test_between_nodes_only_tls_1_3_both_certificates_and_no_host_clock(files: F
 def test_offices_may_come_with_tls_1_2_and_need_no_certificate(files: Files) -> None:
     context = office_server_context(files.certificate, files.key)
     assert (context.minimum_version, context.verify_mode) == (ssl.TLSVersion.TLSv1_2, ssl.CERT_NONE)
+
+
+def test_an_offices_door_keeps_the_certificates_it_knew_where_its_own_cannot_be_read(files: Files) -> None:
+    known: list[bytes] = []
+    context = OfficeContext(files.certificate, files.key, lambda: tuple(known))
+    free = context()
+    assert context() is free and free.verify_mode is ssl.CERT_NONE
+    known.append(leaf(None).der)
+    files.key.rename(files.key.with_suffix(".away"))
+    assert context() is free
+    files.key.with_suffix(".away").rename(files.key)
+    bound = context()
+    assert (bound.verify_mode, bound.num_tickets) == (ssl.CERT_OPTIONAL, 0)
+    assert context() is bound
 
 
 def three(files: Files) -> tuple[Path, Path, Path]:

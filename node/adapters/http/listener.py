@@ -27,6 +27,8 @@ from node.adapters.http.sockets import Socket, listening, neighbourhood
 log = structlog.get_logger()
 
 Answer = Callable[[int], bytes]
+Context = ssl.SSLContext | Callable[[], ssl.SSLContext] | None
+"""One that serves until another is put in its place, or one that is asked for each connection. None: no TLS."""
 
 HEADER_BYTES = 8190
 """aiohttp's own limit for a line and for a field; enough for nodes and browsers."""
@@ -88,9 +90,7 @@ class Listener:
 
     `context` may be replaced (new certificates): each new connection takes the one that stands there."""
 
-    def __init__(
-        self, runner: web.AppRunner, guards: Guards, context: ssl.SSLContext | None, answer: Answer | None = None
-    ) -> None:
+    def __init__(self, runner: web.AppRunner, guards: Guards, context: Context, answer: Answer | None = None) -> None:
         self.guards = guards
         self._answer = answer
         self.context = context
@@ -247,7 +247,7 @@ async def listen(
     host: str,
     port: int,
     guards: Guards,
-    context: ssl.SSLContext | None = None,
+    context: Context = None,
     answer: Answer | None = None,
 ) -> Listener:
     """Serve `app` on an address, with TLS where a context is given. The context is asked anew for each connection.
@@ -307,7 +307,8 @@ class _Connection(asyncio.Protocol):
         context, guards = self._listener.context, self._listener.guards
         shake: dict[str, Any] = {}
         if context is not None:
-            shake = {"ssl": context, "ssl_handshake_timeout": guards.handshake_timeout_s, "ssl_shutdown_timeout": TLS_SHUTDOWN_S}
+            made = context() if callable(context) else context
+            shake = {"ssl": made, "ssl_handshake_timeout": guards.handshake_timeout_s, "ssl_shutdown_timeout": TLS_SHUTDOWN_S}
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: self, accepted, **shake)
         except OSError as error:

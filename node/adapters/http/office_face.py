@@ -6,6 +6,7 @@ Knows aiohttp and the body's guards; nothing of how a caller is found out, or of
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from node.adapters.http.vxp_body import BodyStopped, IncomingBody, drain
 from node.adapters.http.vxp_out import Gone, write_whole
 from node.config import Office
 from node.core.directory import Entry
-from node.core.errors import Refused
+from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
 from node.core.office import Claim, Fetched, SentLine, Submitted, System, Waiting
 
@@ -24,6 +25,16 @@ SMALL_BODY_BYTES_MAX = 64 * 1024
 """The body of registerAgency; bodies of most other calls are `{}` or nothing and are not read."""
 DRAIN_SLACK_BYTES = 64 * 1024 * 1024
 """How much more than the largest package is read and thrown away before the answer that refuses it."""
+
+SHOWN_AT_HANDSHAKE = frozenset(
+    (
+        Reason.CLIENT_CERTIFICATE_MISSING,
+        Reason.CLIENT_CERTIFICATE_UNKNOWN,
+        Reason.CLIENT_CERTIFICATE_DATES,
+        Reason.CLIENT_CERTIFICATE_REVOKED,
+    )
+)
+"""What no further call on the same connection can mend: it is closed, and the next one is asked for its certificate anew."""
 
 Tell = Callable[[str, str], None]
 """Called once per request: the operation ("unknown" if there is none of that name), and "ok", "gone" or the reason's code."""
@@ -121,6 +132,13 @@ class OfficeFace:
                 return await write_whole(request, response)
         except (Gone, TimeoutError):
             return response
+
+
+def shown_certificate(request: web.Request) -> str:
+    """The fingerprint (SHA-256 of the DER, hex) of the certificate whose key the caller's connection has proven; "" for none."""
+    shaken = None if request.transport is None else request.transport.get_extra_info("ssl_object")
+    der = None if shaken is None else shaken.getpeercert(binary_form=True)
+    return "" if der is None else hashlib.sha256(der).hexdigest()
 
 
 async def expect(request: web.Request) -> web.StreamResponse | None:

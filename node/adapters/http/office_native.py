@@ -34,7 +34,7 @@ from node.adapters.http.native_parts import (
     joined_heads,
     split,
 )
-from node.adapters.http.office_face import Door, OfficeFace, Tell, expect
+from node.adapters.http.office_face import SHOWN_AT_HANDSHAKE, Door, OfficeFace, Tell, expect, shown_certificate
 from node.adapters.http.vxp_body import RATE_WINDOW_S
 from node.adapters.http.vxp_call import is_doc_id
 from node.adapters.http.vxp_out import FILE_HEADERS, JSON_HEADERS, Gone, closing, write_stream, write_whole
@@ -235,6 +235,9 @@ class NativeFace(OfficeFace):
             raise Refused(Reason.SYSTEM_DISABLED, "", found.id)
         if not may_call_from(found.networks, request.remote):
             raise Refused(Reason.NETWORK_FORBIDDEN, "", request.remote or "")
+        if found.certificates:
+            now = self._door.time()
+            found.require_certificate(shown_certificate(request), now_ms=now.utc_ms, bound_ms=now.bound_ms)
         coding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
         if coding.strip().lower() != "identity":
             raise Refused(Reason.REQUEST_MALFORMED, hdrs.CONTENT_ENCODING, coding, "identity")
@@ -381,6 +384,7 @@ class NativeFace(OfficeFace):
         if request.transport is None or request.transport.is_closing():
             return web.Response()  # nobody to tell: the client left, or the answer under way was cut on purpose
         whole = await self._drain(request, operation is not None and operation.takes_package, refused)
+        whole = whole and refused.reason not in SHOWN_AT_HANDSHAKE
         status = answers.http_status(refused.reason)
         headers = {hdrs.CONTENT_TYPE: "application/problem+json"}
         if refused.reason is Reason.OPERATION_UNKNOWN and operation is not None:

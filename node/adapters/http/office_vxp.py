@@ -18,7 +18,15 @@ from aiohttp import hdrs, web
 
 from node.adapters.http import vxp_answers as answers
 from node.adapters.http import vxp_signing as signing
-from node.adapters.http.office_face import SMALL_BODY_BYTES_MAX, Door, OfficeFace, Tell, expect
+from node.adapters.http.office_face import (
+    SHOWN_AT_HANDSHAKE,
+    SMALL_BODY_BYTES_MAX,
+    Door,
+    OfficeFace,
+    Tell,
+    expect,
+    shown_certificate,
+)
 from node.adapters.http.vxp_body import RATE_WINDOW_S, PackageBody
 from node.adapters.http.vxp_call import Call, is_doc_id, operation_name, read_agency, read_timestamp
 from node.adapters.http.vxp_out import (
@@ -53,6 +61,10 @@ _HTTP_STATUS = {
     Reason.HEADER_MISMATCH: 401,
     Reason.SYSTEM_DISABLED: 403,
     Reason.NETWORK_FORBIDDEN: 403,
+    Reason.CLIENT_CERTIFICATE_MISSING: 403,
+    Reason.CLIENT_CERTIFICATE_UNKNOWN: 403,
+    Reason.CLIENT_CERTIFICATE_DATES: 403,
+    Reason.CLIENT_CERTIFICATE_REVOKED: 403,
     Reason.DOC_UNKNOWN: 404,
     Reason.NOT_NOW: 503,
     Reason.DISK_FULL: 503,
@@ -169,6 +181,9 @@ class VxpFace(OfficeFace):
             raise Refused(Reason.SYSTEM_DISABLED, "", system.id)
         if not signing.may_call_from(system.networks, request.remote):
             raise Refused(Reason.NETWORK_FORBIDDEN, "", request.remote or "")
+        if system.certificates:
+            shown, now_ms = shown_certificate(request), self._clock.utc_ms()
+            system.require_certificate(shown, now_ms=now_ms, bound_ms=self._clock.bound_ms())
         if not system.codes:  # it only reads figures, at the native door
             raise Refused(Reason.SENDER_NOT_ALLOWED, "", system.id)
         signing.check_headers(signed, request.raw_headers)
@@ -314,6 +329,7 @@ class VxpFace(OfficeFace):
         if request.transport is None or request.transport.is_closing():
             return web.Response()  # nobody to tell: the client left, or the answer under way was cut on purpose
         whole = await self._drain(request, operation is not None and operation.takes_package, refused)
+        whole = whole and refused.reason not in SHOWN_AT_HANDSHAKE
         if operation is not None and operation.empty is None:
             # The SDK saves any body, whatever the HTTP status, as the package, and calls it a success: only emptiness fails.
             response = web.Response(status=http_status(refused.reason))

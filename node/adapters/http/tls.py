@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
+import structlog
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -36,6 +37,8 @@ PARSED_CERTIFICATES_MAX = 4096
 _DNS_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _UNREADABLE = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 Registered = Mapping[str, tuple[OrgId, Collection[str]]]
 """Who may be at the other end: DNS name -> (code, SPKI pins); no pins: any key the tree's authorities vouch for."""
@@ -100,6 +103,40 @@ def office_server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     _present(context, certificate, key)
     return context
+
+
+class OfficeContext:
+    """The office listener's context as it has to be now, asked for each new connection. As long as no system is bound to a
+    certificate nobody is asked for one; then everybody may show one, and whatever was registered passes, whoever signed it and
+    whatever its dates: what it is good for is the face's to say. Another one ends the handshake. No session outlives a change,
+    and none is resumed where certificates are asked for: each connection shows its own anew.
+
+    certificates: DER of each that is registered; asked at each connection. Raises `TlsFileError` when it is made, never later."""
+
+    def __init__(self, certificate: Path, key: Path, certificates: Callable[[], tuple[bytes, ...]]) -> None:
+        self._certificate, self._key = certificate, key
+        self._certificates = certificates
+        self._known = certificates()
+        self._context = self._made(self._known)
+
+    def __call__(self) -> ssl.SSLContext:
+        known = self._certificates()
+        if known != self._known:
+            try:
+                self._context, self._known = self._made(known), known
+            except TlsFileError as error:
+                log.error("certificates of office systems not taken", reason=str(error)[:300])
+        return self._context
+
+    def _made(self, known: tuple[bytes, ...]) -> ssl.SSLContext:
+        context = office_server_context(self._certificate, self._key)
+        if known:
+            context.verify_mode = ssl.CERT_OPTIONAL
+            context.verify_flags |= X509_V_FLAG_NO_CHECK_TIME | ssl.VERIFY_X509_PARTIAL_CHAIN
+            context.load_verify_locations(cadata=b"".join(known))
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
+        return context
 
 
 def _between_nodes(context: ssl.SSLContext, certificate: Path, key: Path, trust: Path) -> None:

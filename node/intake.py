@@ -15,9 +15,9 @@ from typing import Protocol
 
 import structlog
 
-from node.core import instant, words
+from node.core import instant, speaking, words
 from node.core.counting import document_type
-from node.core.custody import Admitted, Arrival, DoorRefusal, EndOf, StatusReport, Stored, StoredBody, Submission
+from node.core.custody import Admitted, Arrival, DoorRefusal, StatusReport, Stored, StoredBody, Submission
 from node.core.directory import Directory
 from node.core.envelope import (
     HEADER_BYTES_MAX,
@@ -38,7 +38,6 @@ from node.core.envelope import (
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.joining import joined_by, meant, plain_date, plain_notation
-from node.core.lifecycle import Transport
 from node.core.notice import decode_notice, only_body
 from node.core.office import Claim, Problem, Submitted, System
 from node.core.package import Package, Party
@@ -458,7 +457,13 @@ class Intake:
         self._check_free(now.free, header.lane)
         table = now.table
         anew = {r.code: self._origin.last_word(header, self._route(table, header, r), r.organ) for r in envelope.for_recipients()}
-        first: Reason | None = reason or self._authority(table, header, neighbour)
+        chain = await self._good_chain(header, batch)
+        first, lacking = reason, tuple[str, ...]()
+        if reason is None and not speaking.presents(table, header, neighbour):
+            try:
+                lacking = await self._lacking(envelope, chain, neighbour, now)
+            except Refused as refused:
+                first = refused.reason
         passed_here = any(hop.node == self._code for hop in envelope.hops)
         if first is None and passed_here:
             first = Reason.LOOP
@@ -471,8 +476,7 @@ class Intake:
         # Named over all recipients: a copy for some of them must not give two items of one system the same docId.
         laid = any(isinstance(decision, Deliver) for decision in anew.values())
         doc_ids = self._doc_ids(header.doc_id, header.recipients) if laid else {}
-        chain = await self._good_chain(header, batch)
-        arrival = Arrival(now.passed(envelope), judged, anew, doc_ids, _inline(header, batch), chain)
+        arrival = Arrival(now.passed(envelope), judged, anew, doc_ids, _inline(header, batch), chain, unseen=lacking)
         here = [code for code, decision in (anew if passed_here else judged).items() if isinstance(decision, Deliver)]
         return await self._read_final(arrival, batch, here) if here else arrival
 
@@ -493,15 +497,23 @@ class Intake:
     def _route(self, table: Table, header: Header, recipient: Recipient) -> Decision:
         return decide_node(table, recipient.code) if header.kind == KIND_NOTICE else decide(table, recipient.organ)
 
-    def _authority(self, table: Table, header: Header, neighbour: OrgId) -> Reason | None:
-        """A child may present only what its own subtree originates. # QĐ 28/2018 Điều 13.2"""
-        if neighbour == table.parent:
-            return None
-        mine = Forward(neighbour)
-        speaks = decide_node(table, header.sender) if header.kind == KIND_NOTICE else table.longest(header.sender)
-        if speaks != mine or decide_node(table, header.origin) != mine:
-            return Reason.SENDER_OUTSIDE
-        return None
+    async def _lacking(self, envelope: Envelope, chain: bytes | None, neighbour: OrgId, now: _Now) -> tuple[str, ...]:
+        """What must be here before a child may present this, which none of its subtree has made: nothing, or its origin's
+        certificates. A unit that moves is still heard through its former parents, by its own signature: one that stands today,
+        so that a key which was stolen and revoked opens no such way. `Refused(SENDER_OUTSIDE)`: it may not."""
+        header = envelope.header
+        outside = Refused(Reason.SENDER_OUTSIDE, "from", str(header.sender), str(neighbour))
+        if not speaking.once_below(self._directory(), header, neighbour):
+            raise outside
+        chain = chain or await self._store.chain(header.key)
+        if chain is None:
+            return (header.key,)
+        try:
+            self._verifier.attest(header.origin, header.key, chain, now.at_ms, envelope.header_bytes, envelope.signature)
+        except Refused:
+            raise outside from None
+        self._tally.add("truc_moved_senders_total")
+        return ()
 
     async def _read_final(self, arrival: Arrival, batch: Batch, here: Sequence[OrgId]) -> Arrival:
         """This node is the destination: verify the origin's signature, read what a notice or a status says."""
@@ -511,7 +523,9 @@ class Intake:
         if chain is None:
             return replace(arrival, unseen=(header.key,))
         self._verifier.verify(envelope, chain, self._clock.utc_ms())
-        self._check_origin(header)
+        directory = self._directory()
+        if not speaking.signs_for(directory, header):
+            raise Refused(Reason.SENDER_OUTSIDE, "from", str(header.sender), str(header.origin))
         if header.kind not in (KIND_NOTICE, KIND_STATUS):
             return arrival
         ref = only_body(header)
@@ -526,7 +540,7 @@ class Intake:
         if not ends:
             raise Refused(Reason.WIRE_MALFORMED, "notice", str(len(data)))
         for end in ends:  # all of them or none: what is refused waits at the presenter, and no end is passed over in silence
-            if not self._may_tell(header, end):
+            if not speaking.may_tell(directory, self._today(), self._code, header.sender, end):
                 raise Refused(Reason.SENDER_OUTSIDE, "notice", str(end.recipient), str(header.sender))
         returned = await self._origin.returns([end for end in ends if end.origin == self._code])
         return replace(
@@ -535,32 +549,6 @@ class Intake:
             content=data,
             returns={(str(e.origin), e.id, e.recipient): returned[e.recipient] for e in ends if e.recipient in returned},
         )
-
-    def _check_origin(self, header: Header) -> None:
-        """The origin node may speak only for organs under its own prefixes; a notice speaks for the node itself."""
-        if header.kind == KIND_NOTICE:
-            allowed = header.sender == header.origin
-        else:
-            node = self._directory().node(header.origin)
-            allowed = node is not None and any(prefix.covers(header.sender) for prefix in node.prefixes)
-        if not allowed:
-            raise Refused(Reason.SENDER_OUTSIDE, "from", str(header.sender), str(header.origin))
-
-    def _may_tell(self, header: Header, end_of: EndOf) -> bool:
-        """Only the node that serves the receiver may say that it was collected; of another end, only nodes on the way to it:
-        those above this node, and those above the receiver's."""
-        directory = self._directory()
-        try:
-            organ = directory.receiver(end_of.recipient, self._today()).organ
-        except Refused:
-            organ = end_of.recipient
-        owners = {directory.owner(end_of.recipient), directory.owner(organ)}
-        if header.sender in owners:
-            return True
-        if end_of.end.state is Transport.COLLECTED:
-            return False
-        on_the_way = {code for owner in (self._code, *owners) if owner is not None for code in directory.line(owner)}
-        return header.sender in on_the_way
 
     async def _content(self, ref: BodyRef, batch: Batch) -> bytes | None:
         if ref.sha256 in batch.bodies:

@@ -496,6 +496,53 @@ async def test_a_child_that_presents_a_sender_or_an_origin_outside_its_prefixes_
     assert tree[HUB].tally.value("truc_refusals_total", door="link", reason="sender-outside") == 1
 
 
+def moves(tree: Tree, unit: OrgId, parent: OrgId) -> None:
+    """The hub's directory names another parent of a unit by now."""
+    hub = tree[HUB].surroundings
+    nodes = tuple(replace(each, parent=parent) if each.code == unit else each for each in hub.directory.nodes)
+    hub.take(replace(hub.directory, nodes=nodes, hung={unit: frozenset((H41, parent))}))
+
+
+@pytest.mark.parametrize("kind", [KIND_DOCUMENT, KIND_STATUS, KIND_NOTICE])
+async def test_what_a_unit_handed_to_its_old_parent_goes_on_by_its_own_signature(tree: Tree, kind: str) -> None:
+    """The unit hangs on H54 by now, and H41 still carries what it took from it. No person is needed for that."""
+    made = signed(tree[UNIT], content(*([H54] if kind == KIND_NOTICE else []), kind=kind, sender=UNIT))
+    moves(tree, UNIT, H54)
+    hub = tree[HUB]
+    late = batch(made, hops=[UNIT, H41])
+    assert {said for said, _ in (await present(hub, replace(late, certificates={}), H41)).values()} == {Outcome.NEED}
+    assert hub.count("envelope") == 0
+    assert {said for said, _ in (await present(hub, late, H41)).values()} == {Outcome.TAKEN}
+    assert hub.rows("SELECT neighbour FROM outbox") == [("H54",)]
+    assert hub.tally.value("truc_moved_senders_total") == 1
+
+
+async def test_an_old_parent_says_nothing_in_the_name_of_a_unit_that_left_it(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threats, row 20: without the unit's own signature, of a key that stands, nothing is the unit's."""
+    hub, refused = tree[HUB], {"H54.02": (Outcome.REFUSED, Reason.SENDER_OUTSIDE)}
+    moves(tree, UNIT, H54)
+    made = signed(tree[UNIT], content(sender=UNIT))
+    own = signed(tree[H41], content(sender=UNIT))
+    as_the_unit = encode_header(replace(own.envelope.header, origin=UNIT))
+    forged = (
+        own,
+        replace(own, envelope=replace(own.envelope, sealed=Sealed(as_the_unit, tree[H41].signer.sign(as_the_unit)))),
+        replace(made, envelope=resealed(made.envelope, encode_header(replace(made.envelope.header, document_id="khác")))),
+        signed(tree[UNIT], content(sender=H41)),
+    )
+    for each in forged:
+        assert await present(hub, batch(each, hops=[UNIT, H41]), H41) == refused
+    await present(hub, batch(signed(tree[UNIT], content(OTHER_OFFICE, sender=UNIT)), hops=[UNIT, H54]), H54)
+    revoked = NOW_MS
+    monkeypatch.setattr(hub.verifier, "_revoked_ms", lambda signed: revoked)
+    assert await present(hub, batch(made, hops=[UNIT, H41]), H41) == refused, "stolen, perhaps, and said to be from before"
+    revoked = NOW_MS + 1
+    moves(tree, UNIT, HUB)
+    assert await present(hub, batch(made, hops=[UNIT, H54]), H54) == refused, "it never hung there"
+    assert hub.rows("SELECT count(*) FROM outbox WHERE recipient='H54.02'") == [(0,)]
+    assert await present(hub, batch(made, hops=[UNIT, H41]), H41) == {"H54.02": (Outcome.TAKEN, None)}
+
+
 async def test_a_forged_header_is_refused_where_it_arrives(tree: Tree) -> None:
     """Headers are signed by the origin node and verified at the destination. # QĐ 28/2018 Điều 6.1"""
     made = signed(tree[H41], content())

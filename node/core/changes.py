@@ -336,6 +336,7 @@ class Grant(NamedTuple):
 
 
 Grants = tuple[Grant, ...]
+Hung = dict[OrgId, frozenset[OrgId]]
 EVERYTHING: Grants = (Grant(HUB, None),)
 ROW = TypeVar("ROW", CodeRow, NodeRow)
 
@@ -405,11 +406,11 @@ def fold(books: Books) -> Folded | None:
     if axis is None:
         return None
     aside: list[Aside] = []
-    nodes, grants = _fold_nodes(books, aside)
+    nodes, grants, hung = _fold_nodes(books, aside)
     codes = _fold_codes(books, grants, aside)
     standing = [row.node for row, _ in nodes.values() if row.node is not None]
     entries = [entry for row, _ in codes.values() for entry in row.entries]
-    directory = Directory(tuple(entries), tuple(standing), *axis, books.version)
+    directory = Directory(tuple(entries), tuple(standing), *axis, books.version, hung)
     return Folded(
         directory,
         {code: said for code, (_, said) in codes.items()},
@@ -430,7 +431,7 @@ def _fold_calendar(books: Books, grants: Mapping[OrgId, Grants]) -> dict[tuple[O
     }
 
 
-def _fold_nodes(books: Books, aside: list[Aside]) -> tuple[dict[OrgId, tuple[NodeRow, Said]], dict[OrgId, Grants]]:
+def _fold_nodes(books: Books, aside: list[Aside]) -> tuple[dict[OrgId, tuple[NodeRow, Said]], dict[OrgId, Grants], Hung]:
     """Authors by the length of their codes: a node is named by one with a shorter code, so its grants are known in its turn."""
     standing: dict[OrgId, tuple[NodeRow, Said]] = {}
     history: dict[OrgId, list[tuple[NodeRow, Said]]] = {}
@@ -448,7 +449,9 @@ def _fold_nodes(books: Books, aside: list[Aside]) -> tuple[dict[OrgId, tuple[Nod
     for code, rows in history.items():
         if code != HUB:
             grants[code] = _grants(rows)
-    return standing, grants
+    rows_of = {code: [row.node for row, _ in rows if row.node is not None] for code, rows in history.items()}
+    hung = {code: frozenset(each.parent for each in nodes if each.parent is not None) for code, nodes in rows_of.items()}
+    return standing, grants, hung
 
 
 def _may_name(grants: Grants, author: OrgId, row: NodeRow, at_ms: int) -> bool:

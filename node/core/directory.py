@@ -141,6 +141,8 @@ class Directory:
     axis_name: str
     axis_code_text: str
     version: int
+    hung: Mapping[OrgId, frozenset[OrgId]] = field(default_factory=dict, repr=False, compare=False)
+    """Parents that a node ever had, as far as is remembered; today's need not be among them."""
     trials: frozenset[str] = field(init=False, repr=False, compare=False)
     """Codes that are on trial on some day, as text."""
     _texts: Mapping[str, OrgId] = field(init=False, repr=False, compare=False)
@@ -308,6 +310,17 @@ class Directory:
             codes[node.code] = None
             node = self.node(node.parent) if node.parent is not None else None
         return tuple(codes)
+
+    def ever_above(self, code: OrgId) -> frozenset[OrgId]:
+        """A node's own code and those of all nodes that it hangs below or ever hung below; none for what is no node."""
+        found: set[OrgId] = set()
+        waiting = [code]
+        while waiting:
+            node = self.node(waiting.pop())
+            if node is not None and node.code not in found:
+                found.add(node.code)
+                waiting += [*self.hung.get(node.code, ()), *([node.parent] if node.parent is not None else [])]
+        return frozenset(found)
 
     def _focal_point(self, code: OrgId, day: date) -> OrgId | None:
         """QĐ 28/2018 Điều 21.2: Bộ Quốc phòng receives for all below it at one point. The highest such point counts."""

@@ -53,6 +53,7 @@ METRICS: Mapping[str, Metric] = {
     "truc_attempts_total": Metric(Kind.COUNTER, "Offers to a neighbour, by what came of them.", ("neighbour", "result")),
     "truc_duplicates_total": Metric(Kind.COUNTER, "Repeats answered with the first outcome.", ("door",)),
     "truc_comebacks_total": Metric(Kind.COUNTER, "Envelopes that came back from the neighbour they were handed to."),
+    "truc_moved_senders_total": Metric(Kind.COUNTER, "Envelopes from a former parent of their origin, by its signature."),
     "truc_digest_conflicts_total": Metric(Kind.COUNTER, "Known envelope ids presented with another content: an alarm."),
     "truc_held_total": Metric(Kind.COUNTER, "Items set aside for a person, by reason.", ("reason",)),
     "truc_notices_total": Metric(Kind.COUNTER, "Notices to the origin node, by what they tell.", ("result",)),

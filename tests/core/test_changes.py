@@ -185,6 +185,16 @@ def test_what_a_node_said_while_it_was_one_stays_and_what_it_says_afterwards_doe
     assert found.administrator(code("H41.07.01")) == H41
 
 
+def test_a_directory_remembers_below_whom_a_node_ever_hung_by_the_word_of_those_who_may_say_so() -> None:
+    writer = tree()
+    writer.say("", nodes={"H41.07": node("H41.07", "H14")})
+    writer.say("", nodes={"H41.07": node("H41.07", "")})
+    writer.say("H14", nodes={"H41.07": node("H41.07", "H14.05")})  # not its to say
+    directory = writer.folded().directory
+    assert directory.ever_above(H4107) == {H4107, H41, H14, HUB}
+    assert directory.ever_above(H14) == {H14, HUB}
+
+
 @pytest.mark.parametrize("text", ["000.00.00.G22", "h14", "H14.05"])
 def test_a_text_that_reads_as_another_s_code_is_not_taken(text: str) -> None:
     writer = tree()

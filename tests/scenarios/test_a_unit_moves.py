@@ -34,6 +34,24 @@ async def test_documents_on_their_way_to_it_turn_round(story: Story) -> None:
     await story.settled(HOUR_S)
 
 
+@told(TREE, ANSWERING)
+async def test_what_it_said_through_its_old_parent_arrives(story: Story) -> None:
+    """The line above the old parent is cut: what the unit hands over there goes up when the unit hangs elsewhere already."""
+    letter = await story.sent("G22", "H41.07")
+    await story.until(lambda: story.rows("h41.07", "SELECT 1 FROM mailbox") != [], MINUTE_S)
+    story.cut("h41", "hub")
+    await story.until(letter.arrived, 5 * MINUTE_S)
+    own = await story.sent("H41.07", "G22", "H54")
+    await story.until(lambda: len(story.rows("h41", "SELECT 1 FROM outbox WHERE neighbour=''")) >= 3, MINUTE_S)
+    await _moves(story)
+    story.mend("h41", "hub")
+    await story.until(own.arrived, 10 * MINUTE_S)
+    await story.looks("G22")
+    assert letter.state("H41.07") == "collected"
+    assert story.bench.paths()["path/by its own signature"] >= 2, "a document, and the notice that it was collected"
+    await story.settled(HOUR_S)
+
+
 @pytest.mark.parametrize("silent", ["h41.07", "h41"], ids=["it has it", "it has not"])
 def test_a_copy_in_doubt_at_the_old_parent_reaches_it_once(silent: str) -> None:
     async def tale(story: Story) -> None:

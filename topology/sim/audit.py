@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, cast
 
 from node.adapters.sqlite.care import verify_chain
+from node.core.errors import Reason
 from node.core.identifier import OrgId
 from node.core.notice import decode_notice
 from topology.sim.checkers import Kept, Place
@@ -145,11 +146,12 @@ class _Rows:
 
 
 def _left(name: str, query: Query, held: Collection[Place]) -> Iterator[Violation]:
-    """Work that nobody has done. Of a held document only its sender's row may stay open."""
+    """Work that nobody has done. Of a held document only its sender's row may stay open. Who may present what is disputed for a
+    while where units move; that mends itself, and nothing is held for it in the end."""
     outbox = query(
         "SELECT e.kind,e.id,o.recipient,o.neighbour,o.attempts,o.reason FROM outbox o JOIN envelope e ON e.seq=o.envelope"
-        " WHERE o.state<>'held' ORDER BY o.item",
-        (),
+        " WHERE o.state<>'held' OR o.reason=? ORDER BY o.item",
+        (Reason.SENDER_OUTSIDE,),
     )
     for kind, id_, recipient, neighbour, attempts, reason in outbox[:SHOWN_MAX]:
         row = f"{kind} {id_} to {recipient or 'hub'} for {neighbour or 'hub'}"

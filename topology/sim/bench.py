@@ -19,7 +19,7 @@ from node.adapters.signing import Offline
 from node.core import instant
 from node.core.bundle import Flawed, open_bundle
 from node.core.custody import FIRST
-from node.core.errors import Deferred
+from node.core.errors import Deferred, Reason
 from node.core.identifier import OrgId
 from node.core.instant import VIETNAM
 from node.core.report import Report
@@ -55,6 +55,7 @@ PATHS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "path/duplicate on a link": ("truc_duplicates_total", {"door": "link"}),
     "path/duplicate at a door": ("truc_duplicates_total", {"door": "office"}),
     "path/come-back": ("truc_comebacks_total", {}),
+    "path/by its own signature": ("truc_moved_senders_total", {}),
     "path/digest conflict": ("truc_digest_conflicts_total", {}),
     "path/member tried alone": ("truc_commit_retries_total", {}),
 }
@@ -184,12 +185,13 @@ class Bench:
         return not any(machine.run is None or machine.run.connection.look(WORK) for machine in self.world.machines.values())
 
     async def release(self) -> bool:
-        """The operator lets go on what is held. Returns whether anything was."""
+        """The operator lets go on what is held, but what must never wait for one. Returns whether anything was."""
         released = 0
         for machine in self.world.machines.values():
             if machine.run is None:
                 continue
-            held = [str(row["item"]) for row in (await machine.run.desk.held(FIRST, HELD_MAX))[0]]
+            rows = (await machine.run.desk.held(FIRST, HELD_MAX))[0]
+            held = [str(row["item"]) for row in rows if row["reason"] != Reason.SENDER_OUTSIDE]
             released += await machine.run.desk.held_act("release", held, OPERATOR, "diễn tập")
         self.record.note("", "path/released", released)
         self.record.counts["path/released"] += released - 1

@@ -15,7 +15,7 @@ HIT = (
 """Faults that were not only planned but struck."""
 PATHS = (
     *("path/duplicate on a link", "path/duplicate at a door", "path/digest conflict", "path/released"),
-    *("path/body resumed", "path/recovered"),
+    *("path/body resumed", "path/recovered", "path/by its own signature"),
 )
 OFFICES = (
     *("office/no answer", "office/not reached", "office/told later", "office/hung up", "office/sent again", "office/slow"),

@@ -1,0 +1,97 @@
+"""A child presents what its subtree has made, or what a unit that once hung below it has; ends are told by those on the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from node.core.custody import End, EndOf
+from node.core.directory import Connection, Directory, Entry, NodeEntry
+from node.core.envelope import KIND_DOCUMENT, KIND_NOTICE, KIND_STATUS, Header
+from node.core.identifier import HUB, OrgId
+from node.core.lifecycle import Transport
+from node.core.routing import table_for
+from node.core.speaking import may_tell, once_below, presents, signs_for
+from tests.making import header
+
+DAY = date(2026, 11, 23)
+
+
+def code(text: str) -> OrgId:
+    return OrgId.canonical(text)
+
+
+H41, H54, UNIT, BELOW = map(code, ("H41", "H54", "H41.07", "H41.07.02"))
+
+
+def node(at: OrgId, parent: OrgId | None) -> NodeEntry:
+    return NodeEntry(at, f"Nút {at}", "", parent, (at,) if at.path else (code("G22"),))
+
+
+ENTRIES = tuple(Entry(each, str(each), connection=Connection.OFFICIAL) for each in (code("G22"), H41, H54, UNIT, BELOW))
+NODES = (node(HUB, None), node(H41, HUB), node(H54, HUB), node(UNIT, H41), node(BELOW, UNIT))
+BEFORE = Directory(ENTRIES, NODES, "trục", "TRUC", 1)
+AFTER = replace(
+    BEFORE,
+    nodes=tuple(replace(each, parent=H54) if each.code == UNIT else each for each in BEFORE.nodes),
+    hung={UNIT: frozenset((H41, H54)), BELOW: frozenset((UNIT,))},
+)
+
+
+def made(origin: OrgId, sender: OrgId | None = None, kind: str = KIND_DOCUMENT) -> Header:
+    return header(code("G22"), origin=origin, sender=sender or origin, kind=kind)
+
+
+@pytest.mark.parametrize("kind", [KIND_DOCUMENT, KIND_STATUS, KIND_NOTICE])
+def test_a_child_presents_what_its_subtree_has_made_and_the_parent_everything(kind: str) -> None:
+    """QĐ 28/2018 Điều 13.2"""
+    hub, province = table_for(BEFORE, HUB, frozenset()), table_for(BEFORE, H41, frozenset())
+    assert presents(hub, made(BELOW, kind=kind), H41)
+    assert not presents(hub, made(BELOW, kind=kind), H54)
+    assert presents(province, made(H54, kind=kind), HUB)
+    assert not presents(table_for(AFTER, HUB, frozenset()), made(UNIT, kind=kind), H41)
+
+
+@pytest.mark.parametrize("origin", [UNIT, BELOW])
+def test_what_a_unit_made_may_come_from_a_parent_that_it_or_one_above_it_once_had(origin: OrgId) -> None:
+    assert once_below(AFTER, made(origin), H41)
+    assert once_below(AFTER, made(origin), UNIT), "it hangs there still, whatever the directory says by now"
+    assert not once_below(BEFORE, made(origin), H54)
+    assert not once_below(AFTER, made(H41), H54), "it never hung there"
+    assert not once_below(AFTER, made(origin, sender=H41), H41), "the unit speaks for itself alone"
+    assert not once_below(AFTER, made(H41, sender=origin), H41), "and it alone for itself"
+    assert not once_below(AFTER, made(code("H41.99"), sender=H41), H41), "no node"
+
+
+def test_an_origin_signs_for_the_organs_below_its_prefixes_and_a_notice_for_itself() -> None:
+    assert signs_for(BEFORE, made(H41, sender=BELOW))
+    assert not signs_for(BEFORE, made(H41, sender=H54))
+    assert not signs_for(BEFORE, made(code("H99")))
+    assert signs_for(BEFORE, made(HUB, kind=KIND_NOTICE))
+    assert not signs_for(BEFORE, made(H41, sender=UNIT, kind=KIND_NOTICE))
+
+
+def test_a_parent_that_is_said_in_a_circle_ends_the_line() -> None:
+    circle = replace(AFTER, hung={H41: frozenset((UNIT,)), UNIT: frozenset((H41,))})
+    assert circle.ever_above(UNIT) == {UNIT, H54, H41, HUB}
+    assert circle.ever_above(code("H99")) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("teller", "state", "may"),
+    [
+        (UNIT, Transport.COLLECTED, True),
+        (H41, Transport.COLLECTED, False),  # above it, and yet not the one who knows
+        (H41, Transport.EXPIRED, True),
+        (HUB, Transport.REFUSED, True),
+        (H54, Transport.EXPIRED, True),  # the origin's own parent, and the origin
+        (BELOW, Transport.EXPIRED, False),
+    ],
+)
+def test_a_collection_is_told_by_the_receivers_node_and_another_end_by_nodes_on_the_way(
+    teller: OrgId, state: Transport, may: bool
+) -> None:
+    """QĐ 28/2018 Điều 9.2"""
+    assert may_tell(BEFORE, DAY, H54, teller, EndOf(H54, "x", UNIT, End(state, 0))) is may

@@ -8,6 +8,7 @@ a node that starts without its parent knows what it knew. Knows `core`, certific
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,7 +33,9 @@ log = structlog.get_logger()
 FORMAT = "truc-lists-1"
 LISTS_MAX = 20_000
 FROM_ONE_MAX = 5_000
-"""Lists that one neighbour below may bring; there is one for each authority that has signed something."""
+"""Lists that one neighbour may bring; there is one for each authority that has signed something."""
+FROM_ONE_CHARS_MAX = 64 * 1024 * 1024
+"""And so much text in them: they lie in memory and in one file. Ten thousand revoked certificates make half a million."""
 LIST_CHARS_MAX = 1024 * 1024
 AUTHORITY_CHARS_MAX = 64 * 1024
 _UNREADABLE = (
@@ -64,6 +67,10 @@ class _Held:
     place: int
     source: OrgId | None
 
+    @property
+    def chars(self) -> int:
+        return len(self.proven.listed.authority) + len(self.proven.listed.text)
+
 
 class Lists:
     """path: where they are kept. trust: PEM with the root(s) of the tree. grace_ms: how long past its end a list still serves.
@@ -76,6 +83,8 @@ class Lists:
         self._trust = trust
         self._grace_ms = grace_ms
         self._held: dict[str, _Held] = {}
+        self._brought: Counter[OrgId | None] = Counter()
+        self._chars: Counter[OrgId | None] = Counter()
         self._says: dict[str, Revocations] = {}
         self._asked: set[str] = set()
         self._place = 0
@@ -121,15 +130,15 @@ class Lists:
     def take(self, proven: Proven, source: OrgId | None) -> bool:
         """Keep it if it is newer than the one of the same authority. source: the neighbour that told it; None: our own."""
         says = proven.says
-        before = self._says.get(says.issuer)
-        if before is not None and before.number >= says.number:
+        before = self._held.get(says.issuer)
+        if before is not None and before.proven.says.number >= says.number:
             return False
-        if before is None and (len(self._held) >= LISTS_MAX or (source is not None and self._from(source) >= FROM_ONE_MAX)):
-            log.warning("too many revocation lists, one not taken", neighbour=str(source))
+        held = _Held(proven, self._place + 1, source)
+        if not self._has_room(held, before):
+            log.error("too many revocation lists, one not taken", neighbour=str(source), authority=says.issuer)
             return False
         self._place += 1
-        self._says[says.issuer] = says
-        self._held[says.issuer] = _Held(proven, self._place, source)
+        self._keep(held, before)
         log.info("revocation list", authority=says.issuer, number=says.number, count=len(says.revoked), neighbour=str(source))
         return True
 
@@ -186,8 +195,24 @@ class Lists:
         age = now_ms - min(each.made_ms for each in asked)
         return Standing(age / 1000, left / 1000, left < self._grace_ms, revoked)
 
-    def _from(self, source: OrgId) -> int:
-        return sum(each.source == source for each in self._held.values())
+    def _has_room(self, held: _Held, before: _Held | None) -> bool:
+        """Whether one more is kept, in the place of the one before it: not more than the tree may need, nor than one neighbour
+        may fill the memory with."""
+        if before is None and len(self._held) >= LISTS_MAX:
+            return False
+        if held.source is None:
+            return True
+        number, chars = self._brought[held.source], self._chars[held.source]
+        if before is not None and before.source == held.source:
+            number, chars = number - 1, chars - before.chars
+        return number < FROM_ONE_MAX and chars + held.chars <= FROM_ONE_CHARS_MAX
+
+    def _keep(self, held: _Held, before: _Held | None) -> None:
+        for each, sign in ((held, 1), *([(before, -1)] if before is not None else [])):
+            self._brought[each.source] += sign
+            self._chars[each.source] += sign * each.chars
+        self._held[held.proven.says.issuer] = held
+        self._says[held.proven.says.issuer] = held.proven.says
 
     def _load(self) -> None:
         try:

@@ -152,6 +152,19 @@ def test_a_neighbour_brings_no_more_than_its_share(lists: Lists, monkeypatch: py
     assert told(lists, listed(authority("another", ROOT)), H14)
 
 
+def test_nor_longer_ones_than_fit_into_its_share_and_a_newer_one_takes_the_place_of_the_older(
+    lists: Lists, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = listed(PROVINCE)
+    monkeypatch.setattr(module, "FROM_ONE_CHARS_MAX", len(first.authority) + len(first.text) + 100)
+    assert told(lists, first, H41)
+    assert not told(lists, listed(authority("another", ROOT)), H41)
+    for number in range(2, 6):
+        assert told(lists, listed(PROVINCE, number=number), H41)
+    assert told(lists, listed(PROVINCE, number=6), H14)
+    assert told(lists, listed(authority("another", ROOT)), H41), "what another has brought since is not its share any more"
+
+
 def test_a_node_that_starts_without_its_parent_knows_what_it_knew(lists: Lists, tmp_path: Path) -> None:
     told(lists, listed(PROVINCE, NODE), H41)
     keep = lists.keeper()

@@ -18,7 +18,7 @@ from node.core.evidence import SIGNED_RECEIPT, Taken, leaves, merkle_root, write
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.core.notice import MEDIA_NOTICE, encode_notice
-from tests.adapters.pki import NOW_MS, ZONE, authority, leaf, put
+from tests.adapters.pki import NOW_MS, ZONE, Holder, authority, leaf, put
 from tests.core.test_envelope import HEADER
 
 HUB, H41, H54, UNIT = (OrgId.canonical(text) for text in ("", "H41", "H54", "H41.07"))
@@ -28,14 +28,29 @@ _ROOT = authority("gốc của bằng chứng")
 ROOT_PEM = _ROOT.pem
 
 
-@cache
-def signer(code: OrgId) -> Signer:
-    with tempfile.TemporaryDirectory() as folder:
-        files = put(Path(folder), leaf(_ROOT, code.dns_name(ZONE)), _ROOT)
-        return Signer(files.certificate, files.key)
+Signers = Callable[[OrgId], Signer]
 
 
-def bundle(way: tuple[OrgId, ...] = WAY) -> Bundle:
+def signers(issuer: Holder, zone: str) -> Signers:
+    """The node of each code, with a certificate of this authority under its name in this zone."""
+
+    def signer(code: OrgId) -> Signer:
+        with tempfile.TemporaryDirectory() as folder:
+            files = put(Path(folder), leaf(issuer, code.dns_name(zone)), issuer)
+            return Signer(files.certificate, files.key)
+
+    return cache(signer)
+
+
+signer = signers(_ROOT, ZONE)
+
+
+def made_by(signer: Signers) -> bytes:
+    """A whole bundle, file and all, by other keys."""
+    return file_of(bundle(signer=signer), signer(WAY[0]).sign)
+
+
+def bundle(way: tuple[OrgId, ...] = WAY, signer: Signers = signer) -> Bundle:
     """Its parts, signed by their nodes; the last of the way tells the end."""
     own = signer(way[0])
     header = replace(HEADER, origin=way[0], sender=way[0], recipients=(Recipient(TO),), created_ms=NOW_MS, key=own.key_id)
@@ -50,7 +65,7 @@ def bundle(way: tuple[OrgId, ...] = WAY) -> Bundle:
         statement = write_statement(Taken(node, presenter, merkle_root(level).hex(), len(level), at_ms, 5, key))
         signature = signer(node).sign(SIGNED_RECEIPT + statement)
         receipts.append(Proven(statement, signature, proofs_of(b"".join(level), [(TO, mine)])))
-    told = notice(way[-1], way[0], header.id)
+    told = notice(way[-1], way[0], header.id, signer)
     keys = {each: signer(each) for each in way}
     chains = {each.key_id: each.chain_pem for each in keys.values()}
     signature = own.sign(encoded)
@@ -59,7 +74,7 @@ def bundle(way: tuple[OrgId, ...] = WAY) -> Bundle:
     )
 
 
-def notice(node: OrgId, origin: OrgId, id_: str) -> Told:
+def notice(node: OrgId, origin: OrgId, id_: str, signer: Signers = signer) -> Told:
     body = encode_notice([EndOf(origin, id_, TO, End(Transport.COLLECTED, NOW_MS + 5000))])
     header = replace(
         HEADER,

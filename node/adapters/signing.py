@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -77,22 +78,31 @@ class Signer:
 
 
 class Offline:
-    """A witness with nothing but the root's certificate: the zone is the one that the first signer's name lies in, and so must
-    every later one's. trust: PEM. Raises `TlsFileError` at the first question where that cannot be read."""
+    """A witness with nothing but the root's certificate. trust: PEM. zone: the tree's; "": the one that the first signer's
+    name lies in, which every later name must lie in, too. Raises `TlsFileError` at the first
+    question where the root cannot be read."""
 
-    def __init__(self, trust: Pem) -> None:
+    def __init__(self, trust: Pem, zone: str = "") -> None:
         self._trust = trust
         self._verifier: Verifier | None = None
+        self.zone = zone
 
     def witness(self, said: evidence.Signed, signed: bytes, signature: bytes, chain_pem: bytes) -> None:
         if self._verifier is None:
-            claim = Statement(said.key, said.node, said.at_ms, said.bound_ms)
-            name = peer_name(_chain(claim, chain_pem)[0].public_bytes(Encoding.DER))
-            within = said.node.dns_name("").rstrip(".")
-            if within and not name.startswith(f"{within}."):
-                raise _wrong("dNSName", name, within)
-            self._verifier = Verifier(self._roots(), name[len(within) :].removeprefix("."))
+            self.zone = self.zone or self._found_zone(Statement(said.key, said.node, said.at_ms, said.bound_ms), chain_pem)
+            self._verifier = Verifier(self._roots(), self.zone)
         self._verifier.witness(said, signed, signature, chain_pem)
+
+    def _found_zone(self, claim: Statement, chain_pem: bytes) -> str:
+        """What the name has behind the code that is claimed with it. Whoever may sign for a subtree could so take it for a whole
+        tree, and its own node for the hub: the zone does not lie within the names that the highest authority is for."""
+        name, within = Verifier(self._roots(), "").named(claim, chain_pem), claim.origin.dns_name("").rstrip(".")
+        if within and not name.text.startswith(f"{within}."):
+            raise _wrong("dNSName", name.text, within)
+        zone = name.text[len(within) :].removeprefix(".")
+        if any(zone.endswith(f".{permitted}") for permitted in name.permitted):
+            raise _wrong("zone", zone, " ".join(name.permitted))
+        return zone
 
     def _roots(self) -> bytes:
         """Nothing else in the file is trusted: it may be a bundle that was named in the root's place."""
@@ -116,11 +126,19 @@ Claim = Header | Statement
 
 
 @dataclass(frozen=True, slots=True)
+class Name:
+    """A leaf's. permitted: the names that the highest authority above it is constrained to, none where none is."""
+
+    text: str
+    permitted: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
     """A leaf whose chain was found good. The whole chain is valid from from_ms to to_ms. signed: it, as revocation lists do."""
 
     key: ec.EllipticCurvePublicKey
-    name: str
+    name: Name
     from_ms: int
     to_ms: int
     signed: tuple[Signed, ...]
@@ -165,8 +183,8 @@ class Verifier:
             known = self._learn(said, chain_pem)
         self._known.move_to_end(said.key)
         expected = said.origin.dns_name(self._zone)
-        if known.name != expected:
-            raise _wrong("dNSName", known.name, expected)
+        if known.name.text != expected:
+            raise _wrong("dNSName", known.name.text, expected)
         _judge_dates(said, known, now_ms)
         revoked_ms = self._revoked_ms(known.signed)
         if revoked_ms is not None and said.created_ms >= revoked_ms:
@@ -181,6 +199,10 @@ class Verifier:
         keeps a chain, so that nobody can put a bad one in the place of a good one."""
         if header.key not in self._known:
             self._learn(header, chain_pem)
+
+    def named(self, said: Claim, chain_pem: bytes) -> Name:
+        """Whose key a statement is signed with, by a good chain; `Refused(ORIGIN_SIGNATURE)` where it is none."""
+        return (self._known.get(said.key) or self._learn(said, chain_pem)).name
 
     def _learn(self, header: Claim, chain_pem: bytes) -> _Known:
         known = self._judge_chain(header, _chain(header, chain_pem))
@@ -203,13 +225,24 @@ class Verifier:
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
             raise _wrong("key", header.key, "P-256")
         from_ms, to_ms = max(each.not_before_ms for each in every), min(each.not_after_ms for each in every)
-        return _Known(key, name, from_ms, to_ms, signed_by(ders))
+        return _Known(key, Name(name, _permitted(verified)), from_ms, to_ms, signed_by(ders))
 
     def _path(self, chain: list[x509.Certificate], at: datetime) -> list[x509.Certificate]:
         """The verified chain with its root. The library checks signatures, name constraints, path lengths and dates."""
         policy = PolicyBuilder().store(self._roots).time(at).max_chain_depth(CHAIN_DEPTH_MAX)
         policy = policy.extension_policies(ca_policy=ExtensionPolicy.webpki_defaults_ca(), ee_policy=_leaf_policy())
         return policy.build_client_verifier().verify(chain[0], chain[1:]).chain
+
+
+def _permitted(path: Sequence[x509.Certificate]) -> tuple[str, ...]:
+    """The dNSNames that the highest constrained certificate of a path permits."""
+    for certificate in reversed(path):
+        with suppress(x509.ExtensionNotFound):
+            subtrees = certificate.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or ()
+            names = tuple(each.value.lower().removeprefix(".") for each in subtrees if isinstance(each, x509.DNSName))
+            if names:
+                return names
+    return ()
 
 
 def _leaf_policy() -> ExtensionPolicy:

@@ -11,7 +11,7 @@ import click
 from node.cli.desk import running
 from node.cli.face import Command, config_option, json_option, option
 from node.cli.talk import Code, Stop, Texts, because, json_line, lang, pairs, say, t, table, when
-from node.core.words import label
+from node.core.words import label, visible
 
 if TYPE_CHECKING:
     from node.core.bundle import Flawed, Journey, Story
@@ -82,7 +82,7 @@ def _none(key: str, found: dict[str, Any]) -> Stop:
 
 def _said(flaw: str, part: str, detail: str) -> tuple[Texts]:
     vi, en = FLAWS[flaw]
-    more = f" ({detail})" if detail else ""
+    more = f" ({visible(detail)})" if detail else ""
     return ((f"{part}: {vi}{more} [{flaw}]", f"{part}: {en}{more} [{flaw}]"),)
 
 
@@ -97,8 +97,14 @@ def _said(flaw: str, part: str, detail: str) -> tuple[Texts]:
 )
 @click.argument("bundle", metavar="FILE")
 @option("--root", metavar="CA.pem", required=True, texts=("chứng thư gốc của cây (PEM)", "the tree's root certificate (PEM)"))
+@option(
+    "--zone",
+    default="",
+    metavar="ZONE",
+    texts=("vùng tên của cây; không nêu thì lấy từ chứng thư", "the tree's zone; else what the certificates say"),
+)
 @json_option
-def verify(bundle: str, root: str, as_json: bool) -> None:
+def verify(bundle: str, root: str, zone: str, as_json: bool) -> None:
     from node.adapters.http.tls import TlsFileError
     from node.adapters.signing import Offline
     from node.core.bundle import BUNDLE_BYTES_MAX, Flawed, open_bundle
@@ -106,7 +112,8 @@ def verify(bundle: str, root: str, as_json: bool) -> None:
     try:
         with open(bundle, "rb") as file:
             data = file.read(BUNDLE_BYTES_MAX + 1)
-        story = open_bundle(data, Offline(Path(root)).witness)
+        offline = Offline(Path(root), zone.lower().rstrip("."))
+        story = open_bundle(data, offline.witness)
     except Flawed as flawed:
         raise _flawed(bundle, flawed, as_json) from None
     except TlsFileError as error:
@@ -114,7 +121,7 @@ def verify(bundle: str, root: str, as_json: bool) -> None:
     except OSError as error:
         what = (f"không đọc được {bundle} ({error.strerror})", f"cannot read {bundle} ({error.strerror})")
         raise Stop(Code.USAGE, what) from None
-    (_as_json if as_json else _as_text)(story)
+    (_as_json if as_json else _as_text)(story, offline.zone)
 
 
 def _flawed(bundle: str, flawed: Flawed, as_json: bool) -> Stop:
@@ -125,12 +132,13 @@ def _flawed(bundle: str, flawed: Flawed, as_json: bool) -> Stop:
     return Stop(Code.FAILED, (f"{bundle}: {vi}", f"{bundle}: {en}"), todo)
 
 
-def _as_json(story: Story) -> None:
+def _as_json(story: Story, zone: str) -> None:
     header = story.header
     for journey in story.journeys:
         json_line(
             {
                 "ok": True,
+                "zone": zone,
                 "doc_id": header.doc_id,
                 "envelope": header.id,
                 "sender": str(header.sender),
@@ -152,14 +160,15 @@ def _as_json(story: Story) -> None:
         )
 
 
-def _as_text(story: Story) -> None:
+def _as_text(story: Story, zone: str) -> None:
     header = story.header
     pairs(
         [
             ("docId", header.doc_id),
             (t("mã bì", "envelope"), header.id),
             (t("Bên gửi", "sender"), header.sender),
-            (t("nút của Bên gửi ký lúc", "signed by the sender's node"), when(header.created_ms)),
+            (t("nút của Bên gửi", "the sender's node"), f"{str(header.origin) or t('nút gốc', 'hub')} · {zone}"),
+            (t("nút này ký lúc", "which signed at"), when(header.created_ms)),
             (t("nội dung (SHA-256)", "content (SHA-256)"), " ".join(body.sha256 for body in header.bodies)),
         ]
     )

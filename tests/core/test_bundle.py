@@ -17,7 +17,8 @@ from node.adapters.signing import Offline
 from node.core.bundle import SIGNED_BUNDLE, Bundle, Flaw, Flawed, Story, judge, open_bundle, pack, unpack
 from node.core.evidence import canonical
 from node.core.identifier import OrgId
-from tests.bundles import H41, H54, HUB, ROOT_PEM, TO, UNIT, WAY, bundle, file_of, notice, signer
+from tests.adapters.pki import ZONE, authority
+from tests.bundles import H41, H54, HUB, ROOT_PEM, TO, UNIT, WAY, bundle, file_of, made_by, notice, signer, signers
 
 PARTS = st.dictionaries(st.from_regex(r"[0-9A-Za-z./-]{1,40}", fullmatch=True), st.binary(max_size=80), min_size=1, max_size=6)
 
@@ -70,11 +71,29 @@ def test_its_maker_puts_everything_in_one_order() -> None:
 
 
 def test_another_root_proves_nothing() -> None:
-    from tests.adapters.pki import authority
-
     with pytest.raises(Flawed) as caught:
         opened(file_of(bundle()), authority("gốc khác").pem)
     assert caught.value.flaw is Flaw.CERTIFICATE
+
+
+def test_a_province_cannot_make_a_tree_of_its_own_out_of_the_names_it_may_sign() -> None:
+    """Under names of its own subtree it would be the hub, and every other code could be made up. Threats, row 23."""
+    root = authority("gốc có vùng tên")
+    hub = authority("cấp phát", root, permitted=(ZONE,))
+    province = authority("cấp phát tỉnh", hub, permitted=(H41.dns_name(ZONE),))
+    inside = made_by(signers(hub, ZONE))
+    assert opened(inside, root.pem).journeys
+    forged = made_by(signers(province, H41.dns_name(ZONE)))
+    with pytest.raises(Flawed) as caught:
+        opened(forged, root.pem)
+    assert (caught.value.flaw, "zone" in caught.value.detail) == (Flaw.CERTIFICATE, True)
+    for file, zone, good in ((inside, ZONE, True), (forged, ZONE, False), (inside, "khac.internal", False)):
+        witness = Offline(root.pem, zone)
+        if good:
+            assert open_bundle(file, witness.witness).journeys
+        else:
+            with pytest.raises(Flawed):
+                open_bundle(file, witness.witness)
 
 
 def test_only_the_node_where_the_document_began_signs_the_file() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
@@ -73,8 +74,10 @@ class Signer:
         self.chain_pem = b"".join(each.public_bytes(Encoding.PEM) for each in chain)
 
     def sign(self, header_bytes: bytes) -> bytes:
-        """The signature in DER, at most 72 bytes; the same for the same header."""
-        return self._key.sign(header_bytes, _SIGNING)
+        """The signature in DER, at most 72 bytes; the same for the same header. Of the two numbers that are as good, s and the
+        order less s, the lower."""
+        r, s = decode_dss_signature(self._key.sign(header_bytes, _SIGNING))
+        return encode_dss_signature(r, min(s, evidence.P256_ORDER - s))
 
 
 class Offline:

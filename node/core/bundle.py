@@ -30,6 +30,7 @@ from node.core.evidence import (
     Taken,
     canonical,
     climb,
+    is_low,
     leaf,
     merkle_levels,
     merkle_path,
@@ -165,8 +166,11 @@ def open_bundle(data: bytes, witness: Witness) -> Story:
     except Refused as refused:
         raise Flawed(Flaw.FORM, refused.element or MANIFEST, refused.reason.value) from None
     _vouched(witness, bundle.chains, bundle, SIGNED_BUNDLE + parts[MANIFEST], parts[SEAL], MANIFEST)
+    if not is_low(parts[SEAL]):  # the one part that no digest covers
+        raise Flawed(Flaw.SIGNATURE, SEAL, "s")
     story = judge(bundle, witness)
-    if pack({MANIFEST: parts[MANIFEST], SEAL: parts[SEAL], **_parts(bundle)}) != data:
+    again = _parts(bundle)
+    if pack({MANIFEST: _manifest(bundle, again), SEAL: parts[SEAL], **again}) != data:
         raise Flawed(Flaw.FORM, MANIFEST, "encoding")
     return story
 

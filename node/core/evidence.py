@@ -31,6 +31,9 @@ PATH_MAX = 20
 SIGNED_RECEIPT = b"truc-receipt-1\n"
 """Stands before a statement when it is signed, so that no other signature of the same key can be taken for it."""
 
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Of the curve's points (SEC 2, 2.4.2)."""
+
 DIGEST = re.compile(r"[0-9a-f]{64}")
 _LEAF, _INNER = b"\x00", b"\x01"
 
@@ -140,6 +143,13 @@ def read_statement(statement: bytes) -> Taken:
     if write_statement(taken) != statement:
         raise Refused(Reason.WIRE_MALFORMED, "receipt", "", "canonical")
     return taken
+
+
+def is_low(signature: bytes) -> bool:
+    """Whether this is, of the two ECDSA signatures that anybody can turn into each other, the one with the lower s. Whether it
+    is DER at all is for whoever verifies it."""
+    at = 4 + int.from_bytes(signature[3:4])
+    return int.from_bytes(signature[at + 2 :]) <= P256_ORDER // 2
 
 
 def receipt_fields(receipt: Receipt) -> dict[str, str]:

@@ -10,6 +10,7 @@ from io import BytesIO
 from itertools import pairwise
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -151,6 +152,24 @@ def test_a_certificate_that_was_altered_is_named_by_its_node() -> None:
     with pytest.raises(Flawed) as caught:
         opened(pack({**parts, name: parts[name].replace(b"M", b"N", 1)}))
     assert (caught.value.flaw, caught.value.part) == (Flaw.ALTERED, name)
+
+
+def test_the_one_encoding_holds_for_the_manifest_and_for_its_signature() -> None:
+    """Of every ECDSA signature anybody can make a second one that is as good, without a key."""
+    parts = unpack(file_of(bundle()))
+    r, s = decode_dss_signature(parts["manifest.sig"])
+    twin = encode_dss_signature(r, 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551 - s)
+    with pytest.raises(Flawed) as caught:
+        opened(pack({**parts, "manifest.sig": twin}))
+    assert (caught.value.flaw, caught.value.part) == (Flaw.SIGNATURE, "manifest.sig")
+    fields = json.loads(parts["manifest.json"])
+    for spelt in (
+        json.dumps(fields).encode(),
+        canonical({**fields, "more": 1}),
+        canonical({**fields, "parts": [*fields["parts"], 1]}),
+    ):
+        with pytest.raises(Flawed):
+            opened(pack({**parts, "manifest.json": spelt, "manifest.sig": signer(UNIT).sign(SIGNED_BUNDLE + spelt)}))
 
 
 def test_whatever_its_maker_signs_is_a_bundle_or_flawed() -> None:

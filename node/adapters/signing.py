@@ -138,13 +138,15 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A leaf whose chain was found good. The whole chain is valid from from_ms to to_ms. signed: it, as revocation lists do."""
+    """A leaf whose chain was found good. The whole chain is valid from from_ms to to_ms. signed: it, as revocation lists do.
+    chain: SHA-256 of it as it came."""
 
     key: ec.EllipticCurvePublicKey
     name: Name
     from_ms: int
     to_ms: int
     signed: tuple[Signed, ...]
+    chain: bytes
 
 
 class Verifier:
@@ -167,7 +169,7 @@ class Verifier:
     def verify(self, envelope: Envelope, chain_pem: bytes, now_ms: int) -> None:
         """Whether the header's bytes are what its origin signed; `Refused(ORIGIN_SIGNATURE)` says what is not right.
 
-        chain_pem: the chain of `header.key`, leaf first; not looked at again once it was found good.
+        chain_pem: the chain of `header.key`, leaf first; not looked at again once it was found good, and b"" will do then.
         """
         self._judge(envelope.header, now_ms, chain_pem, envelope.header_bytes, envelope.signature)
 
@@ -181,10 +183,7 @@ class Verifier:
         self._judge(Statement(said.key, said.node, said.at_ms, said.bound_ms), said.at_ms, chain_pem, signed, signature)
 
     def _judge(self, said: Claim, now_ms: int, chain_pem: bytes, data: bytes, signature: bytes) -> None:
-        known = self._known.get(said.key)
-        if known is None:
-            known = self._learn(said, chain_pem)
-        self._known.move_to_end(said.key)
+        known = self._chained(said, chain_pem)
         expected = said.origin.dns_name(self._zone)
         if known.name.text != expected:
             raise _wrong("dNSName", known.name.text, expected)
@@ -200,21 +199,29 @@ class Verifier:
     def vouch(self, header: Header, chain_pem: bytes) -> None:
         """Whether this is a good chain for the key the header names; `Refused(ORIGIN_SIGNATURE)` if not. A relay asks before it
         keeps a chain, so that nobody can put a bad one in the place of a good one."""
-        if header.key not in self._known:
-            self._learn(header, chain_pem)
+        self._chained(header, chain_pem)
 
     def named(self, said: Claim, chain_pem: bytes) -> Name:
         """Whose key a statement is signed with, by a good chain; `Refused(ORIGIN_SIGNATURE)` where it is none."""
-        return (self._known.get(said.key) or self._learn(said, chain_pem)).name
+        return self._chained(said, chain_pem).name
+
+    def _chained(self, said: Claim, chain_pem: bytes) -> _Known:
+        """The key that is named, by the chain it was found good by or by another that is as good."""
+        known = self._known.get(said.key)
+        if known is None or (chain_pem and hashlib.sha256(chain_pem).digest() != known.chain):
+            known = self._learn(said, chain_pem)
+        self._known.move_to_end(said.key)
+        return known
 
     def _learn(self, header: Claim, chain_pem: bytes) -> _Known:
-        known = self._judge_chain(header, _chain(header, chain_pem))
+        known = self._judge_chain(header, chain_pem)
         self._known[header.key] = known
         if len(self._known) > CHAINS_KNOWN_MAX:
             self._known.popitem(last=False)
         return known
 
-    def _judge_chain(self, header: Claim, chain: list[x509.Certificate]) -> _Known:
+    def _judge_chain(self, header: Claim, chain_pem: bytes) -> _Known:
+        chain = _chain(header, chain_pem)
         leaf = chain[0].public_bytes(Encoding.DER)
         try:
             name, dates = peer_name(leaf), facts(leaf)
@@ -228,7 +235,7 @@ class Verifier:
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
             raise _wrong("key", header.key, "P-256")
         from_ms, to_ms = max(each.not_before_ms for each in every), min(each.not_after_ms for each in every)
-        return _Known(key, Name(name, _permitted(verified)), from_ms, to_ms, signed_by(ders))
+        return _Known(key, Name(name, _permitted(verified)), from_ms, to_ms, signed_by(ders), hashlib.sha256(chain_pem).digest())
 
     def _path(self, chain: list[x509.Certificate], at: datetime) -> list[x509.Certificate]:
         """The verified chain with its root. The library checks signatures, name constraints, path lengths and dates."""
@@ -259,7 +266,7 @@ def _leaf_policy() -> ExtensionPolicy:
 
 
 def _chain(header: Claim, chain_pem: bytes) -> list[x509.Certificate]:
-    """A chain as it must travel: the leaf the header names, then each one's issuer, no subject twice.
+    """A chain as it must travel: the leaf the header names, then each one's issuer, no subject twice, and nothing beside them.
 
     The library searches all paths, so it is given one.
     """
@@ -272,6 +279,8 @@ def _chain(header: Claim, chain_pem: bytes) -> list[x509.Certificate]:
         raise _wrong("chain", header.key, "PEM") from None
     if leaf != header.key:
         raise _wrong("chain", leaf, header.key)
+    if b"".join(each.public_bytes(Encoding.PEM) for each in chain) != chain_pem:
+        raise _wrong("chain", header.key, "PEM")
     if issuers[:-1] != subjects[1:] or len(set(subjects)) != len(subjects):
         raise _wrong("chain", header.key, "leaf first, then each one's issuer")
     return chain

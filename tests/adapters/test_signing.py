@@ -55,6 +55,17 @@ def refused(verifier: Verifier, envelope: Envelope, chain: bytes, now_ms: int = 
     return caught.value.element
 
 
+def test_a_chain_is_judged_however_well_its_key_is_known(verifier: Verifier, tmp_path: Path) -> None:
+    """It is kept and handed on, and proves nothing to whoever does not know the key yet."""
+    envelope, chain = signed(tmp_path)
+    verifier.verify(envelope, chain, NOW_MS)
+    for junk in (b"junk", chain + chain, b"x\n" + chain, chain + b"\n", leaf(ROOT, PROVINCE).pem):
+        assert refused(verifier, envelope, junk) == "chain"
+        with pytest.raises(Refused):
+            verifier.vouch(envelope.header, junk)
+    verifier.verify(envelope, chain, NOW_MS)
+
+
 def test_what_the_origin_signed_is_believed(verifier: Verifier, tmp_path: Path) -> None:
     envelope, chain = signed(tmp_path)
     verifier.verify(envelope, chain, NOW_MS)

@@ -7,8 +7,8 @@ time. A broken chain stops no document: it is an alarm that names the row. Knows
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
@@ -16,7 +16,7 @@ import structlog
 from node.core.audit import SIGNED_HEAD, Act, Broken, Fault, Head, KeptHead, Place, read_head, write_head
 from node.core.envelope import Fields, strict_json
 from node.core.errors import Deferred, Reason, Refused
-from node.core.evidence import Receipt, canonical, receipt_fields, receipt_of
+from node.core.evidence import CHAIN_BYTES_MAX, Receipt, canonical, receipt_fields, receipt_of
 from node.core.identifier import OrgId
 from node.core.tally import Tally
 from node.ports import Clock, Signer, Store, Verifier
@@ -31,6 +31,9 @@ SLICE_ROWS = 1_000
 SLICE_PAUSE_S = 0.2
 ROUND_S = 10.0
 TELL_AGAIN_S = 60.0
+HEADS_A_DAY_MAX = 8
+"""Of one child: a day brings one, and what a parent keeps of a child has a bound."""
+HEADS_MAX = 10_000
 HEAD, HEADS = "journal-head", "journal-heads"
 
 
@@ -121,8 +124,7 @@ class Auditor:
         while at.seq < end.seq and self.broken is None:
             at = await self._step(at, end)
             await asyncio.sleep(SLICE_PAUSE_S)
-        for kept in await self._store.heads(self._code):
-            self._found(await self._store.stands(_place(read_head(kept.statement))))
+        await self.compare()
         if self.broken is None:
             self.whole_ms = self._clock.utc_ms()
 
@@ -151,26 +153,37 @@ class Auditor:
 
     async def compare(self) -> tuple[int, int | None, Broken | None]:
         """The journal beside the heads that were signed for it: how many of our own, how many the parent has kept (None: it does
-        not answer, or there is none), and the first row that is not what it was."""
+        not answer, or there is none), and the first row that is not what it was. A restore loses rows for good, which is named
+        and no alarm."""
         own = [read_head(each.statement) for each in await self._store.heads(self._code)]
         above = await self._kept_above()
-        for head in sorted([*own, *(above or ())], key=_by_seq):
+        lost: Broken | None = None
+        for head in sorted([*own, *(above or ())], key=_by_place):
             broken = await self._store.stands(_place(head))
-            if broken is not None:
+            if broken is not None and head.epoch < self._store.epoch:
+                lost = lost or Broken(broken.seq, Fault.EPOCH)
+            elif broken is not None:
                 self._found(broken)
                 return len(own), None if above is None else len(above), broken
-        return len(own), None if above is None else len(above), None
+        return len(own), None if above is None else len(above), lost
 
     async def _kept_above(self) -> list[Head] | None:
+        """What the parent has kept, of every epoch. It cannot make up what this node has not signed."""
         if self._parent is None:
             return None
         try:
-            fields = Fields(strict_json(await self._questions.ask(self._parent, HEADS, b"")), HEADS)
-            heads = [read_head(Fields({"text": text}, HEADS).text("text", 2000).encode()) for text in fields.items("heads", 1000)]
-        except (Deferred, Refused):
+            return [self._signed_here(kept) for kept in _read_heads(await self._questions.ask(self._parent, HEADS, b""))]
+        except (Deferred, Refused) as error:
+            if error.reason is Reason.ORIGIN_SIGNATURE:
+                log.error("the parent tells heads that this node has not signed")
             return None
-        epoch = self._store.epoch
-        return [head for head in heads if head.node == self._code and head.epoch == epoch]
+
+    def _signed_here(self, kept: Receipt) -> Head:
+        head = read_head(kept.statement)
+        if head.node != self._code:
+            raise Refused(Reason.ORIGIN_SIGNATURE, "head.node", str(head.node), str(self._code))
+        self._verifier.witness(head, SIGNED_HEAD + kept.statement, kept.signature, kept.chain)
+        return head
 
     async def round(self) -> None:
         """Sign a head where it is time, and let the parent have it."""
@@ -192,7 +205,7 @@ class Auditor:
         head = Head(self._code, self._store.epoch, end.seq, end.hash.hex(), now_ms, self._clock.bound_ms(), self._signer.key_id)
         statement = write_head(head)
         kept = KeptHead(statement, self._signer.sign(SIGNED_HEAD + statement))
-        await self._store.keep_head(self._code, end.seq, now_ms, kept)
+        await self._store.keep_head(self._code, kept, self._signer.chain_pem)
         return kept
 
     async def _tell(self, kept: KeptHead) -> None:
@@ -206,11 +219,11 @@ class Auditor:
             self._tally.add("truc_journal_heads_total", result="not-told")
             if error.reason is Reason.DIGEST_CONFLICT:
                 log.error("the parent has kept another past of this node")
+                await self.compare()
             return
         self._tally.add("truc_journal_heads_total", result="told")
-        head = read_head(kept.statement)
         told = KeptHead(kept.statement, kept.signature, self._clock.utc_ms())
-        await self._store.keep_head(self._code, head.seq, head.at_ms, told)
+        await self._store.keep_head(self._code, told, self._signer.chain_pem)
 
     async def take_head(self, peer: OrgId, body: bytes, left_s: float) -> bytes:
         """Keep the head of a child's journal. One that goes back, or tells another past, is refused and said aloud."""
@@ -219,26 +232,38 @@ class Auditor:
         if head.node != peer:
             raise Refused(Reason.PEER_NAME, "head.node", str(head.node), str(peer))
         self._verifier.witness(head, SIGNED_HEAD + brought.statement, brought.signature, brought.chain)
-        for kept in await self._store.heads(peer):
-            known = read_head(kept.statement)
-            if known.epoch == head.epoch and (head.seq < known.seq or (head.seq == known.seq and head.hash != known.hash)):
+        now_ms, kept = self._clock.utc_ms(), await self._store.heads(peer)
+        for each in kept:
+            known = read_head(each.statement)
+            if _by_place(head) < _by_place(known) or (_by_place(head) == _by_place(known) and head.hash != known.hash):
                 self._tally.add("truc_journal_heads_total", result="refused")
                 log.error("a journal below goes back", neighbour=str(peer), row=head.seq)
                 raise Refused(Reason.DIGEST_CONFLICT, "head.seq", str(head.seq), f"≥ {known.seq}")
-        kept_now = KeptHead(brought.statement, brought.signature, self._clock.utc_ms())
-        await self._store.keep_head(peer, head.seq, head.at_ms, kept_now)
+        if sum(now_ms - each.told_ms < DAY_MS for each in kept) >= HEADS_A_DAY_MAX:
+            raise Deferred(TELL_AGAIN_S)
+        await self._store.keep_head(peer, KeptHead(brought.statement, brought.signature, now_ms), brought.chain)
         self._tally.add("truc_journal_heads_total", result="kept")
         return b"kept"
 
     async def give_heads(self, peer: OrgId, body: bytes, left_s: float) -> bytes:
-        """The heads of a child's journal that were kept here, the newest first."""
+        """The heads of a child's journal that were kept here, the newest first, as it has signed them."""
         heads = await self._store.heads(peer) if peer != self._parent else []
-        return json.dumps({"heads": [each.statement.decode() for each in heads]}).encode()
+        keys = dict.fromkeys(read_head(each.statement).key for each in heads)
+        chains = {key: (await self._store.chain(key) or b"").decode() for key in keys}
+        signed = [receipt_fields(Receipt(each.statement, each.signature)) for each in heads]
+        return canonical({"heads": signed, "chains": chains})
+
+
+def _read_heads(data: bytes) -> list[Receipt]:
+    fields = Fields(strict_json(data), HEADS)
+    chains = Fields(fields.get("chains"), "chains")
+    found = [receipt_of(each) for each in fields.items("heads", HEADS_MAX)]
+    return [replace(each, chain=chains.text(read_head(each.statement).key, CHAIN_BYTES_MAX).encode()) for each in found]
 
 
 def _place(head: Head) -> Place:
     return Place(head.seq, bytes.fromhex(head.hash))
 
 
-def _by_seq(head: Head) -> int:
-    return head.seq
+def _by_place(head: Head) -> tuple[int, int]:
+    return head.epoch, head.seq

@@ -15,8 +15,9 @@ import pytest
 
 from node import app, auditor
 from node.adapters.acts import ActsFile
-from node.core.audit import SIGNED_HEAD, Broken, Fault, Place, read_head, write_head
-from node.core.errors import Reason, Refused
+from node.auditor import Auditor
+from node.core.audit import SIGNED_HEAD, Broken, Fault, Head, KeptHead, Place, read_head, write_head
+from node.core.errors import Deferred, Reason, Refused
 from node.core.evidence import Receipt, canonical, receipt_fields
 from tests.tree import H41, HUB, UNIT, Site, Tree, document, planted, refused_with
 
@@ -79,23 +80,16 @@ async def test_a_row_that_is_missing_is_named_wherever_it_stood(tree: Tree) -> N
 
 async def test_a_past_that_was_made_anew_is_found_by_the_heads(tree: Tree) -> None:
     """Whoever works out every hash behind the row he altered is found by the head that was signed before."""
-    from node.adapters.sqlite.writer import TAIL, chained
-
     site = tree[UNIT]
     await site.duties.auditor.round()
-    previous = b"\0" * 32
-    changes = []
-    for row in site.rows("SELECT seq,at_ms,bound_ms,event,envelope,recipient,neighbour,reason,detail FROM journal ORDER BY seq"):
-        fields = (*row[:3], "held", *row[4:]) if row[0] == 2 else row
-        previous = chained(previous, fields)
-        changes.append(f"UPDATE journal SET event='{fields[3]}',hash=x'{previous.hex()}' WHERE seq={row[0]}")
-    end = await last(site)
-    tamper(site, *changes, f"UPDATE meta SET value='{end} {previous.hex()}' WHERE key='{TAIL}'")
-    assert await found(site) == Broken(end, Fault.HEAD)
-    tamper(site, "DELETE FROM journal_head")  # the parent has it all the same
-    site.duties.auditor.broken = None
-    assert await found(site) == Broken(end, Fault.HEAD)
+    kept = await site.store.heads(UNIT)
+    end = await made_anew(site, 1)
+    assert await found(site) == Broken(end.seq, Fault.HEAD)  # the parent has it
     tree[H41].duties.questions.handlers.clear()
+    site.duties.auditor.broken = None
+    assert await found(site) is None
+    await site.store.keep_head(UNIT, kept[0], site.signer.chain_pem)
+    assert await found(site) == Broken(end.seq, Fault.HEAD)  # and so has the node
     assert (await site.duties.auditor.compare())[1] is None
 
 
@@ -167,10 +161,90 @@ async def test_a_journal_below_that_goes_back_or_is_anothers_is_refused(tree: Tr
     assert await brought(hash="00" * 32) is Reason.DIGEST_CONFLICT
     assert await brought(node=HUB) is Reason.PEER_NAME
     assert await brought(key="00" * 32) is Reason.ORIGIN_SIGNATURE
-    assert json.loads(await parent.give_heads(HUB, b"", 1.0)) == {"heads": []}
+    assert json.loads(await parent.give_heads(HUB, b"", 1.0)) == {"chains": {}, "heads": []}
     site.store.epoch = 2
     await site.duties.auditor.round()
     assert len(await tree[H41].store.heads(UNIT)) == 1  # another life of the store begins with the next day
+
+
+async def bring(site: Site, parent: Auditor, at: Place, epoch: int = 1) -> bytes:
+    """A head for this place, handed up by whoever has the keys of a node."""
+    made = Head(UNIT, epoch, at.seq, at.hash.hex(), site.tree.clock.utc_ms(), 5, site.signer.key_id)
+    statement = write_head(made)
+    brought = Receipt(statement, site.signer.sign(SIGNED_HEAD + statement), site.signer.chain_pem)
+    return await parent.take_head(UNIT, canonical(receipt_fields(brought)), 1.0)
+
+
+async def made_anew(site: Site, epoch: int) -> Place:
+    """The whole journal written again by somebody who has the database: one row altered, every hash worked out, no own heads."""
+    from node.adapters.sqlite.writer import TAIL, chained
+
+    previous, changes = b"\0" * 32, []
+    for row in site.rows("SELECT seq,at_ms,bound_ms,event,envelope,recipient,neighbour,reason,detail FROM journal ORDER BY seq"):
+        fields = (*row[:3], "held", *row[4:]) if row[0] == 2 else row
+        previous = chained(previous, fields)
+        changes.append(f"UPDATE journal SET event='{fields[3]}',hash=x'{previous.hex()}' WHERE seq={row[0]}")
+    end = await last(site)
+    tail = f"UPDATE meta SET value='{end} {previous.hex()}' WHERE key='{TAIL}'"
+    tamper(site, *changes, tail, "DELETE FROM journal_head")
+    site.store.epoch = epoch
+    return Place(end, previous)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+async def test_heads_of_a_past_made_anew_cannot_push_out_those_of_the_true_one(tree: Tree, epoch: int) -> None:
+    """Neither by their number nor by another epoch: the parent goes on knowing what it was told first. Threats, row 34."""
+    site, parent = tree[UNIT], tree[H41].duties.auditor
+    await site.duties.auditor.round()
+    told = (await tree[H41].store.heads(UNIT))[0]
+    tree.clock.now_ms += DAY_MS
+    false = await made_anew(site, epoch)
+    if epoch > 1:
+        await bring(site, parent, false, epoch)  # at the same number as the true one
+    deferred = 0
+    for number in range(1, auditor.HEADS_A_DAY_MAX + 5):
+        try:
+            await bring(site, parent, Place(false.seq + number, b"x" * 32), epoch)
+        except Deferred:
+            deferred += 1
+    assert deferred and told in await tree[H41].store.heads(UNIT)
+    with pytest.raises(Refused) as caught:
+        await bring(site, parent, false, 1)
+    assert refused_with(caught) is Reason.DIGEST_CONFLICT
+    tamper(tree[H41], "DELETE FROM journal_head WHERE epoch=2")  # they name rows that are not there: broken in any case
+    assert await found(site) == Broken(false.seq, Fault.HEAD if epoch == 1 else Fault.EPOCH)
+    assert (site.duties.auditor.broken is None) == (epoch > 1)
+
+
+async def test_the_parents_heads_are_looked_at_each_day_and_where_it_knows_another_past(tree: Tree) -> None:
+    site = tree[UNIT]
+    watch = site.duties.auditor
+    await watch.round()
+    false = await made_anew(site, 1)
+    await watch._walk_all()
+    assert watch.broken == Broken(false.seq, Fault.HEAD)
+    watch.broken = None
+    tree.clock.now_ms += DAY_MS
+    await watch.round()  # it signs the false past, and the parent will not have it
+    assert site.tally.value("truc_journal_heads_total", result="not-told") == 1
+    assert watch.broken == Broken(false.seq, Fault.HEAD)
+
+
+async def test_a_parent_cannot_say_that_a_journal_was_another(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it tells of must be signed by the node itself."""
+    site, above = tree[UNIT], tree[H41]
+    await site.duties.auditor.round()
+    assert (await site.duties.auditor.compare())[:2] == (1, 1)
+    (kept,) = await above.store.heads(UNIT)
+    false = kept.statement.replace(b'"seq":', b'"seq":1')
+    for told in (replace(kept, statement=false), KeptHead(false, above.signer.sign(SIGNED_HEAD + false), 5)):
+
+        async def heads(node: object, told: KeptHead = told) -> list[KeptHead]:
+            return [told]
+
+        monkeypatch.setattr(above.store, "heads", heads)
+        assert await site.duties.auditor.compare() == (1, None, None)
+    assert site.duties.auditor.broken is None
 
 
 async def test_a_broken_journal_is_an_alarm_and_documents_go_on(tree: Tree) -> None:
@@ -225,8 +299,6 @@ async def test_a_configuration_that_changed_is_an_act_of_whoever_starts_the_node
 
 
 async def test_the_loops_go_on_when_the_store_has_no_room(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    from node.core.errors import Deferred
-
     watch = tree[UNIT].duties.auditor
     ended = asyncio.Event()
     calls = []

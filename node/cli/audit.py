@@ -42,6 +42,10 @@ FAULTS: dict[str, Texts] = {
     "altered": ("đã bị sửa", "was altered"),
     "missing": ("đã bị mất", "is missing"),
     "head": ("không còn như lúc đầu nhật ký được ký", "is not what it was when the journal's head was signed"),
+    "epoch": (
+        "không còn như lúc đầu nhật ký được ký trước khi kho được phục hồi từ bản sao",
+        "is not what it was when the journal's head was signed, before the store was restored from a copy",
+    ),
 }
 
 

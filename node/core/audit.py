@@ -72,6 +72,8 @@ class Fault(StrEnum):
     MISSING = "missing"
     HEAD = "head"
     """It is not what it was when a head was signed that names it: all behind was made anew."""
+    EPOCH = "epoch"
+    """The same of a head that was signed in an earlier epoch: the store was restored from a copy, or says that it was."""
 
 
 @dataclass(frozen=True, slots=True)

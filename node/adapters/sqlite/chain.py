@@ -10,12 +10,13 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from node.adapters.sqlite import rows
 from node.adapters.sqlite.writer import TAIL, Stamp, Transaction, chained
-from node.core.audit import Act, Broken, Fault, KeptHead, Place
+from node.core.audit import Act, Broken, Fault, KeptHead, Place, read_head
 
 _ROWS = "SELECT seq,at_ms,bound_ms,event,envelope,recipient,neighbour,reason,detail,hash FROM journal"
-HEADS_MAX = 400
-"""Kept of one node: more than a year of days."""
+HEADS_KEPT_MS = 400 * 86_400_000
+"""How long a head is kept: more than a year."""
 SAME_ACT_ROWS = 1_000
 """Among so many acts an act that was written down beside the journal is looked for before it is taken in."""
 
@@ -55,22 +56,22 @@ def stands(db: sqlite3.Connection, place: Place) -> Broken | None:
 def heads(db: sqlite3.Connection, node: str) -> list[KeptHead]:
     """Of this node, the newest first."""
     cursor = db.execute(
-        "SELECT statement,signature,told_ms FROM journal_head WHERE node=? ORDER BY seq DESC LIMIT ?", (node, HEADS_MAX)
+        "SELECT statement,signature,told_ms FROM journal_head WHERE node=? ORDER BY epoch DESC, seq DESC", (node,)
     )
     return [KeptHead(bytes(statement), bytes(signature), told_ms) for statement, signature, told_ms in cursor]
 
 
-def keep_head(tx: Transaction, node: str, seq: int, at_ms: int, head: KeptHead) -> None:
-    """With the newest so many of the same node; of those nobody was told of, only the last."""
-    tx.db.execute("DELETE FROM journal_head WHERE node=? AND told_ms=0 AND seq<?", (node, seq))
+def keep_head(tx: Transaction, node: str, head: KeptHead, chain: bytes) -> None:
+    """With all of the same node that are not too old, however many there are: none can be pushed out by newer ones. Of those
+    nobody was told of, only the last. chain: of its key."""
+    said = read_head(head.statement)
+    rows.put_chain(tx, said.key, chain)
+    tx.db.execute("DELETE FROM journal_head WHERE node=? AND told_ms=0 AND (epoch,seq)<(?,?)", (node, said.epoch, said.seq))
     tx.db.execute(
         "INSERT OR REPLACE INTO journal_head VALUES (?,?,?,?,?,?)",
-        (node, seq, at_ms, head.statement, head.signature, head.told_ms),
+        (node, said.epoch, said.seq, head.statement, head.signature, head.told_ms),
     )
-    tx.db.execute(
-        "DELETE FROM journal_head WHERE node=?1 AND seq<=(SELECT seq FROM journal_head WHERE node=?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
-        (node, HEADS_MAX),
-    )
+    tx.db.execute("DELETE FROM journal_head WHERE node=? AND told_ms BETWEEN 1 AND ?", (node, head.told_ms - HEADS_KEPT_MS))
 
 
 def act(tx: Transaction, stamp: Stamp, done: Act) -> None:

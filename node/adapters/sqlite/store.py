@@ -394,8 +394,8 @@ class SqliteStore:
     async def heads(self, node: OrgId) -> list[KeptHead]:
         return await self._ask(lambda db: chain.heads(db, str(node)))
 
-    async def keep_head(self, node: OrgId, seq: int, at_ms: int, head: KeptHead) -> None:
-        await self._do(lambda tx: chain.keep_head(tx, str(node), seq, at_ms, head))
+    async def keep_head(self, node: OrgId, head: KeptHead, chain_pem: bytes) -> None:
+        await self._do(lambda tx: chain.keep_head(tx, str(node), head, chain_pem))
 
     async def act(self, done: Act) -> None:
         stamp = self.stamp()

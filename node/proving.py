@@ -74,7 +74,7 @@ class Found:
     def add(self, other: Found) -> None:
         self.receipts += other.receipts
         self.told += other.told
-        self.chains.update(other.chains)
+        self.chains = {**other.chains, **self.chains}
         self.silent += other.silent
 
 
@@ -128,13 +128,12 @@ class Proving:
         asked = Asked(sent.origin, sent.id, header_digest(sent.header), tuple(each.recipient for each in wanted))
         found = await self._gather(asked, ANSWER_S)
         found.told += await self._verdicts(sent, wanted)
-        if found.silent:
-            return Collected(silent=tuple(dict.fromkeys(found.silent)))
+        silent = tuple(dict.fromkeys(found.silent))
         if sent.kind == KIND_STATUS:
             told = {end.recipient for each in found.told for end in decode_notice(each.body)}
             unfinished = tuple(each for each in wanted if each.recipient not in told)
             if unfinished:
-                return Collected(open=unfinished)
+                return Collected(silent=silent) if silent else Collected(open=unfinished)
         header = decode_header(sent.header)
         keys = {header.key, self._signer.key_id, *(read_statement(each.statement).key for each in found.receipts)}
         keys.update(decode_header(each.header).key for each in found.told)
@@ -154,8 +153,8 @@ class Proving:
         await self._look_into(bundle)
         try:
             judge(bundle, self._verifier.witness)
-        except Flawed as flawed:
-            return Collected(flaw=flawed)
+        except Flawed as flawed:  # a node that is silent, perhaps for good, is only in the way where something lacks without it
+            return Collected(silent=silent) if silent else Collected(flaw=flawed)
         return Collected(write_bundle(bundle, self._signer.sign))
 
     async def _look_into(self, bundle: Bundle) -> None:
@@ -226,7 +225,10 @@ class Proving:
 
     async def _ask(self, neighbour: OrgId, asked: Asked, codes: Sequence[OrgId], left_s: float) -> Found:
         try:
-            return _read(await self._questions.ask(neighbour, KIND, _question(asked, codes), left_s))
+            found = _read(await self._questions.ask(neighbour, KIND, _question(asked, codes), left_s))
+            # To whom this node has handed anything it knows itself.
+            found.receipts = [each for each in found.receipts if read_statement(each.statement).presenter != self._code]
+            return found
         except (Deferred, Refused):
             return Found(silent=[neighbour])
 

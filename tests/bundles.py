@@ -74,8 +74,11 @@ def bundle(way: tuple[OrgId, ...] = WAY, signer: Signers = signer) -> Bundle:
     )
 
 
-def notice(node: OrgId, origin: OrgId, id_: str, signer: Signers = signer) -> Told:
-    body = encode_notice([EndOf(origin, id_, TO, End(Transport.COLLECTED, NOW_MS + 5000))])
+COLLECTED = End(Transport.COLLECTED, NOW_MS + 5000)
+
+
+def notice(node: OrgId, origin: OrgId, id_: str, signer: Signers = signer, end: End = COLLECTED) -> Told:
+    body = encode_notice([EndOf(origin, id_, TO, end)])
     header = replace(
         HEADER,
         kind=KIND_NOTICE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import random
 import zipfile
 from collections.abc import AsyncIterator
@@ -14,13 +15,14 @@ import pytest
 
 from node import app
 from node.adapters.signing import Offline
-from node.core.bundle import Flaw, Flawed, Story, judge, open_bundle, pack, unpack
+from node.core.bundle import Flaw, Flawed, Proof, Proven, Story, judge, open_bundle, pack, proven_fields, unpack
 from node.core.custody import FIRST, End
-from node.core.envelope import decode_header
+from node.core.envelope import decode_header, header_digest
 from node.core.errors import Reason, Refused
-from node.core.evidence import canonical
+from node.core.evidence import SIGNED_RECEIPT, Taken, canonical, leaf, write_statement
+from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
-from node.proving import Collected
+from node.proving import KIND, Collected
 from tests.tree import _ROOT, H41, H54, HUB, UNIT, Tree, document, org, planted, refused_with, status
 
 
@@ -162,6 +164,34 @@ async def test_a_node_that_does_not_answer_is_named_and_its_part_is_there_when_i
     tree[H41].run()
     tree[HUB].duties.questions.handlers.clear()
     assert (await evidence(tree, doc_id)).silent == (HUB,)
+
+
+async def test_a_node_that_is_silent_for_good_is_not_in_the_way_where_nothing_lacks(tree: Tree) -> None:
+    """The last node has nothing to add: its neighbour has its receipt, the origin its word. It may be gone from the tree."""
+    doc_id = await collected(tree, "H54.02")
+    tree[H54].duties.questions.handlers.clear()
+    assert opened((await evidence(tree, doc_id)).bundle).journeys
+
+
+async def test_a_node_behind_cannot_say_whom_the_ones_before_it_have_handed_to(tree: Tree) -> None:
+    """With a second receipt for the first hop the origin would have two ways, and neither would prove anything."""
+    doc_id = await collected(tree, "H54.02")
+    (signer, honest), sent = (
+        (tree[HUB].signer, tree[HUB].duties.proving.answer),
+        (await tree[UNIT].store.sent_under(doc_id, UNIT, 1))[0],
+    )
+    at_ms = tree.clock.utc_ms()
+    root = leaf((UNIT, sent.id, org("H54.02")), header_digest(sent.header), at_ms)
+    statement = write_statement(Taken(HUB, UNIT, root.hex(), 1, at_ms, 5, signer.key_id))
+    false = Proven(statement, signer.sign(SIGNED_RECEIPT + statement), (Proof(org("H54.02"), 0, ()),))
+
+    async def more(peer: OrgId, body: bytes, left_s: float) -> bytes:
+        found = json.loads(await honest(peer, body, left_s))
+        return canonical({**found, "receipts": [*found["receipts"], proven_fields(false)]})
+
+    tree[HUB].duties.questions.handlers[KIND] = more
+    (journey,) = opened((await evidence(tree, doc_id)).bundle).journeys
+    assert [hop.node for hop in journey.hops] == [H41, HUB, H54]
 
 
 async def test_a_receipt_that_was_never_given_is_a_gap_that_names_its_hop(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from node.core.evidence import HASH_BYTES, SIGNED_RECEIPT, leaf, merkle_root, read_statement, write_statement
 from node.core.wire import EnvelopeVerdicts
 from node.receipts import Receipts
-from tests.tree import H41, HUB, UNIT, Site, Tree, document, planted
+from tests.tree import H41, HUB, UNIT, Site, Time, Tree, document, planted
 
 
 @pytest.fixture
@@ -64,6 +64,18 @@ async def test_one_receipt_stands_for_a_batch_and_the_chain_travels_once(tree: T
     assert len(kept(tree[UNIT])) == tree[H41].tally.value("truc_receipts_total", result="given") < 5
     pushed = [batch.knows for batch in tree[UNIT].line.made("push") if batch.envelopes]
     assert pushed[0] == "" and set(pushed[1:]) <= {tree[H41].signer.key_id}
+
+
+async def test_how_long_a_receipt_is_kept_is_not_the_neighbours_to_say(tree: Tree) -> None:
+    """One that is dated back would be forgotten at once, and with it the evidence."""
+    other = Time()
+    other.now_ms -= 5 * 86_400_000
+    tree[H41].duties.receipts._clock = other
+    await passed(tree)
+    keep = {"handed_over_ms": 10**12, "collected_ms": 10**12, "sent_ms": 10**12, "limit": 100}
+    await tree[UNIT].store.forget(**keep, evidence_ms=86_400_000)
+    ((statement, *_),) = kept(tree[UNIT])
+    assert read_statement(statement).at_ms == other.now_ms
 
 
 async def test_a_lost_answer_is_followed_by_a_receipt_for_the_copy(tree: Tree) -> None:

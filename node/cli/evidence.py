@@ -153,9 +153,11 @@ def _as_json(story: Story, zone: str) -> None:
                 "end": {
                     "state": journey.end.state.value,
                     "at_ms": journey.end.at_ms,
+                    "bound_s": journey.bound_ms / 1000,
                     "reason": journey.end.reason.value if journey.end.reason is not None else "",
                     "node": str(journey.told_by),
                 },
+                "early": [str(node) for node in journey.early],
             }
         )
 
@@ -177,6 +179,11 @@ def _as_text(story: Story, zone: str) -> None:
     missing = len(header.recipients) - len(story.journeys)
     if missing:
         say(f"Lưu ý: còn {missing} Bên nhận khác không có trong gói này.", f"Note: {missing} more recipients are not spoken of.")
+    for node in dict.fromkeys(str(node) or t("nút gốc", "hub") for journey in story.journeys for node in journey.early):
+        say(
+            f"Lưu ý: giờ của {node} sớm hơn giờ của nút giữ văn bản trước đó, quá cả sai số hai bên đã nêu.",
+            f"Note: the instant of {node} is before that of the node which had custody before, beyond the bounds of both.",
+        )
     say("Gói bằng chứng nguyên vẹn.", "The bundle is whole and unaltered.")
 
 

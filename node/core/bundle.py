@@ -16,10 +16,21 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 from node.core.custody import End, EndOf
-from node.core.envelope import KIND_NOTICE, RECIPIENTS_MAX, Fields, Header, decode_header, header_digest, read_code, strict_json
+from node.core.envelope import (
+    BOUND_MAX_MS,
+    KIND_NOTICE,
+    RECIPIENTS_MAX,
+    Fields,
+    Header,
+    decode_header,
+    header_digest,
+    read_code,
+    strict_json,
+)
 from node.core.errors import Reason, Refused
 from node.core.evidence import (
     COUNT_MAX,
@@ -37,6 +48,7 @@ from node.core.evidence import (
     read_statement,
 )
 from node.core.identifier import OrgId
+from node.core.lifecycle import may_move
 from node.core.notice import decode_notice
 
 SIGNED_BUNDLE = b"truc-evidence-1\n"
@@ -130,12 +142,16 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Journey:
-    """One recipient's way: the receipts in the order in which custody passed, how it ended, and who says so."""
+    """One recipient's way: the receipts in the order in which custody passed, how it ended, and who says so. bound_ms: of the
+    instant of the end. late: the nodes that state an instant before the one that had custody before them, beyond the bounds of
+    both: one of the two clocks was wrong, or one of the two nodes is."""
 
     recipient: OrgId
     hops: tuple[Taken, ...]
     end: End
     told_by: OrgId
+    bound_ms: int
+    early: tuple[OrgId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +210,9 @@ def judge(bundle: Bundle, witness: Witness) -> Story:
     journeys = tuple(_journey(recipient, header, steps, ends, used) for recipient in bundle.to)
     if not bundle.to or len(set(bundle.to)) != len(bundle.to):
         raise Flawed(Flaw.FORM, MANIFEST, "to")
-    if len(used) != sum(map(len, (proven.proofs for proven in bundle.receipts))):
-        raise Flawed(Flaw.SURPLUS, "receipts")
+    for taken, number in (each for onward in steps.values() for each in onward):
+        if number not in used:
+            raise Flawed(Flaw.SURPLUS, f"{named(taken.presenter)} → {named(taken.node)}")
     if {journey.recipient for journey in journeys} != ends.keys():
         raise Flawed(Flaw.SURPLUS, "verdicts")
     signers = {header.key, bundle.key, *(taken.key for each in steps.values() for taken, _ in each)}
@@ -232,10 +249,14 @@ def _steps(bundle: Bundle, header: Header, witness: Witness) -> _Steps:
     return found
 
 
-def _ends(bundle: Bundle, header: Header, witness: Witness) -> dict[OrgId, tuple[OrgId, End, str]]:
-    """By recipient: who tells its end, the end, and the part that holds it."""
+_Ends = Mapping[OrgId, tuple[Header, End, str]]
+"""By recipient: the notice that tells its end, the end, and the part that holds it."""
+
+
+def _ends(bundle: Bundle, header: Header, witness: Witness) -> _Ends:
+    """Where two tell of one delivery, the one that may come after the other stands: the receiver's own word (`may_move`)."""
     wanted = set(bundle.to)
-    found: dict[OrgId, tuple[OrgId, End, str]] = {}
+    found: dict[OrgId, tuple[Header, End, str]] = {}
     for at, told in enumerate(bundle.verdicts, 1):
         notice = _header(told.header, f"verdicts/{at:04d}")
         part = _verdict_name(at, notice)
@@ -248,19 +269,20 @@ def _ends(bundle: Bundle, header: Header, witness: Witness) -> dict[OrgId, tuple
         if not mine or notice.sender != notice.origin:
             raise Flawed(Flaw.SURPLUS, part)
         for each in mine:
-            if each.recipient in found:
+            before = found.get(each.recipient)
+            if before is None or may_move(before[1].state, each.end.state):
+                found[each.recipient] = notice, each.end, part
+            elif not may_move(each.end.state, before[1].state):
                 raise Flawed(Flaw.SURPLUS, part, str(each.recipient))
-            found[each.recipient] = notice.origin, each.end, part
     return found
 
 
-def _journey(
-    recipient: OrgId, header: Header, steps: _Steps, ends: Mapping[OrgId, tuple[OrgId, End, str]], used: set[int]
-) -> Journey:
+def _journey(recipient: OrgId, header: Header, steps: _Steps, ends: _Ends, used: set[int]) -> Journey:
     """Custody passes from the origin from receipt to receipt, once at each node, to whoever tells the end."""
     if recipient not in ends:
         raise Flawed(Flaw.VERDICT, "verdicts", str(recipient))
-    told_by, end, part = ends[recipient]
+    notice, end, part = ends[recipient]
+    told_by = notice.origin
     here, hops, passed = header.origin, [], {header.origin}
     while here != told_by:
         onward = steps.get((recipient, here), ())
@@ -275,7 +297,12 @@ def _journey(
         here = taken.node
     if (recipient, told_by) in steps:
         raise Flawed(Flaw.VERDICT, part, str(recipient))  # it has handed it on: the end is not its to tell
-    return Journey(recipient, tuple(hops), end, told_by)
+    bound_ms = min(notice.bound_ms, BOUND_MAX_MS)
+    instants = [(header.origin, header.created_ms, min(header.bound_ms, BOUND_MAX_MS))]
+    instants += [(each.node, each.at_ms, min(each.bound_ms, BOUND_MAX_MS)) for each in hops]
+    instants.append((told_by, end.at_ms, bound_ms))
+    early = (node for (_, then, slack), (node, at_ms, own) in pairwise(instants) if at_ms + own < then - slack)
+    return Journey(recipient, tuple(hops), end, told_by, bound_ms, tuple(early))
 
 
 def _stated(header: Header) -> Statement:

@@ -16,9 +16,12 @@ from hypothesis import strategies as st
 
 from node.adapters.signing import Offline
 from node.core.bundle import SIGNED_BUNDLE, Bundle, Flaw, Flawed, Story, judge, open_bundle, pack, unpack
+from node.core.custody import End
+from node.core.errors import Reason
 from node.core.evidence import canonical
 from node.core.identifier import OrgId
-from tests.adapters.pki import ZONE, authority
+from node.core.lifecycle import Transport
+from tests.adapters.pki import NOW_MS, ZONE, authority
 from tests.bundles import H41, H54, HUB, ROOT_PEM, TO, UNIT, WAY, bundle, file_of, made_by, notice, signer, signers
 
 PARTS = st.dictionaries(st.from_regex(r"[0-9A-Za-z./-]{1,40}", fullmatch=True), st.binary(max_size=80), min_size=1, max_size=6)
@@ -122,6 +125,33 @@ def test_a_parent_that_says_it_collected_what_it_has_handed_on_is_not_believed()
     assert flaw_of(forged)[0] is Flaw.VERDICT
     stranger = replace(made, verdicts=(notice(OrgId.canonical("H99"), UNIT, story.header.id),))
     assert flaw_of(stranger)[0] is Flaw.CERTIFICATE
+
+
+def test_where_two_tell_of_an_end_the_receivers_own_word_stands() -> None:
+    made = bundle()
+    id_ = opened(file_of(made)).header.id
+    expired = notice(H41, UNIT, id_, end=End(Transport.EXPIRED, NOW_MS + 4000, Reason.EXPIRED))
+    for verdicts in ((*made.verdicts, expired), (expired, *made.verdicts)):
+        (journey,) = opened(file_of(replace(made, verdicts=verdicts))).journeys
+        assert (journey.told_by, journey.end.state) == (H54, Transport.COLLECTED)
+    stopped = notice(H41, UNIT, id_, end=End(Transport.STOPPED, NOW_MS + 4000))
+    assert flaw_of(replace(made, verdicts=(*made.verdicts, stopped)))[0] is Flaw.SURPLUS
+
+
+def test_an_instant_before_the_one_before_it_is_named_beyond_the_bounds_of_both() -> None:
+    made = bundle()
+    assert opened(file_of(made)).journeys[0].early == ()
+    id_ = opened(file_of(made)).header.id
+    for at_ms, early in ((NOW_MS + 295, ()), (NOW_MS - 86_400_000, (H54,))):
+        told = notice(H54, UNIT, id_, end=End(Transport.COLLECTED, at_ms))
+        assert opened(file_of(replace(made, verdicts=(told,)))).journeys[0].early == early
+
+
+def test_a_receipt_that_leads_nowhere_is_named_by_its_hop() -> None:
+    aside = bundle((UNIT, HUB, H41)).receipts[1]
+    made = replace(bundle((UNIT, H54)), receipts=(*bundle((UNIT, H54)).receipts, aside))
+    made = replace(made, chains={**made.chains, **bundle((UNIT, HUB, H41)).chains})
+    assert flaw_of(made) == (Flaw.SURPLUS, "hub → H41")
 
 
 def test_what_is_said_of_another_document_proves_nothing_here() -> None:

@@ -281,7 +281,7 @@ def settle(tx: Transaction, neighbour: str, settlements: Sequence[Settlement], s
     taken = {settlement.item: offered[settlement.item] for settlement in there if settlement.settled is Settled.TAKEN}
     if taken:
         receipt = next((each.receipt for each in there if each.receipt is not None), None)
-        _handed_over(tx, neighbour, taken, rows.put_receipt(tx, receipt) if receipt is not None else None, stamp)
+        _handed_over(tx, neighbour, taken, rows.put_receipt(tx, receipt, stamp) if receipt is not None else None, stamp)
     for settlement in there:
         if settlement.settled is not Settled.TAKEN and offered[settlement.item][-1] == neighbour:
             _settle_one(tx, neighbour, settlement, stamp)

@@ -210,13 +210,14 @@ def put_chain(tx: Transaction, digest: str, chain: bytes) -> None:
     tx.db.execute(_CHAIN, (digest, chain))
 
 
-def put_receipt(tx: Transaction, receipt: Receipt) -> int:
-    """Keep what a neighbour has signed, and its chain. Returns its number."""
+def put_receipt(tx: Transaction, receipt: Receipt, stamp: Stamp) -> int:
+    """Keep what a neighbour has signed, and its chain, by our own time: it is not the neighbour's to say how long. Returns its
+    number."""
     said = read_statement(receipt.statement)
     put_chain(tx, said.key, receipt.chain)
     cursor = tx.db.execute(
         "INSERT INTO receipt (at_ms,key,statement,signature,leaves) VALUES (?,?,?,?,?)",
-        (said.at_ms, said.key, receipt.statement, receipt.signature, receipt.leaves),
+        (stamp.at_ms, said.key, receipt.statement, receipt.signature, receipt.leaves),
     )
     assert cursor.lastrowid is not None
     return cursor.lastrowid

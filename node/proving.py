@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from node.core.bundle import (
     Bundle,
@@ -50,6 +50,8 @@ ONWARD = 0.9
 """Of the time that is left, so much is left to the next node: its answer must come back."""
 PARTS_MAX = 20_000
 MANY_MAX = 20
+PORTION = 500
+"""Of so many recipients is asked at once: what nodes say of all communes of the country would be no answer in size or time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,9 @@ class Proving:
 
     async def _made(self, sent: SentDocument, wanted: Sequence[SentDelivery]) -> Collected:
         asked = Asked(sent.origin, sent.id, header_digest(sent.header), tuple(each.recipient for each in wanted))
-        found = await self._gather(asked, ANSWER_S)
+        found = Found()
+        for at in range(0, len(wanted), PORTION):
+            found.add(await self._gather(replace(asked, to=asked.to[at : at + PORTION]), ANSWER_S))
         found.told += await self._verdicts(sent, wanted)
         silent = tuple(dict.fromkeys(found.silent))
         if sent.kind == KIND_STATUS:
@@ -146,7 +150,7 @@ class Proving:
             tuple(sorted(asked.to)),
             sent.header,
             sent.signature,
-            tuple(found.receipts),
+            _merged(found.receipts),
             tuple(found.told),
             await self._chains(keys, found.chains),
         )
@@ -235,6 +239,15 @@ class Proving:
     async def answer(self, peer: OrgId, body: bytes, left_s: float) -> bytes:
         """What this node and those behind it have to show of deliveries that were here."""
         return _written(await self._gather(_read_question(body), left_s))
+
+
+def _merged(receipts: Iterable[Proven]) -> tuple[Proven, ...]:
+    """Each receipt once, with all that it proves."""
+    found: dict[bytes, Proven] = {}
+    for each in receipts:
+        known = found.get(each.statement)
+        found[each.statement] = each if known is None else replace(known, proofs=(*known.proofs, *each.proofs))
+    return tuple(found.values())
 
 
 def _end_of(delivery: SentDelivery) -> End:

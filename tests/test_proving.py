@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from node import app
+from node import app, proving
 from node.adapters.signing import Offline
 from node.core.bundle import Flaw, Flawed, Proof, Proven, Story, judge, open_bundle, pack, proven_fields, unpack
 from node.core.custody import FIRST, End
@@ -70,7 +70,12 @@ async def evidence(tree: Tree, doc_id: str, *to: str) -> Collected:
     return await tree[UNIT].duties.proving.collect(doc_id, [org(code) for code in to])
 
 
-async def test_every_recipient_of_a_document_has_its_way_proven_from_hop_to_hop(tree: Tree) -> None:
+@pytest.mark.parametrize("portion", [1, 500])
+async def test_every_recipient_of_a_document_has_its_way_proven_from_hop_to_hop(
+    tree: Tree, portion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a receipt that was given for several is there once, in however many portions it was asked for."""
+    monkeypatch.setattr(proving, "PORTION", portion)
     doc_id = await collected(tree, "H54.02", "G22", "H41")
     story = opened((await evidence(tree, doc_id)).bundle)
     assert (story.header.doc_id, story.header.origin) == (doc_id, UNIT)
@@ -78,6 +83,7 @@ async def test_every_recipient_of_a_document_has_its_way_proven_from_hop_to_hop(
     assert ways == {"H54.02": ["H41", "", "H54"], "G22": ["H41", ""], "H41": ["H41"]}
     assert {each.end.state for each in story.journeys} == {Transport.COLLECTED}
     assert {str(each.recipient): str(each.told_by) for each in story.journeys} == {"H54.02": "H54", "G22": "", "H41": "H41"}
+    assert len({each.statement for each in story.bundle.receipts}) == len(story.bundle.receipts)
     for journey in story.journeys:
         assert [hop.presenter for hop in journey.hops] == [UNIT, *(hop.node for hop in journey.hops[:-1])]
 

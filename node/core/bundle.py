@@ -54,6 +54,8 @@ from node.core.notice import decode_notice
 SIGNED_BUNDLE = b"truc-evidence-1\n"
 BUNDLE_BYTES_MAX = 64 * 1024 * 1024
 PARTS_MAX = 20_000
+PART_BYTES_MAX = 6 * 1024 * 1024
+"""A receipt that proves deliveries to all communes of the country has 4 MB. JSON that is read takes twenty times its size."""
 MANIFEST, SEAL, HEADER, HEADER_SEAL = "manifest.json", "manifest.sig", "header.json", "header.sig"
 
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -392,6 +394,9 @@ def _read(parts: Mapping[str, bytes]) -> Bundle:
     """Raises Flawed and Refused. What the manifest does not list with its digest is not looked into."""
     if [*parts][:2] != [MANIFEST, SEAL]:
         raise Flawed(Flaw.FORM, MANIFEST, "first")
+    for name, data in parts.items():
+        if len(data) > PART_BYTES_MAX:
+            raise Flawed(Flaw.FORM, name, f"> {PART_BYTES_MAX} B")
     fields = Fields(strict_json(parts[MANIFEST]), MANIFEST)
     fields.whole("v", 1, 1)
     pairs = [pair for pair in fields.items("parts", PARTS_MAX) if isinstance(pair, list) and len(pair) == 2]
@@ -491,7 +496,9 @@ def unpack(data: bytes) -> dict[str, bytes]:
         at = begin + size
     again = pack(parts)
     if again != data or not parts:
-        differs = next((n for n, (a, b) in enumerate(zip(again, data, strict=False)) if a != b), min(len(again), len(data)))
+        block = next((n for n in range(0, len(data), 4096) if again[n : n + 4096] != data[n : n + 4096]), len(data))
+        near = zip(again[block : block + 4096], data[block : block + 4096], strict=False)
+        differs = next((n for n, (a, b) in enumerate(near, block) if a != b), min(len(again), len(data)))
         raise Flawed(Flaw.FORM, "zip", f"byte {min(differs, at) if at else differs}")
     return parts
 

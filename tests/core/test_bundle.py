@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.adapters.signing import Offline
+from node.core import bundle as bundle_module
 from node.core.bundle import SIGNED_BUNDLE, Bundle, Flaw, Flawed, Story, judge, open_bundle, pack, unpack
 from node.core.custody import End
 from node.core.errors import Reason
@@ -60,6 +61,14 @@ def test_any_other_bytes_are_no_archive_of_ours(parts: dict[str, bytes], data: s
 def test_any_bytes_are_a_bundle_or_flawed(data: bytes) -> None:
     with pytest.raises(Flawed):
         opened(data)
+
+
+def test_a_part_that_would_fill_the_memory_is_not_read() -> None:
+    """Threats, row 10."""
+    many = b'{"parts":[' + b"[]," * (bundle_module.PART_BYTES_MAX // 3) + b"[]]}"
+    with pytest.raises(Flawed) as caught:
+        opened(pack({"manifest.json": many, "manifest.sig": b"x"}))
+    assert (caught.value.part, caught.value.detail) == ("manifest.json", f"> {bundle_module.PART_BYTES_MAX} B")
 
 
 def test_a_bundle_says_who_had_custody_from_whom_and_how_it_ended() -> None:

@@ -48,6 +48,7 @@ from node.adapters.signing import Signer, Verifier
 from node.adapters.sqlite.connection import open_reader, open_writer
 from node.adapters.sqlite.store import SqliteStore, WrongNode
 from node.auditor import Auditor
+from node.core.counting import urgent
 from node.core.directory import Directory
 from node.core.envelope import Lane, Limits
 from node.core.errors import Reason
@@ -200,7 +201,8 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     surroundings.edited = registrar.edited
     store.on_trial = surroundings.on_trial
     paces = Paces(settings.report.every_s, settings.link.probe_max_s)
-    sight = Sight(surroundings.table, directory, ground.calendar)
+    late = urgent(settings.report.late_urgent_h, settings.report.late_very_urgent_h, settings.report.late_express_h)
+    sight = Sight(surroundings.table, directory, ground.calendar, late)
     reporter = Reporter(code, parent, store, clock, ground.signer, ground.verifier, sight, tally, paces, ground.rng)
     timing, told = OfficeTime(clock), reporting.reports(settings, code, reporter.report, store, clock, directory)
     told.reconcile = Reconciler(code, parent, questions, store, directory).find

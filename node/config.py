@@ -133,6 +133,9 @@ class Report(Section):
     every_s: float = Field(default=10.0, ge=0.5, le=60, description="the open day's figures go up at most this often")
     periods: Literal["calendar", "official"] = Field(default="calendar", description="the owner's periods; official: NĐ 09/2019")
     anonymous: bool = Field(default=False, description="figures of /api/v1/statistics are read without credentials, too")
+    late_urgent_h: float = Field(default=4.0, ge=0, le=168, description="khẩn is sent late so long after the day it is dated")
+    late_very_urgent_h: float = Field(default=2.0, ge=0, le=168, description="the same of thượng khẩn")
+    late_express_h: float = Field(default=1.0, ge=0, le=168, description="the same of hỏa tốc, hẹn giờ or not")
     deliver: Path | None = Field(default=None, description="folder into which the reports of periods that are over are laid")
 
 

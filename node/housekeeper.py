@@ -79,6 +79,7 @@ class Housekeeper:
         await self.give_back()
         await self.expire()
         if self._clock.synchronised():  # a wrong clock would forget keys and content too early
+            await self.note_overdue()
             await self.forget()
 
     async def give_back(self) -> int:
@@ -120,6 +121,11 @@ class Housekeeper:
         home = await self._origin.homeward(found.header, found.recipients, end)
         await self._store.expire(found, home)
         self._tally.add("truc_deliveries_total", result=end.state.value)
+
+    async def note_overdue(self) -> None:
+        """Time limits for processing that are over are noted, for the figures. # QĐ 28/2018 Điều 10.2.o"""
+        while await self._store.numbers.note_overdue(self._clock.utc_ms() - self._clock.bound_ms(), BATCH) == BATCH:
+            pass
 
     async def forget(self) -> None:
         """Free what is past its retention, a batch at a time."""

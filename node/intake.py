@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from node.core import instant, speaking, words
-from node.core.counting import document_type
+from node.core.counting import said
 from node.core.custody import Admitted, Arrival, DoorRefusal, StatusReport, Stored, StoredBody, Submission
 from node.core.directory import Directory
 from node.core.envelope import (
@@ -256,8 +256,8 @@ class Intake:
             refused=addressed.refused,
             repeat_since_ms=now_ms - self._rules.repeat_ms,
             report=report,
-            type=document_type(package.type_name),
-            paper=package.paper if package.paper in ("0", "1") else "",
+            said=said(package, plain_date(package.due_date)),
+            answers=package.is_status and package.status != "13",
         )
         if package.is_status:
             return submission, addressed

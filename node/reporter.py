@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 import structlog
 
 from node.core import instant
-from node.core.counting import Fold, gathered, spans
+from node.core.counting import URGENT_MS, Fold, Urgent, gathered, spans
 from node.core.directory import Directory
 from node.core.errors import Deferred, Refused
 from node.core.identifier import OrgId
@@ -74,6 +74,7 @@ class Sight:
     table: Callable[[], Table]
     directory: Callable[[], Directory]
     calendar: Callable[[], Calendar]
+    urgent_ms: Urgent = field(default_factory=lambda: URGENT_MS)
 
 
 class Reporter:
@@ -174,7 +175,7 @@ class Reporter:
             many = self._rows > STOCK_ROWS and loop.time() - self._stocked_s < STOCK_S
             tail = await self._numbers.tail(ROWS_MAX, stocks=not many)
             if tail.rows:
-                gained, marked = gathered(tail.rows, self._sight.calendar())
+                gained, marked = gathered(tail.rows, self._sight.calendar(), self._sight.urgent_ms)
                 await self._numbers.fold(Fold(tail.before, tail.after, gained, marked))
             if tail.stock is not None:
                 self._stock, self._stocked_s = dict(tail.stock), loop.time()

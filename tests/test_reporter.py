@@ -93,6 +93,8 @@ async def test_every_tier_counts_what_its_offices_saw_and_the_whole_is_the_sum_o
     assert counts(hub, "H41", "sent", "sent_deliveries", "sent_recall", "sent_priority.3") == [3, 5, 1, 1]
     assert counts(hub, "H41", "received", "statuses_received", "statuses_sent") == [0, 1, 0]
     assert counts(hub, "H41.07", "sent", "received") == [1, 1]
+    assert counts(hub, "H54.02", "acknowledged_same_day", "acknowledged_later") == [1, 0]
+    assert counts(hub, "H41", "sent_indeterminate", "sent_flawless", "sent_electronic_only", "sent_on_time") == [3, 3, 3, 3]
     assert counts(hub, "H54.02", "received", "received_recall", "received_priority.3", "arrived", "statuses_sent") == [
         2,
         1,

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from node.core import instant
 from node.core.envelope import KIND_NOTICE, KIND_STATUS
 from node.core.identifier import OrgId
-from node.core.package import Business, Priority
+from node.core.package import Business, Package, Priority
 from node.core.statement import Counts, Pair, Version, delay_counts, plus
 from node.core.working_time import Calendar, NoCalendar
 
@@ -24,7 +24,7 @@ ROAD = "r"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One countable event, as the ledger keeps it: see migration 0007."""
+    """One countable event, as the ledger keeps it: see migrations 0007 and 0009."""
 
     at_ms: int
     synchronised: bool
@@ -42,6 +42,53 @@ class Row:
     paper: str
     dated: str
     trial: bool
+    signed: str = ""
+    flaws: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a package says of itself, as the ledger keeps it. type: a word of `TYPES` without accents, or "". paper: "1": paper
+    follows, "0": none does, "": not said. signed: what is known of the document's own digital signatures, valid, indeterminate or
+    unsigned; nobody checks them yet, so one that may bear some is indeterminate and only one that cannot is unsigned. flaws: what
+    is missing or odd in it, None where nobody looked. due_ms: the first instant after its time limit for processing; 0: it has
+    none. # QĐ 28/2018 Điều 4, 10.2"""
+
+    type: str = ""
+    paper: str = ""
+    signed: str = ""
+    flaws: tuple[str, ...] | None = None
+    due_ms: int = 0
+
+
+NOTHING_SAID = Said()
+
+
+def said(package: Package, due: str) -> Said:
+    """due: its time limit as yyyy/MM/dd, where it can be read so. # QĐ 28/2018 Điều 10.2.o"""
+    limit = _read_date(due)
+    return Said(
+        type=document_type(package.type_name),
+        paper=package.paper if package.paper in ("0", "1") else "",
+        signed="indeterminate" if any(each.signable for each in package.attachments) else "unsigned",
+        flaws=(*package.oddities, *(() if package.type_name else ("type-missing",))),
+        due_ms=0 if limit is None or limit.year > DUE_YEAR_MAX else instant.start_ms(limit + timedelta(days=1)),
+    )
+
+
+DUE_YEAR_MAX = 2200
+Urgent = Mapping[Priority, int]
+"""How long (ms) after the day it is dated an urgent document of each priority may be sent: "ngay". # QĐ 28/2018 Điều 6.2"""
+
+
+def urgent(urgent_h: float, very_urgent_h: float, express_h: float) -> Urgent:
+    found = dict(zip(Priority, (0.0, urgent_h, very_urgent_h, express_h, express_h), strict=True))
+    return {priority: int(hours * HOUR_MS) for priority, hours in found.items() if priority is not Priority.NORMAL}
+
+
+HOUR_MS = 3_600_000
+URGENT_MS = urgent(4, 2, 1)
+"""Where the owner has said nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +108,9 @@ def pair_subject(pair: Pair) -> str:
     return f"p{pair}"
 
 
-def gains(row: Row, calendar: Calendar) -> Iterator[Gain]:
-    """What one row adds. Trial documents add nothing; notices are no documents and nobody's statuses. # QĐ 28/2018 Điều 11,
-    21.1"""
+def gains(row: Row, calendar: Calendar, urgent_ms: Urgent = URGENT_MS) -> Iterator[Gain]:
+    """What one row adds. Trial documents add nothing; notices are no documents and nobody's statuses. urgent_ms: see
+    `urgent`. # QĐ 28/2018 Điều 11, 21.1"""
     if row.trial or row.kind == KIND_NOTICE:
         return
     today = instant.day(row.at_ms)
@@ -76,11 +123,15 @@ def gains(row: Row, calendar: Calendar) -> Iterator[Gain]:
     yield from _of_pair(row, today)
     match row.event:
         case "sent":
-            yield Gain(today, organ_subject(row.organ), _sent(row, calendar))
+            yield Gain(today, organ_subject(row.organ), _sent(row, calendar, urgent_ms))
         case "arrived" if row.document:
             yield Gain(today, organ_subject(row.office), {"arrived": 1})
         case "collected" if row.document:
-            yield Gain(_received_on(row, calendar), organ_subject(row.office), _received(row))
+            yield Gain(_receipt_day(row.office, row.at_ms, calendar), organ_subject(row.office), _received(row))
+        case "acknowledged" if row.document and row.business is Business.NEW:
+            yield _acknowledged(row, calendar)
+        case "overdue":
+            yield Gain(instant.day(row.made_ms), organ_subject(row.organ), {"statuses_overdue": 1})
         case "refused-at-door":
             yield Gain(today, organ_subject(row.organ), _by_reason("refused_at_door", row.reason))
         case "known-refused" | "known-expired" | "known-stopped":
@@ -94,6 +145,14 @@ def _of_status(row: Row, today: date) -> Iterator[Gain]:
         yield Gain(today, organ_subject(organ), {key: 1})
 
 
+def _acknowledged(row: Row, calendar: Calendar) -> Gain:
+    """made_ms: when the office collected it. On the day of the receipt instant, or on that on which it was said at last.
+    # NĐ 30/2020 Điều 21.2.c"""
+    received, said_on = _receipt_day(row.office, row.made_ms, calendar), instant.day(row.at_ms)
+    key = "acknowledged_same_day" if said_on <= received else "acknowledged_later"
+    return Gain(max(received, said_on), organ_subject(row.office), {key: 1})
+
+
 _ENDED = {"collected": "collected", "refused": "refused", "expired": "expired", "stopped": "stopped"}
 
 
@@ -105,38 +164,58 @@ def _of_pair(row: Row, today: date) -> Iterator[Gain]:
         yield Gain(today, pair_subject(Pair.of(row.counterpart, row.organ)), {_ENDED[row.event]: 1})
 
 
-def _sent(row: Row, calendar: Calendar) -> Counts:
+def _sent(row: Row, calendar: Calendar, urgent_ms: Urgent) -> Counts:
     each = {"sent_deliveries": 1}
     if not row.document:
         return each
     if row.business is not Business.NEW:
         return plus(each, {f"sent_{row.business.name.lower()}": 1})
-    found = {"sent": 1, f"sent_{_timeliness(row, calendar)}": 1, f"sent_type.{row.type or 'other'}": 1}
+    timeliness = _timeliness(row, calendar, urgent_ms)
+    found = {"sent": 1, f"sent_{timeliness}": 1, f"sent_type.{row.type or 'other'}": 1}
     if row.priority is not Priority.NORMAL:
         found[f"sent_priority.{int(row.priority)}"] = 1
+        if timeliness == "late":
+            found[f"sent_late_priority.{int(row.priority)}"] = 1
     if row.paper:
         found["sent_with_paper" if row.paper == "1" else "sent_electronic_only"] = 1
-    return plus(each, found)
+    if row.signed in _SIGNED_KEYS:
+        found[_SIGNED_KEYS[row.signed]] = 1
+    return plus(each, found, _quality(row))
 
 
-def _timeliness(row: Row, calendar: Calendar) -> str:
-    """From the document's date to the first node's commit. # QĐ 28/2018 Điều 6.2; Sơn La Điều 10.4.a"""
+_SIGNED_KEYS = {"valid": "sent_signed", "indeterminate": "sent_indeterminate", "unsigned": "sent_unsigned"}
+
+
+def _quality(row: Row) -> Counts:
+    """Whether the package's metadata were whole, and what was not. # QĐ 28/2018 Điều 10.2; VPCP 11796 1.g"""
+    if row.flaws is None:
+        return {}
+    return {f"sent_flaw.{each}": 1 for each in row.flaws.split()} or {"sent_flawless": 1}
+
+
+def _timeliness(row: Row, calendar: Calendar, urgent_ms: Urgent) -> str:
+    """From the document's date to the first node's commit. Of an urgent one all hours count, from the end of the day it bears: at
+    what hour of it it was signed nobody knows. # QĐ 28/2018 Điều 6.2; Sơn La Điều 10.4.a"""
     dated = _read_date(row.dated)
-    if dated is None:
+    if dated is None or dated.year > DUE_YEAR_MAX:
         return "time_unknown"
     try:
-        by_ms = calendar.send_by_ms(row.organ, instant.start_ms(dated))
+        within_ms = urgent_ms.get(row.priority)
+        if within_ms is None:
+            by_ms = calendar.send_by_ms(row.organ, instant.start_ms(dated))
+        else:
+            by_ms = instant.start_ms(dated + timedelta(days=1)) + within_ms
     except NoCalendar:
         return "time_unknown"
     return "on_time" if row.at_ms <= by_ms else "late"
 
 
-def _received_on(row: Row, calendar: Calendar) -> date:
+def _receipt_day(office: OrgId, at_ms: int, calendar: Calendar) -> date:
     """The day of the receipt instant; where no calendar says it, of the event. # Sơn La Điều 10.4.b"""
     try:
-        return instant.day(calendar.receipt_ms(row.office, row.at_ms))
+        return instant.day(calendar.receipt_ms(office, at_ms))
     except NoCalendar:
-        return instant.day(row.at_ms)
+        return instant.day(at_ms)
 
 
 def _read_date(text: str) -> date | None:
@@ -161,12 +240,14 @@ def _by_reason(key: str, reason: str) -> Counts:
     return {key: 1, f"{key}_reason.{reason}": 1} if reason else {key: 1}
 
 
-def gathered(rows: Iterable[Row], calendar: Calendar) -> tuple[dict[tuple[date, str], dict[str, int]], dict[date, int]]:
+def gathered(
+    rows: Iterable[Row], calendar: Calendar, urgent_ms: Urgent = URGENT_MS
+) -> tuple[dict[tuple[date, str], dict[str, int]], dict[date, int]]:
     """What many rows add, by day and subject; and how many of each day were stamped while the clock was not synchronised."""
     found: dict[tuple[date, str], dict[str, int]] = {}
     marked: dict[date, int] = {}
     for row in rows:
-        for gain in gains(row, calendar):
+        for gain in gains(row, calendar, urgent_ms):
             cell = found.setdefault((gain.day, gain.subject), {})
             for key, number in gain.counts.items():
                 cell[key] = cell.get(key, 0) + number

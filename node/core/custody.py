@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from node.core.counting import NOTHING_SAID, Said
 from node.core.envelope import BodyRef, Envelope, Header, Hop, Lane
 from node.core.errors import Reason
 from node.core.evidence import Receipt
@@ -100,8 +101,8 @@ class DoorRefusal:
 @dataclass(frozen=True, slots=True)
 class Submission:
     """One package an office system hands in. repeat_since_ms: the same file from the same system after this is a repeat.
-    returned: 02 packages From the axis for the receivers refused at the door. type: the word its type is counted under. paper:
-    "1": paper follows, "0": none does, "": not said."""
+    returned: 02 packages From the axis for the receivers refused at the door. said: what it says of itself, for the figures.
+    answers: a status by which its organ says something of a document that it has received."""
 
     system: str
     file_digest: str
@@ -116,8 +117,8 @@ class Submission:
     repeat_since_ms: int
     report: StatusReport | None = None
     returned: tuple[LocalEnvelope, ...] = ()
-    type: str = ""
-    paper: str = ""
+    said: Said = NOTHING_SAID
+    answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

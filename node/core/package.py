@@ -60,7 +60,7 @@ class Reference:
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """One attached file, measured while reading. size_bytes and sha256 (hex; "" where nobody asked for it) are of the decoded
-    base64 payload."""
+    base64 payload. signable: its content is of a kind that may bear a digital signature; pictures are not."""
 
     content_id: str
     name: str
@@ -68,6 +68,7 @@ class Attachment:
     size_bytes: int
     sha256: str
     zipped: bool
+    signable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("sent_deliveries", "lượt gửi", "deliveries", "số Bên nhận của mọi văn bản đã gửi"),
     Column("sent_electronic_only", "chỉ bản điện tử", "electronic only", "văn bản gửi mà gói tin ghi không gửi kèm bản giấy"),
     Column("sent_with_paper", "kèm bản giấy", "with paper", "văn bản gửi mà gói tin ghi có gửi bản giấy"),
+    Column("sent_signed", "đã ký số", "signed", "mọi chữ ký số đã kiểm tra là hợp lệ; bằng 0 khi nút chưa kiểm tra chữ ký"),
+    Column("sent_indeterminate", "chưa xác định chữ ký", "indeterminate", "có tệp có thể mang chữ ký số, chưa kiểm tra"),
+    Column("sent_unsigned", "không ký số", "unsigned", "không thể mang chữ ký số: không có tệp kèm, hoặc chỉ có tệp ảnh"),
+    Column("sent_flawless", "đủ thông tin", "metadata whole", "gói tin không thiếu, không sai thông tin nào (Điều 10.2)"),
     Column("sent_on_time", "gửi đúng hạn", "on time", "gửi trong ngày ký hoặc sáng ngày làm việc tiếp theo (Điều 6.2)"),
     Column("sent_late", "gửi chậm", "late", "gửi chậm hơn hạn đó"),
     Column("sent_time_unknown", "không xác định", "time unknown", "không biết ngày ký; không bao giờ tính là chậm"),
@@ -48,6 +52,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("received_recall", "thu hồi đã nhận", "recalls received", "văn bản thu hồi đã lấy về, tính riêng"),
     Column("received_update", "cập nhật đã nhận", "updates received", "văn bản cập nhật đã lấy về, tính riêng"),
     Column("received_replace", "thay thế đã nhận", "replacements received", "văn bản thay thế đã lấy về, tính riêng"),
+    Column(
+        "acknowledged_same_day", "báo nhận trong ngày", "same-day", "văn bản nhận đã có trạng thái đầu tiên ngay trong ngày nhận"
+    ),
+    Column("acknowledged_later", "báo nhận sau ngày", "later", "văn bản nhận có trạng thái đầu tiên sau ngày nhận"),
     Column("arrived", "đã về hộp", "arrived", "văn bản các loại đã về nút của cơ quan, đã lấy hay chưa"),
     Column(
         "refused_at_door",
@@ -58,6 +66,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("refused", "không gửi được", "refused", "lượt gửi mà một nút đã kết thúc: không chuyển tiếp được"),
     Column("expired", "quá hạn chuyển", "expired", "lượt gửi hết hạn chuyển khi đang trên đường"),
     Column("stopped", "dừng do thu hồi", "stopped", "lượt gửi dừng trên đường do thu hồi"),
+    Column("statuses_overdue", "quá hạn xử lý", "overdue", "lượt gửi đã quá hạn xử lý mà chưa có trạng thái 06, 02 hay 15"),
     Column("statuses_sent", "trạng thái đã gửi", "statuses sent", "gói tin trạng thái xử lý đã gửi; không tính là văn bản"),
     Column("statuses_received", "trạng thái đã nhận", "statuses received", "gói tin trạng thái xử lý cơ quan đã lấy về"),
 )
@@ -65,6 +74,13 @@ COLUMNS: tuple[Column, ...] = (
 
 GROUPS: tuple[Column, ...] = (
     Column("sent_priority", "gửi theo mức độ khẩn", "sent by priority", "theo mức độ khẩn: 1 khẩn … 4 hỏa tốc hẹn giờ"),
+    Column("sent_late_priority", "khẩn gửi chậm", "urgent late", "văn bản gửi chậm theo mức độ khẩn"),
+    Column(
+        "sent_flaw",
+        "thông tin thiếu, sai",
+        "metadata flaws",
+        "văn bản gửi theo thông tin thiếu hoặc sai; một văn bản có thể có nhiều",
+    ),
     Column("sent_type", "gửi theo loại văn bản", "sent by type", "văn bản gửi theo loại (NĐ 30/2020)"),
     Column("received_priority", "nhận theo mức độ khẩn", "received by priority", "văn bản nhận theo mức độ khẩn"),
     Column("refused_at_door_reason", "lý do không nhận", "refusals at the door", "không nhận tại nút đầu tiên, theo lý do"),
@@ -74,9 +90,11 @@ GROUPS: tuple[Column, ...] = (
 
 DERIVED: tuple[Column, ...] = (
     Column("delivery_median_s", "trung vị (giây)", "median (s)", "trung vị thời gian từ nút của Bên gửi đến khi Bên nhận lấy về"),
+    Column("recalls_open", "thu hồi chưa xong", "open recalls", "chưa có số: nút chưa theo dõi việc thu hồi đến cùng"),
     Column("delivery_p95_s", "95 % (giây)", "p95 (s)", "95 % số văn bản được lấy về trong thời gian này"),
 )
-"""Seconds, rounded up to what is known of them; null where nothing was collected."""
+"""Seconds, rounded up to what is known of them; null where nothing was collected. Of open recalls null,
+while no node follows a recall to its end."""
 
 ROAD = ("duplicates", "held")
 """What nodes count of themselves, whoever the documents were for; of all that are reported, in the summary."""
@@ -85,6 +103,9 @@ DEFINITIONS: tuple[str, ...] = (
     "Văn bản gửi: mỗi văn bản tính một lần, dù bao nhiêu Bên nhận, vào ngày nút của Bên gửi nhận (Sơn La Điều 10.4.a).",
     "Văn bản nhận: mỗi văn bản và Bên nhận tính một lần, vào ngày của thời điểm tiếp nhận (Sơn La Điều 10.4.b).",
     "Thu hồi, cập nhật, thay thế tính riêng. Trạng thái xử lý, thông báo và văn bản thử nghiệm không tính là văn bản.",
+    "Gửi chậm: sau sáng ngày làm việc tiếp theo ngày ghi trên văn bản; văn bản khẩn: quá số giờ đã đặt ra, kể từ hết ngày đó.",
+    "Báo nhận: trạng thái đầu tiên cơ quan gửi về văn bản; trong ngày là trong ngày của thời điểm tiếp nhận (NĐ 30/2020).",
+    "Nút chưa kiểm tra chữ ký số: có tệp có thể mang chữ ký là chưa xác định; không tệp hoặc chỉ tệp ảnh là không ký.",
     "Ngày tính theo giờ Việt Nam; số của một cơ quan là của riêng cơ quan đó, dòng “tổng” là của một nút và mọi nút bên dưới.",
     "Tạm tính: kỳ chưa kết thúc, số còn thay đổi. Mức đầy đủ: các nút có đủ số liệu, chốt chậm và chưa có số liệu của kỳ.",
 )
@@ -207,6 +228,7 @@ def figures(counts: Counts) -> Row:
             found[group][part] = number
     delay = delays(counts) if measured else None
     found["delivery_median_s"] = None if delay is None else quantile_s(delay, 0.5)
+    found["recalls_open"] = None
     found["delivery_p95_s"] = None if delay is None else quantile_s(delay, 0.95)
     return found
 

@@ -74,6 +74,7 @@ ONCE_IN_RECORD = frozenset({f"{HEADER}/From/OrganId", f"{HEADER}/To/OrganId"})
 
 _PLACEHOLDERS = frozenset({"null", "n/a", "undefined", "none"})
 _ZIP_TYPES = frozenset({"application/zip", "application/x-zip-compressed", "application/x-zip", "zip", ".zip"})
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
 _DAMAGE = "\N{REPLACEMENT CHARACTER}".encode() * 2
 
 
@@ -114,6 +115,11 @@ class _Payload:
     def read_as_text(self) -> bool:
         """Binary that went through a text reader and lost its bytes: the second line of a PDF turns into U+FFFD."""
         return _DAMAGE in self._head
+
+    @property
+    def signable(self) -> bool:
+        """A picture (JPEG, PNG, GIF, BMP, TIFF), and nothing at all, bears no signature. Of anything else it is not known."""
+        return bool(self._head) and not self._head.startswith(_PICTURES)
 
     def feed(self, text: str) -> None:
         self._take(self._decoder.feed(text))
@@ -298,6 +304,7 @@ class Draft:
             size_bytes=payload.size_bytes,
             sha256=payload.sha256.hexdigest() if self._limits.digests else "",
             zipped=payload.watch.zipped,
+            signable=payload.signable,
         )
         if _contradicts(attachment):
             self.odd("content-type-contradicts")

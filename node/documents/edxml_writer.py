@@ -46,6 +46,7 @@ class DocumentMessage:
     business: Business = Business.NEW
     business_document_id: str = ""
     reason: str = ""
+    paper: str = "0"
     response_for: tuple[Reference, ...] = ()
     attachments: tuple[File, ...] = ()
 
@@ -103,7 +104,7 @@ def write_document(message: DocumentMessage) -> bytes:
         DocumentId=message.business_document_id,
         BussinessDocType=str(int(message.business)),
         BussinessDocReason=message.reason,
-        Paper="0",
+        Paper=message.paper,
     )
     references = [
         _Element("Reference", _leaves(ContentId=content_id, ContentType=file.content_type, AttachmentName=file.name))

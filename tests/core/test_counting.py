@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
 from node.core import instant
-from node.core.counting import Row, document_type, gains, gathered, span_of, spans
+from node.core.counting import Row, Said, document_type, gains, gathered, said, span_of, spans, urgent
 from node.core.identifier import HUB, OrgId
-from node.core.package import Business, Priority
+from node.core.package import Attachment, Business, Package, Party, Priority
 from node.core.working_time import Calendar, Hours, Year
 
 H41, H54, VIA = OrgId(("H41", "05")), OrgId(("H54", "02", "09")), OrgId(("H54", "02"))
@@ -72,6 +73,91 @@ def test_what_a_sent_document_says_of_itself_is_counted_apart() -> None:
         "sent_with_paper": 1,
     }
     assert added(row("sent", paper="0"))[DAY, "oH41.05"]["sent_electronic_only"] == 1
+
+
+@pytest.mark.parametrize(
+    ("signed", "key"), [("valid", "sent_signed"), ("indeterminate", "sent_indeterminate"), ("unsigned", "sent_unsigned")]
+)
+def test_each_document_is_signed_or_not_or_nobody_knows(signed: str, key: str) -> None:
+    """QĐ 28/2018 Điều 4. A row of before this was noted is in none of the three."""
+    kinds = ("sent_signed", "sent_indeterminate", "sent_unsigned")
+    assert [each for each in kinds if each in added(row("sent", signed=signed))[DAY, "oH41.05"]] == [key]
+    assert not any(each in added(row("sent"))[DAY, "oH41.05"] for each in kinds)
+    assert key not in added(row("sent", signed=signed, business=Business.RECALL))[DAY, "oH41.05"]
+
+
+def test_a_documents_metadata_are_whole_or_what_they_lack_is_named() -> None:
+    found = added(row("sent", flaws="date-missing type-missing"))[DAY, "oH41.05"]
+    assert (found["sent_flaw.date-missing"], found["sent_flaw.type-missing"], found.get("sent_flawless")) == (1, 1, None)
+    assert added(row("sent", flaws=""))[DAY, "oH41.05"]["sent_flawless"] == 1
+    assert not any("flaw" in key for key in added(row("sent"))[DAY, "oH41.05"]), "nobody looked"
+
+
+def test_what_a_package_says_of_itself() -> None:
+    file = Attachment("", "a.pdf", "", 9, "", False)
+    found = said(package(type_name="Công văn", paper="1", attachments=(file,), oddities=("date-missing",)), "2026/11/30")
+    due = instant.start_ms(date(2026, 12, 1))
+    assert found == Said("cong-van", "1", "indeterminate", ("date-missing",), due)
+    scan = replace(file, signable=False)
+    assert said(package(attachments=(scan,)), "") == Said("", "", "unsigned", ("type-missing",), 0)
+    assert said(package(attachments=(scan, file), paper="2"), "9999/12/31").signed == "indeterminate"
+    assert [said(package(), each).due_ms for each in ("9999/12/31", "2026/02/30", "mai")] == [0, 0, 0]
+
+
+def package(**changes: Any) -> Package:
+    texts = ("document_id", "number", "notation", "date", "subject", "type_name", "business_document_id", "reason", "due_date")
+    plain: dict[str, Any] = dict.fromkeys((*texts, "paper", "status", "description", "timestamp"), "")
+    plain |= {"sender": Party("H41"), "priority": Priority.NORMAL, "business": Business.NEW}
+    plain |= dict.fromkeys(("recipients", "response_for", "attachments", "missing", "oddities"), ())
+    return Package(**{**plain, **changes})
+
+
+@pytest.mark.parametrize(
+    ("priority", "hour", "word"),
+    [
+        (Priority.URGENT, 4, "on_time"),
+        (Priority.URGENT, 5, "late"),
+        (Priority.VERY_URGENT, 2, "on_time"),
+        (Priority.VERY_URGENT, 3, "late"),
+        (Priority.EXPRESS, 1, "on_time"),
+        (Priority.EXPRESS, 2, "late"),
+        (Priority.EXPRESS_TIMED, 2, "late"),
+    ],
+)
+def test_an_urgent_document_is_late_by_the_clock_also_on_a_day_of_rest(priority: Priority, hour: int, word: str) -> None:
+    """QĐ 28/2018 Điều 6.2: at once; dated on Saturday, and 2024 has no calendar here."""
+    for dated in (date(2026, 11, 21), date(2024, 11, 21)):
+        at_ms = at(dated + timedelta(days=1), hour)
+        found = added(row("sent", at_ms=at_ms, dated=f"{dated:%Y/%m/%d}", priority=priority), OFFICE)
+        ((_, counts),) = [each for each in found.items() if each[0][1] == "oH41.05"]
+        assert counts[f"sent_{word}"] == 1
+        assert counts.get(f"sent_late_priority.{int(priority)}") == (1 if word == "late" else None)
+
+
+def test_how_long_is_urgent_is_the_owners_word() -> None:
+    late = row("sent", dated="2026/11/22", at_ms=at(MONDAY, 5), priority=Priority.URGENT)
+    counts = [dict(gain.counts) for gain in gains(late, OFFICE, urgent(6, 2, 1)) if gain.subject[0] == "o"]
+    assert counts[0]["sent_on_time"] == 1 and "sent_late_priority.1" not in counts[0]
+
+
+def test_a_document_is_acknowledged_on_the_day_of_its_receipt_instant_or_later() -> None:
+    """NĐ 30/2020 Điều 21.2.c; Sơn La Điều 10.4.b: what came on Friday evening is received on Monday."""
+    friday = MONDAY - timedelta(days=3)
+    evening = {"organ": H54, "counterpart": H41, "made_ms": at(friday, 18)}
+    for said_ms, day, key in (
+        (at(friday, 18, 5), DAY, "acknowledged_same_day"),
+        (at(MONDAY, 23, 59), DAY, "acknowledged_same_day"),
+        (at(MONDAY, 24), "2026-11-24", "acknowledged_later"),
+    ):
+        assert added(row("acknowledged", at_ms=said_ms, **evening), OFFICE) == {(day, "oH54.02.09"): {key: 1}}
+    for changes in ({"business": Business.UPDATE}, {"document": False}, {"trial": True}):
+        assert added(row("acknowledged", at_ms=at(MONDAY, 9), **evening, **changes)) == {}
+
+
+def test_what_is_overdue_is_so_on_the_day_after_its_limit_whenever_somebody_looked() -> None:
+    """QĐ 28/2018 Điều 10.2.o"""
+    late = row("overdue", made_ms=at(MONDAY, 0), at_ms=at(MONDAY, 50))
+    assert added(late) == {(DAY, "oH41.05"): {"statuses_overdue": 1}}
 
 
 @pytest.mark.parametrize("business", [Business.RECALL, Business.UPDATE, Business.REPLACE])

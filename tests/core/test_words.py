@@ -68,6 +68,11 @@ SOURCES = Path(words.__file__).parents[1]
         ("event", "adapters/sqlite", r'"held" if held else "(failed)"'),
         ("problem", "desk.py", r'found\.append\(\("([a-z-]+)"'),
         ("check", "desk.py", r'\bCheck\("([a-z]+)"'),
+        ("flaw", "documents", r'\.odd\("((?!status-code-short)[a-z0-9-]+)"'),
+        ("flaw", "documents/draft.py", r'  yield "((?!status-w|timestamp-m|description-m)[a-z0-9-]+)"'),
+        ("flaw", "documents/archive.py", r'ODD_[A-Z]+ = "([a-z-]+)"'),
+        ("flaw", "documents/edxml.py", r'"(namespace-[a-z]+)"'),
+        ("flaw", "core/counting.py", r'\("(type-missing)",\)'),
         ("outbox", "adapters/sqlite/migrations", r"CHECK \(state IN \('(waiting)', '(body)', '(held)'\)\)"),
     ],
 )

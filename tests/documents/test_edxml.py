@@ -541,6 +541,24 @@ def test_an_attachment_is_measured_while_it_passes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "signable"),
+    [
+        (b"%PDF-1.7 a", True),
+        (b"PK\x03\x04", True),
+        (b"chu", True),
+        (b"\xff\xd8\xff\xe0", False),
+        (b"\x89PNG\r\n\x1a\n", False),
+        (b"", False),
+    ],
+)
+def test_a_picture_bears_no_signature_and_of_anything_else_it_is_not_known(content: bytes, signable: bool) -> None:
+    """QĐ 28/2018 Điều 4; whatever its name says."""
+    text = base64.b64encode(content).decode()
+    (attached,) = read(package(manifest=reference(), attachments=attachment(text))).attachments
+    assert attached.signable is signable
+
+
+@pytest.mark.parametrize(
     ("manifest", "carried"),
     [
         (reference(content_id="cid:7"), attachment(b"a", content_id="7")),

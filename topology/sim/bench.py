@@ -213,7 +213,8 @@ class Bench:
             for step in (reporter.state_due, *([reporter.push_due] if machine.parent is not None else [])):
                 with suppress(Deferred):  # the line is still bad for a moment: there is another round
                     await machine.life.start(step(), name=f"{machine.name}/figures")
-        days = sorted({day for day, _, _ in recount.seen(self.ledger)} | {instant.day(self._utc_ms())})
+        seen, today = {day for day, _, _ in recount.seen(self.ledger)}, instant.day(self._utc_ms())
+        days = [min(seen | {today}) + timedelta(passed) for passed in range((max(seen | {today}) - min(seen | {today})).days + 1)]
         for machine in machines:
             if machine.run is not None:
                 reporter = machine.run.duties.reporter

@@ -22,6 +22,9 @@ from topology.sim.record import stream
 FIRST_DAY = date(2026, 11, 23)
 """The day a rehearsal begins on: who may receive is judged by it."""
 DATE = "2026/11/22"
+DUE = "2026/11/23"
+"""The time limit for processing of every so manyth package; offices of a rehearsal never say that they are done."""
+SCAN, PDF = b"\xff\xd8\xff\xe0", b"%PDF-1.7\n"
 MADE_MS = 1_795_300_000_000
 BURST_S = 60.0
 HEADER_BYTES = 1_500
@@ -107,6 +110,24 @@ class Package:
         """Số/ký hiệu: its own, also for one that corrects another, so that whatever names it names no other."""
         return f"{self.number}/CV-DT"
 
+    # What a package says of itself follows from its number, so that offices know it without being told.
+
+    @property
+    def scanned(self) -> bool:
+        return self.number % 5 == 0
+
+    @property
+    def paper(self) -> str:
+        return ("", "0", "1")[self.number % 3]
+
+    @property
+    def subject(self) -> str:
+        return f"V/v diễn tập gửi, nhận số {self.number}" if self.number % 7 else ""
+
+    @property
+    def due_date(self) -> str:
+        return "" if self.number % 4 else DUE
+
     @property
     def good(self) -> tuple[To, ...]:
         return tuple(to for to in self.to if to.organ)
@@ -118,7 +139,7 @@ class Package:
     def content(self, seed: int) -> bytes:
         """The file: the same bytes at each call, and no two packages of one seed alike."""
         room = self.size - HEADER_BYTES
-        payload = stream(seed, "package", self.number).randbytes(max(24, room * 3 // 4))
+        payload = (SCAN if self.scanned else PDF) + stream(seed, "package", self.number).randbytes(max(24, room * 3 // 4))
         data = write_document(
             DocumentMessage(
                 sender=Party(self.sender, f"Bên gửi {self.sender}"),
@@ -127,7 +148,9 @@ class Package:
                 number=str(self.number),
                 notation="CV-DT",
                 date=DATE,
-                subject=f"V/v diễn tập gửi, nhận số {self.number}",
+                subject=self.subject,
+                due_date=self.due_date,
+                paper=self.paper,
                 timestamp_ms=MADE_MS,
                 priority=self.priority,
                 business=self.business,

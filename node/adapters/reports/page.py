@@ -31,6 +31,18 @@ TITLES: Mapping[str, str] = {
 }
 
 
+Kinds = tuple[tuple[str, str], ...]
+ON_TIME: Kinds = (("đúng hạn", "sent_on_time"), ("chậm", "sent_late"), ("không xác định", "sent_time_unknown"))
+SHARES: tuple[tuple[str, Kinds], ...] = (
+    (
+        "chữ ký số của văn bản gửi",
+        (("đã ký, hợp lệ", "sent_signed"), ("chưa xác định", "sent_indeterminate"), ("không ký", "sent_unsigned")),
+    ),
+    ("bản giấy", (("chỉ bản điện tử", "sent_electronic_only"), ("kèm bản giấy", "sent_with_paper"))),
+    ("báo nhận", (("trong ngày", "acknowledged_same_day"), ("sau ngày", "acknowledged_later"))),
+)
+
+
 def page_bytes(document: Mapping[str, Any]) -> bytes:
     """The page as UTF-8."""
     rows: Sequence[Mapping[str, Any]] = document["rows"]
@@ -47,7 +59,9 @@ def page_bytes(document: Mapping[str, Any]) -> bytes:
             sums=[(column.vi, whole.get(column.key), column.meaning) for column in (*COLUMNS, *DERIVED)],
             bars=_bars(document),
             refusals=_reasons(whole),
-            on_time=_share(whole),
+            on_time=_share(whole, ON_TIME),
+            shares=[(heading, _share(whole, kinds)) for heading, kinds in SHARES],
+            flaws=_flaws(whole),
             rows=rows,
         )
         .encode()
@@ -119,9 +133,13 @@ def _reasons(whole: Mapping[str, Any]) -> list[tuple[str, int]]:
     return [(label("reason", reason), number) for reason, number in sorted(found.items(), key=lambda each: (-each[1], each[0]))]
 
 
-def _share(whole: Mapping[str, Any]) -> list[tuple[str, int, float]]:
-    """Sent in time, late, not known: how many, and which part of all in per cent."""
-    kinds = [("đúng hạn", "sent_on_time"), ("chậm", "sent_late"), ("không xác định", "sent_time_unknown")]
+def _flaws(whole: Mapping[str, Any]) -> list[tuple[str, int]]:
+    found = whole.get("sent_flaw", {}).items()
+    return [(label("flaw", flaw), number) for flaw, number in sorted(found, key=lambda each: (-each[1], each[0]))]
+
+
+def _share(whole: Mapping[str, Any], kinds: Kinds) -> list[tuple[str, int, float]]:
+    """Of each kind: how many, and which part of all in per cent."""
     every = sum(whole.get(key, 0) for _, key in kinds)
     return [(name, whole.get(key, 0), round(100 * whole.get(key, 0) / every, 1) if every else 0.0) for name, key in kinds]
 

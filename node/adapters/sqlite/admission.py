@@ -14,13 +14,14 @@ from functools import partial
 import structlog
 
 from node.adapters.sqlite import rows
-from node.adapters.sqlite.status import match_status
+from node.adapters.sqlite.status import answered, match_status
 from node.adapters.sqlite.writer import Stamp, Transaction, attempt
 from node.core.custody import Admitted, Arrival, DoorRefusal, Stored, Submission
 from node.core.envelope import KIND_NOTICE, KIND_STATUS, Envelope, Header, derived_doc_id
 from node.core.errors import Reason
 from node.core.identifier import OrgId
 from node.core.lifecycle import StatusFlag, Transport
+from node.core.package import Business
 from node.core.routing import Deliver, Forward, Refuse
 from node.core.wire import Outcome, Verdict
 
@@ -49,7 +50,7 @@ def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
         stamp, "accepted", envelope=header.id, neighbour=submission.system, detail=f"doc={header.doc_id} kind={header.kind}"
     )
     event = "status-sent" if header.kind == KIND_STATUS else "sent"
-    whole = rows.Facts(True, type=submission.type, paper=submission.paper, dated=submission.date)
+    whole = rows.Facts(True, dated=submission.date, said=submission.said)
     for place, recipient in enumerate(header.recipients):
         state = Transport.IN_MAILBOX if submission.local.routes[recipient.code] is None else Transport.QUEUED
         organ = str(recipient.organ)
@@ -58,6 +59,8 @@ def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
         facts = rows.NO_FACTS if place else whole
         rows.ledger(tx, stamp, event, header, str(header.sender), str(recipient.code), "", facts)
     _put_door_refusals(tx, seq, header, submission.refused, stamp)
+    if submission.answers:
+        answered(tx, header, stamp)
     for returned in submission.returned:
         rows.put_local(tx, returned, stamp)
     if submission.report is not None:
@@ -94,7 +97,7 @@ def _put_submission(tx: Transaction, seq: int, submission: Submission, stamp: St
     header = submission.local.envelope.header
     tx.db.execute(
         "INSERT INTO submission (envelope,origin,id,system,doc_id,file_digest,kind,message_type,sender,sender_text,sender_name,"
-        "document_id,notation,date,title,business,priority,taken_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        "document_id,notation,date,title,business,priority,taken_ms,due_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         (
             seq,
             str(header.origin),
@@ -114,6 +117,7 @@ def _put_submission(tx: Transaction, seq: int, submission: Submission, stamp: St
             int(header.business),
             int(header.priority),
             stamp.at_ms,
+            submission.said.due_ms if header.business is Business.NEW and submission.said.due_ms > stamp.at_ms else 0,
         ),
     )
 

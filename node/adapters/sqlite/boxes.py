@@ -207,13 +207,13 @@ def _ends_well(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> int 
     """The item is done; nobody is told yet. Returns its envelope; None: it was done or ended before."""
     row = tx.db.execute(
         "SELECT m.envelope,m.recipients,m.state,e.header,m.organ,EXISTS (SELECT 1 FROM mailbox p WHERE p.envelope=m.envelope"
-        " AND p.organ=m.organ AND p.state='done') FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=?",
+        " AND p.organ=m.organ AND p.state='done'),m.answered_ms FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=?",
         (item,),
     ).fetchone()
     if row is None or row[2] in ("done", "ended"):
         return None
     seq: int
-    seq, recipients, state, header_bytes, organ, again = row
+    seq, recipients, state, header_bytes, organ, again, answered_ms = row
     header = decode_header(bytes(header_bytes))
     _same(recipients, home)
     tx.boxed(0 if state == "held" else -1)
@@ -224,6 +224,9 @@ def _ends_well(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> int 
         # One document for this office, whatever the number of codes it was addressed to.
         facts = rows.Facts(not (place or again), organ, header.created_ms)
         rows.ledger(tx, stamp, event, header, code, str(header.sender), "", facts)
+        if facts.document and answered_ms is not None:  # it has said so before
+            facts = rows.Facts(True, organ, stamp.at_ms)
+            rows.ledger(tx, stamp, "acknowledged", header, code, str(header.sender), "", facts)
     return seq
 
 

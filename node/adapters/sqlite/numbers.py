@@ -15,6 +15,7 @@ from datetime import date
 from typing import Any, TypeVar
 
 from node.adapters.sqlite.rows import put_chain
+from node.adapters.sqlite.status import overdue
 from node.adapters.sqlite.writer import COUNTABLE, Look, Stamp, Transaction, Writer
 from node.core.counting import ROAD, Drafted, Fold, Row, Tail, ToState, organ_subject, pair_subject, span_of
 from node.core.envelope import KIND_NOTICE, KIND_STATUS
@@ -48,7 +49,7 @@ _TAKEN_IN = (Kept.NEW, Kept.KNOWN, Kept.OLDER)
 
 _ROWS = (
     "SELECT seq,at_ms,synchronised,event,organ,counterpart,kind,business,priority,reason,document,office,made_ms,type,paper,dated,"
-    "trial FROM ledger WHERE seq>? ORDER BY seq LIMIT ?"
+    "trial,signed,flaws FROM ledger WHERE seq>? ORDER BY seq LIMIT ?"
 )
 
 
@@ -101,6 +102,8 @@ def _row(found: tuple[Any, ...]) -> Row:
         paper=rest[0],
         dated=rest[1],
         trial=bool(rest[2]),
+        signed=rest[3],
+        flaws=rest[4],
     )
 
 
@@ -546,6 +549,10 @@ class SqliteNumbers:
             return receive(tx, came, via, stamp)
 
         return await self._writer.do(work)
+
+    async def note_overdue(self, before_ms: int, limit: int) -> int:
+        stamp = self._stamp()
+        return await self._writer.do(lambda tx: overdue(tx, before_ms, limit, stamp))
 
     async def drop_departed(self, node: OrgId, day: date) -> None:
         stamp = self._stamp()

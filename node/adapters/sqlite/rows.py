@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from node.adapters.sqlite.writer import COUNTABLE, Stamp, Transaction, laid_before, towards
+from node.core.counting import NOTHING_SAID, Said
 from node.core.custody import ROW_BYTES, Arrival, EndOf, Homeward, LocalEnvelope, StoredBody
 from node.core.envelope import KIND_DOCUMENT, KIND_STATUS, Envelope, Header, Hop
 from node.core.evidence import Receipt, read_statement
@@ -26,21 +27,26 @@ that is found by it (`retention.evidence_d`)."""
 
 _LEDGER = (
     "INSERT INTO ledger (at_ms,bound_ms,synchronised,event,organ,counterpart,origin,id,kind,business,priority,reason,document,office,"
-    "made_ms,type,paper,dated,trial) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    "made_ms,type,paper,dated,signed,flaws,trial) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_LEDGER_OF_SENT = (
+    "INSERT INTO ledger (at_ms,bound_ms,synchronised,event,organ,counterpart,origin,id,kind,business,priority,reason,made_ms,trial)"
+    " SELECT ?,?,?,?,sender,?,origin,id,kind,business,priority,?,?,"
+    "coalesce((SELECT max(l.trial) FROM ledger l WHERE l.id=submission.id),0) FROM submission WHERE envelope=?"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a ledger row says beside its event. document: the row stands for the document itself, however many receivers. office:
-    the organ whose office it is, "" for the row's own. made_ms: custody at the first node, 0 where it does not matter."""
+    the organ whose office it is, "" for the row's own. made_ms: custody at the first node, 0 where it does not matter. said: what
+    the package says of itself."""
 
     document: bool = False
     office: str = ""
     made_ms: int = 0
-    type: str = ""
-    paper: str = ""
     dated: str = ""
+    said: Said = NOTHING_SAID
 
 
 NO_FACTS = Facts()
@@ -87,12 +93,23 @@ def ledger(
             int(facts.document),
             facts.office if facts.office != organ else "",
             facts.made_ms,
-            facts.type,
-            facts.paper,
+            facts.said.type,
+            facts.said.paper,
             facts.dated,
+            facts.said.signed,
+            None if facts.said.flaws is None else " ".join(facts.said.flaws),
             int(stamp.on_trial((organ, counterpart, facts.office), header.created_ms)),
         ),
     )
+
+
+def ledger_of_sent(
+    tx: Transaction, stamp: Stamp, event: str, seq: int, counterpart: str, reason: str = "", made_ms: int = 0
+) -> None:
+    """The same, of something an office here has sent, of which the envelope may be gone by now."""
+    tx.fed.add(COUNTABLE)
+    about = (stamp.at_ms, stamp.bound_ms, int(stamp.synchronised), event, counterpart, reason, made_ms, seq)
+    tx.db.execute(_LEDGER_OF_SENT, about)
 
 
 def arrived_event(header: Header) -> str:
@@ -405,13 +422,7 @@ def apply_end(tx: Transaction, end_of: EndOf, returned: LocalEnvelope | None, st
     tx.journal(stamp, event, envelope=end_of.id, recipient=str(end_of.recipient), reason=reason, detail=f"at={end.at_ms}")
     if not moved or seq is None:
         return False
-    tx.fed.add(COUNTABLE)
-    tx.db.execute(
-        "INSERT INTO ledger (at_ms,bound_ms,synchronised,event,organ,counterpart,origin,id,kind,business,priority,reason,trial)"
-        " SELECT ?,?,?,?,sender,?,origin,id,kind,business,priority,?,"
-        "coalesce((SELECT max(l.trial) FROM ledger l WHERE l.id=submission.id),0) FROM submission WHERE envelope=?",
-        (stamp.at_ms, stamp.bound_ms, int(stamp.synchronised), f"known-{end.state.value}", str(end_of.recipient), reason, seq),
-    )
+    ledger_of_sent(tx, stamp, f"known-{end.state.value}", seq, str(end_of.recipient), reason)
     if returned is not None and end.state is not Transport.COLLECTED:
         put_local(tx, returned, stamp)
     close_if_done(tx, [seq], stamp)

@@ -1,6 +1,7 @@
-"""Joining an office status to the document it speaks of: by docId, by DocumentId, by (organ, number/notation, date).
+"""Joining an office status to the document it speaks of: by docId, by DocumentId, by (organ, number/notation, date); and what of
+answers is counted.
 
-Called only inside the writer (`match_status`) or by a reader (`addressee`). Knows the tables of submissions, deliveries and
+Called only inside the writer (`match_status`, `answered`, `overdue`) or by a reader (`addressee`). Knows the tables of submissions, deliveries and
 mailbox items.
 """
 
@@ -9,9 +10,10 @@ from __future__ import annotations
 import json
 import sqlite3
 
+from node.adapters.sqlite import rows
 from node.adapters.sqlite.writer import Stamp, Transaction
 from node.core.custody import StatusReport
-from node.core.envelope import Header
+from node.core.envelope import Header, decode_header
 from node.core.lifecycle import StatusFlag, judge_status
 
 
@@ -26,6 +28,8 @@ def match_status(tx: Transaction, report: StatusReport, header: Header, stamp: S
         tx.journal(stamp, "unmatched", envelope=header.id, recipient=str(report.organ), reason=report.code)
         return StatusFlag.UNMATCHED
     seq, recipient, last, envelope = found
+    if stamp.synchronised:
+        _overdue(tx, seq, stamp.at_ms - stamp.bound_ms, stamp)  # what comes now comes too late for it
     flag = judge_status(last, report.code)
     tx.journal(stamp, "status", envelope=envelope, recipient=recipient, reason=report.code, detail=flag.value)
     if flag is not StatusFlag.OUT_OF_ORDER:
@@ -36,6 +40,59 @@ def match_status(tx: Transaction, report: StatusReport, header: Header, stamp: S
             (report.code, report.text, report.at_ms or stamp.at_ms, stamp.at_ms, seq, recipient, str(report.reporter)),
         )
     return flag
+
+
+def answered(tx: Transaction, status: Header, stamp: Stamp) -> None:
+    """An office says something of a document that it has received: the first time it has acknowledged it, to its sender and to the
+    figures; of one that it has not collected yet, when it does. # NĐ 30/2020 Điều 21.2.c"""
+    found = _received(tx.db, str(status.sender), status.document_id)
+    row = (
+        found
+        and tx.db.execute(
+            "SELECT e.header,m.envelope,m.organ,m.recipients,max(p.answered_ms),min(CASE p.state WHEN 'done' THEN p.updated_ms END) FROM mailbox m"
+            " JOIN envelope e ON e.seq=m.envelope JOIN mailbox p ON p.envelope=m.envelope AND p.organ=m.organ WHERE m.item=?",
+            (found[0],),
+        ).fetchone()
+    )
+    if not row or row[4] is not None:
+        return
+    header_bytes, envelope, organ, recipients, _, collected_ms = row
+    tx.db.execute("UPDATE mailbox SET answered_ms=? WHERE envelope=? AND organ=?", (stamp.at_ms, envelope, organ))
+    if collected_ms is not None:
+        header = decode_header(bytes(header_bytes))
+        facts = rows.Facts(True, organ, collected_ms)
+        rows.ledger(tx, stamp, "acknowledged", header, json.loads(recipients)[0], str(header.sender), "", facts)
+
+
+_ANSWERED = "('02','06','15')"
+"""What an office says last of a document. # QĐ 28/2018 Điều 10.2.h"""
+
+
+def overdue(tx: Transaction, before_ms: int, limit: int, stamp: Stamp) -> int:
+    """Note of documents that were sent here what was not dealt with within its time limit. Returns how many were looked at."""
+    found = tx.db.execute(
+        "SELECT envelope FROM submission WHERE due_ms BETWEEN 1 AND ? ORDER BY due_ms LIMIT ?", (before_ms, limit)
+    )
+    seqs = [seq for (seq,) in found]
+    for seq in seqs:
+        _overdue(tx, seq, before_ms, stamp)
+    return len(seqs)
+
+
+def _overdue(tx: Transaction, seq: int, before_ms: int, stamp: Stamp) -> None:
+    """Where a document's time limit is over, each delivery of which the receiver has not said that it is dealt with, refused or
+    destroyed, is overdue. Looked at once. # QĐ 28/2018 Điều 10.2.o"""
+    row = tx.db.execute("SELECT due_ms FROM submission WHERE envelope=? AND due_ms BETWEEN 1 AND ?", (seq, before_ms)).fetchone()
+    if row is None:
+        return
+    open_ = tx.db.execute(
+        "SELECT recipient FROM delivery WHERE envelope=? AND at_door=0 AND state NOT IN ('refused','expired','stopped')"
+        f" AND office_status NOT IN {_ANSWERED} ORDER BY recipient",
+        (seq,),
+    ).fetchall()
+    for (recipient,) in open_:
+        rows.ledger_of_sent(tx, stamp, "overdue", seq, recipient, made_ms=row[0])
+    tx.db.execute("UPDATE submission SET due_ms=0 WHERE envelope=?", (seq,))
 
 
 def _sent(db: sqlite3.Connection, report: StatusReport) -> tuple[int, str, str, str] | None:

@@ -8,11 +8,11 @@ from datetime import date
 import pytest
 
 from node.core.identifier import HUB, OrgId
-from node.core.package import Business
+from node.core.package import Business, Priority
 from node.core.report import Report
 from node.core.statement import Branch, Coverage, Flow, Kept, Pair, Proof, Refusal, Version
 from topology.sim import recount
-from topology.sim.ledger import Ledger
+from topology.sim.ledger import Item, Ledger, StatusSent
 from topology.sim.traffic import Package, To
 
 DAY, NEXT = date(2026, 11, 22), date(2026, 11, 23)
@@ -43,8 +43,9 @@ def ledger() -> Ledger:
     return found
 
 
+SAID = {"sent_on_time": 2, "sent_indeterminate": 2, "sent_electronic_only": 1, "sent_flawless": 2}
 TRUTH = {
-    DAY: {A: {"sent": 2, "sent_recall": 1, "sent_deliveries": 5}, B: {}, C: {"received": 1}},
+    DAY: {A: {"sent": 2, "sent_recall": 1, "sent_deliveries": 5, **SAID}, B: {}, C: {"received": 1}},
     NEXT: {A: {}, B: {"received": 1, "received_recall": 1}, C: {}},
 }
 
@@ -55,7 +56,7 @@ def reports(**changes: object) -> dict[OrgId, dict[date, Report]]:
 
 
 def test_a_document_is_sent_once_and_received_once_by_each_office_on_the_day_that_stands_in_the_list(ledger: Ledger) -> None:
-    found = recount.seen(ledger)
+    found = recount.seen(ledger) + recount.said(ledger)[0]
     assert {key: number for key, number in found.items() if number} == {
         (day, organ, key): number
         for day, organs in TRUTH.items()
@@ -63,6 +64,51 @@ def test_a_document_is_sent_once_and_received_once_by_each_office_on_the_day_tha
         for key, number in counts.items()
     }
     assert list(recount.judge(ledger, reports())) == []
+
+
+def test_what_a_document_says_of_itself_is_counted_with_it(ledger: Ledger) -> None:
+    """QĐ 28/2018 Điều 6.2, 10.2: number 35 is scanned and without a subject, express and so late; number 4 has a time limit."""
+    scanned = Package(35, "ubnd", "H41", TO[:1], 1000, 0.0, "d-35", priority=Priority.EXPRESS)
+    limited = Package(4, "ubnd", "H41", TO[:2], 1000, 0.0, "d-4")
+    found = Ledger([scanned, limited], "TRUC")
+    line = {"senderDocId": "e", "toCode": "H54", "notation": "35/CV-DT", "sendStatus": "collected", "receiveStatus": ""}
+    times = {"sentTime": "2026/11/23 08:00:00", "receivedTime": "2026/11/23 08:00:01"}
+    noon = {**line, "senderDocId": "f", "notation": "4/CV-DT", **times, "sentTime": "2026/11/23 12:00:00"}
+    found.sent_lines("ubnd", [{**line, **times}, noon, {**noon, "toCode": "H54.02.09", "sendStatus": "refused"}])
+    counts, doubtful = recount.said(found)
+    assert {key for _, _, key in counts} == {
+        *(
+            "sent_late",
+            "sent_late_priority.3",
+            "sent_priority.3",
+            "sent_unsigned",
+            "sent_with_paper",
+            "sent_flaw.subject-missing",
+        ),
+        *("sent_on_time", "sent_indeterminate", "sent_electronic_only", "sent_flawless", "statuses_overdue"),
+    }
+    assert counts[recount.OVERDUE, A, "statuses_overdue"] == 2
+    assert doubtful == {(NEXT, A, "sent_on_time"), (NEXT, A, "sent_late"), (recount.OVERDUE, A, "statuses_overdue")}
+
+
+def test_documents_that_offices_have_answered_are_compared_over_all_days(ledger: Ledger) -> None:
+    """NĐ 30/2020 Điều 21.2.c. By notation alone nobody can find what was received; a recall is no new document."""
+    for item, number, about in (("a", 1, "a"), ("a2", 1, "d-1"), ("n", 1, ""), ("b", 2, "b")):
+        ledger.items["tb", item] = Item("tb", item, 0, done=True)
+        for code in ("01", "03"):
+            said = StatusSent("tb", "H54", code, number, b"", f"{item}{code}", about, item, tries=1, ended=True)
+            said.doc_ids[f"s{item}{code}"] = 0.0
+            ledger.statuses[said.digest] = said
+    assert recount.answered(ledger) == ({B: 2}, frozenset())
+    told = reports()
+    told[HUB][DAY] = replace(told[HUB][DAY], organs={**TRUTH[DAY], B: {"acknowledged_same_day": 1}})
+    told[HUB][NEXT] = replace(told[HUB][NEXT], organs={**TRUTH[NEXT], B: {**TRUTH[NEXT][B], "acknowledged_later": 1}})
+    assert list(recount.judge(ledger, told)) == []
+    told[HUB][NEXT] = replace(told[HUB][NEXT], organs=TRUTH[NEXT])
+    (violation,) = recount.judge(ledger, told)
+    assert violation.text == "hub reports 1 documents that H54 has answered, the offices know of 2"
+    ledger.items["tb", "a2"].done = False
+    assert recount.answered(ledger)[1] == {B}
 
 
 def test_every_difference_is_named(ledger: Ledger) -> None:

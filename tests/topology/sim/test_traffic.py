@@ -120,7 +120,9 @@ def test_the_door_reads_what_the_plan_says() -> None:
         assert (package.document_id, package.number_notation) == (planned.document_id, planned.notation)
         assert (package.business, package.priority) == (planned.business, planned.priority)
         assert not package.missing
-        assert not package.oddities
+        assert package.oddities == (() if planned.subject else ("subject-missing",))
+        assert (package.paper, package.due_date) == (planned.paper, planned.due_date)
+        assert any(each.signable for each in package.attachments) is not planned.scanned
 
 
 def test_a_size_is_what_it_says() -> None:

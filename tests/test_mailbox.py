@@ -371,7 +371,7 @@ async def test_a_damaged_content_is_listed_as_damaged_and_stops_no_other(tree: T
         ._connections[0]
         .run(
             lambda db: db.execute(
-                "UPDATE body SET data=x'00' WHERE digest=(SELECT digest FROM envelope_body ORDER BY envelope LIMIT 1)"
+                "UPDATE body SET data=x'00' WHERE seq=(SELECT body FROM envelope_body ORDER BY envelope LIMIT 1)"
             )
         )
     )

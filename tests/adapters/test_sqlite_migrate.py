@@ -115,6 +115,39 @@ def test_a_script_that_fails_leaves_the_database_as_it_was(monkeypatch: pytest.M
         assert migrate(db) == 2
 
 
+def test_bodies_get_numbers_and_everything_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who names a body, who has it, and what nobody names yet, from before migration 9."""
+    texts = [text for _, text in scripts()]
+    with closing(connect()) as db:
+        use(monkeypatch, *texts[:8])
+        migrate(db)
+        db.execute("PRAGMA foreign_keys=ON")
+        for seq in (1, 2):
+            db.execute(
+                f"INSERT INTO envelope VALUES ({seq},'H41','e{seq}','','','','','edoc','H41',4,0,'','',0,'[]',NULL,0,NULL,0)"
+            )
+        db.executemany(
+            "INSERT INTO body VALUES (?,?,?,?,?)",
+            [("cc", 3, b"one", None, 7), ("aa", 9, None, "aa/9", 8), ("bb", 1, b"x", None, 9)],
+        )
+        db.executemany("INSERT INTO envelope_body VALUES (?,?)", [(1, "aa"), (1, "cc"), (2, "cc")])
+        db.executemany("INSERT INTO body_peer VALUES (?,?)", [("cc", "H41"), ("cc", ""), ("aa", "H41")])
+        db.execute("INSERT INTO loose VALUES ('bb',5)")
+        use(monkeypatch, *texts[:9])
+        migrate(db)
+        found = "SELECT b.digest,{} JOIN body b ON b.seq=t.body ORDER BY 1,2"
+        assert db.execute(found.format("t.envelope FROM envelope_body t")).fetchall() == [("aa", 1), ("cc", 1), ("cc", 2)]
+        assert db.execute(found.format("t.neighbour FROM body_peer t")).fetchall() == [("aa", "H41"), ("cc", ""), ("cc", "H41")]
+        assert db.execute(found.format("t.since_ms FROM loose t")).fetchall() == [("bb", 5)]
+        assert db.execute("SELECT seq,digest,size,file,taken_ms,data FROM body ORDER BY seq").fetchall() == [
+            (1, "cc", 3, None, 7, b"one"),
+            (2, "aa", 9, "aa/9", 8, None),
+            (3, "bb", 1, None, 9, b"x"),
+        ]
+        db.execute("DELETE FROM envelope WHERE seq=1")  # takes what it names along
+        assert db.execute("SELECT * FROM envelope_body").fetchall() == [(2, 1)]
+
+
 def test_a_database_from_a_later_version_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "node.db"
     with closing(connect(path)) as db:

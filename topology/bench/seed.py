@@ -38,6 +38,9 @@ TABLES = ("certificate", "envelope", "body", "envelope_body", "body_peer", "seen
 NUMBERED = {("envelope", "seq"): "envelope", ("envelope_body", "envelope"): "envelope", ("outbox", "envelope"): "envelope"} | {
     ("outbox", "item"): "outbox",
     ("journal", "seq"): "journal",
+    ("body", "seq"): "body",
+    ("envelope_body", "body"): "body",
+    ("body_peer", "body"): "body",
 }
 """Columns that number rows, with the table whose numbers they are."""
 CHAINED = {"seq": "", "at_ms": "", "bound_ms": ""} | dict.fromkeys(
@@ -177,7 +180,8 @@ def _copy(db: sqlite3.Connection, was: str, now: str) -> None:
     """The sample once more, with the tag `now` for `was`, behind what is there."""
     base = dict(db.execute("SELECT 'from_'||name,seq FROM sqlite_sequence"))
     base["from_journal"], last = db.execute("SELECT max(seq),hash FROM main.journal").fetchone()
-    base = {name: base.get(name) or 0 for name in ("from_envelope", "from_outbox", "from_journal")}
+    (base["from_body"],) = db.execute("SELECT max(seq) FROM main.body").fetchone()
+    base = {name: base.get(name) or 0 for name in ("from_envelope", "from_outbox", "from_journal", "from_body")}
     head = [last or b"\0" * 32]
 
     def follow(*fields: Any) -> bytes:

@@ -35,7 +35,7 @@ _ENDS = (
 )
 _NOTICES = (
     "SELECT DISTINCT e.doc_id,b.data FROM envelope e JOIN outbox o ON o.envelope=e.seq"
-    " JOIN envelope_body t ON t.envelope=e.seq JOIN body b ON b.digest=t.digest WHERE e.kind='notice'"
+    " JOIN envelope_body t ON t.envelope=e.seq JOIN body b ON b.seq=t.body WHERE e.kind='notice'"
 )
 _OPEN_BOX = ("initial", "processing", "fail")
 
@@ -176,17 +176,17 @@ def _bodies(name: str, query: Query, files: Collection[str] | None) -> Iterator[
     """No body without an envelope (but those that still may be named: `loose`), no envelope without its body, no file without a
     row, no row without its file."""
     for (digest,) in query(
-        "SELECT digest FROM body b WHERE NOT EXISTS (SELECT 1 FROM envelope_body e WHERE e.digest=b.digest)"
-        " AND NOT EXISTS (SELECT 1 FROM loose l WHERE l.digest=b.digest) ORDER BY digest",
+        "SELECT digest FROM body b WHERE NOT EXISTS (SELECT 1 FROM envelope_body e WHERE e.body=b.seq)"
+        " AND NOT EXISTS (SELECT 1 FROM loose l WHERE l.body=b.seq) ORDER BY digest",
         (),
     ):
         yield Violation("wrong", f"{name}: body {digest} belongs to no envelope")
-    for id_, digest in query(
-        "SELECT e.id,t.digest FROM envelope_body t JOIN envelope e ON e.seq=t.envelope"
-        " WHERE NOT EXISTS (SELECT 1 FROM body b WHERE b.digest=t.digest) ORDER BY e.seq",
+    for id_, number in query(
+        "SELECT e.id,t.body FROM envelope_body t JOIN envelope e ON e.seq=t.envelope"
+        " WHERE NOT EXISTS (SELECT 1 FROM body b WHERE b.seq=t.body) ORDER BY e.seq",
         (),
     ):
-        yield Violation("lost", f"{name}: envelope {id_} has lost its body {digest}")
+        yield Violation("lost", f"{name}: envelope {id_} has lost its body {number}")
     if files is None:
         return
     named = {file for (file,) in query("SELECT file FROM body WHERE file IS NOT NULL", ())}

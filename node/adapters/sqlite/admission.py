@@ -347,7 +347,7 @@ def _missing(tx: Transaction, arrival: Arrival, neighbour: OrgId) -> tuple[str, 
         if ref.sha256 in inline:
             continue
         row = tx.db.execute(
-            "SELECT 1 FROM body b JOIN body_peer p ON p.digest=b.digest AND p.neighbour=? WHERE b.digest=?",
+            "SELECT 1 FROM body b JOIN body_peer p ON p.body=b.seq AND p.neighbour=? WHERE b.digest=?",
             (str(neighbour), ref.sha256),
         ).fetchone()
         if row is None:
@@ -370,8 +370,8 @@ def _take(
         rows.apply_notice(tx, arrival, stamp)
         return (), None
     seq = rows.put_envelope(tx, envelope, neighbour, stamp)
-    orphans = rows.put_bodies(tx, seq, header, arrival.inline, stamp)
-    rows.know_body(tx, header, neighbour)
+    bodies, orphans = rows.put_bodies(tx, seq, header, arrival.inline, stamp)
+    rows.know_bodies(tx, bodies, neighbour)
     flag = match_status(tx, arrival.report, header, stamp) if arrival.report is not None else None
     organs = {recipient.code: recipient.organ for recipient in header.recipients}
     for code, decision in fresh.items():

@@ -22,7 +22,7 @@ from node.core.office import LaidOut, Listed, SentLine, Waiting, fitting
 from node.ports import Describe
 
 _OPEN = "m.state IN ('initial','processing','fail')"
-_PACKAGE = "body b ON b.digest=(SELECT x.digest FROM envelope_body x WHERE x.envelope=m.envelope LIMIT 1)"
+_PACKAGE = "body b ON b.seq=(SELECT x.body FROM envelope_body x WHERE x.envelope=m.envelope LIMIT 1)"
 _ITEM = (
     "SELECT m.item,e.header,m.organ,m.recipients,m.doc_id,m.state,m.fetched_ms,m.done_early,m.fails FROM mailbox m"
     " JOIN envelope e ON e.seq=m.envelope"
@@ -169,7 +169,7 @@ def _box_item(row: tuple[Any, ...]) -> BoxItem:
 def body_of(db: sqlite3.Connection, item: int) -> tuple[str, int, bytes | None, str | None] | None:
     """(digest, size, data, file) of the package behind a mailbox item; None when its content was already removed."""
     row = db.execute(
-        "SELECT b.digest,b.size,b.data,b.file FROM mailbox m JOIN envelope_body e ON e.envelope=m.envelope JOIN body b ON b.digest=e.digest"
+        "SELECT b.digest,b.size,b.data,b.file FROM mailbox m JOIN envelope_body e ON e.envelope=m.envelope JOIN body b ON b.seq=e.body"
         " WHERE m.item=? LIMIT 1",
         (item,),
     ).fetchone()

@@ -30,7 +30,7 @@ def forget(
         (now - handed_over_ms, now - max(handed_over_ms, collected_ms), limit),
     ).fetchall()
     for (seq,) in gone:
-        db.execute("INSERT OR IGNORE INTO loose SELECT digest,0 FROM envelope_body WHERE envelope=?", (seq,))
+        db.execute("INSERT OR IGNORE INTO loose SELECT body,0 FROM envelope_body WHERE envelope=?", (seq,))
         db.execute("DELETE FROM mailbox WHERE envelope=?", (seq,))
         db.execute(
             "INSERT OR IGNORE INTO sealed SELECT seq,header,signature FROM envelope WHERE seq=?1"
@@ -65,17 +65,17 @@ def unreferenced(tx: Transaction, before_ms: int, limit: int) -> tuple[int, list
     files of those deleted. Only the writer may decide this: an admission either came before and names the body, or comes after
     and finds it gone."""
     db = tx.db
-    found = db.execute("SELECT digest FROM loose WHERE since_ms<? LIMIT ?", (before_ms, limit)).fetchall()
+    found = db.execute("SELECT body FROM loose WHERE since_ms<? LIMIT ?", (before_ms, limit)).fetchall()
     files = []
-    for (digest,) in found:
-        db.execute("DELETE FROM loose WHERE digest=?", (digest,))
-        if db.execute("SELECT 1 FROM envelope_body WHERE digest=? LIMIT 1", (digest,)).fetchone():
+    for (number,) in found:
+        db.execute("DELETE FROM loose WHERE body=?", (number,))
+        if db.execute("SELECT 1 FROM envelope_body WHERE body=? LIMIT 1", (number,)).fetchone():
             continue
-        for file, size in db.execute("SELECT file,size FROM body WHERE digest=? AND file IS NOT NULL", (digest,)).fetchall():
+        for file, size in db.execute("SELECT file,size FROM body WHERE seq=? AND file IS NOT NULL", (number,)).fetchall():
             files.append(file)
             tx.filed(-size)
-        db.execute("DELETE FROM body WHERE digest=?", (digest,))
-        db.execute("DELETE FROM body_peer WHERE digest=?", (digest,))
+        db.execute("DELETE FROM body WHERE seq=?", (number,))
+        db.execute("DELETE FROM body_peer WHERE body=?", (number,))
     return len(found), files
 
 

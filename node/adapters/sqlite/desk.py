@@ -93,7 +93,7 @@ def queue_item(db: sqlite3.Connection, item: int) -> dict[str, Any] | None:
         return None
     bodies = _dicts(
         db.execute(
-            "SELECT b.digest,b.size FROM outbox o JOIN envelope_body e ON e.envelope=o.envelope JOIN body b ON b.digest=e.digest"
+            "SELECT b.digest,b.size FROM outbox o JOIN envelope_body e ON e.envelope=o.envelope JOIN body b ON b.seq=e.body"
             " WHERE o.item=?",
             (item,),
         )

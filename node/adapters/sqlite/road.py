@@ -227,7 +227,7 @@ def _offered_envelopes(db: sqlite3.Connection, seqs: Collection[int]) -> dict[in
     listed = json.dumps(list(seqs))
     bodies: dict[int, list[BodyRef]] = {}
     for seq, digest, size in db.execute(
-        f"SELECT e.envelope,b.digest,b.size FROM envelope_body e JOIN body b ON b.digest=e.digest WHERE e.envelope IN {_LISTED}",
+        f"SELECT e.envelope,b.digest,b.size FROM envelope_body e JOIN body b ON b.seq=e.body WHERE e.envelope IN {_LISTED}",
         (listed,),
     ):
         bodies.setdefault(seq, []).append(BodyRef(digest, size))
@@ -249,7 +249,7 @@ def inline_bodies(
     column = "NULL" if known.keys() >= set(listed) else "b.data"
     found = db.execute(
         f"SELECT b.digest,{column} FROM body b WHERE b.digest IN {_LISTED} AND b.data IS NOT NULL"
-        " AND NOT EXISTS (SELECT 1 FROM body_peer p WHERE p.digest=b.digest AND p.neighbour=?)",
+        " AND NOT EXISTS (SELECT 1 FROM body_peer p WHERE p.body=b.seq AND p.neighbour=?)",
         (json.dumps(listed), neighbour),
     )
     data = {digest: known[digest] if digest in known else known.setdefault(digest, bytes(value)) for digest, value in found}
@@ -307,7 +307,7 @@ def _handed_over(
         [(neighbour, receipt, origin, id_, recipient) for _, recipient, origin, id_, _, _ in taken.values()],
     )
     db.execute(
-        f"INSERT OR IGNORE INTO body_peer SELECT digest,? FROM envelope_body WHERE envelope IN {_LISTED}",
+        f"INSERT OR IGNORE INTO body_peer SELECT body,? FROM envelope_body WHERE envelope IN {_LISTED}",
         (neighbour, json.dumps(seqs)),
     )
     for _, recipient, _, id_, _, _ in taken.values():
@@ -345,7 +345,8 @@ def _settle_one(tx: Transaction, neighbour: str, settlement: Settlement, stamp: 
             reroute(tx, item, settlement.neighbour, stamp)
         case Settled.BODY:
             db.executemany(
-                "DELETE FROM body_peer WHERE digest=? AND neighbour=?", [(digest, neighbour) for digest in settlement.need]
+                "DELETE FROM body_peer WHERE body=? AND neighbour=?",
+                [(number, neighbour) for number in rows.body_numbers(db, settlement.need).values()],
             )
             if _any_file(db, settlement.need):
                 db.execute(
@@ -458,7 +459,7 @@ def body_crossed(tx: Transaction, neighbour: str, digest: str) -> None:
     """The neighbour has all bytes of this body: rows that waited for it are due."""
     tx.db.execute(
         "UPDATE outbox SET state='waiting',due_ms=0 WHERE +neighbour=? AND +state='body' AND envelope IN"  # by the body
-        " (SELECT envelope FROM envelope_body WHERE digest=?)",
+        " (SELECT e.envelope FROM envelope_body e JOIN body b ON b.seq=e.body WHERE b.digest=?)",
         (neighbour, digest),
     )
     tx.fed.add(towards(neighbour))
@@ -467,7 +468,8 @@ def body_crossed(tx: Transaction, neighbour: str, digest: str) -> None:
 def hold_body(tx: Transaction, neighbour: str, digest: str, reason: str, stamp: Stamp) -> int:
     """Put aside what cannot cross because its body cannot; returns how many rows. A damaged copy is never delivered."""
     items = tx.db.execute(
-        "SELECT o.item FROM outbox o JOIN envelope_body e ON e.envelope=o.envelope WHERE +o.neighbour=? AND e.digest=? AND o.state<>'held'",
+        "SELECT o.item FROM body b JOIN envelope_body e ON e.body=b.seq JOIN outbox o ON o.envelope=e.envelope"
+        " WHERE +o.neighbour=? AND b.digest=? AND o.state<>'held'",
         (neighbour, digest),
     ).fetchall()
     return sum(hold(tx, item, reason, stamp) for (item,) in items)
@@ -490,7 +492,7 @@ def offered_body(db: sqlite3.Connection, neighbour: str, digest: str) -> tuple[s
     """(file, data, size) of a body named in an envelope that waits for this neighbour; None: it has no claim to it."""
     row = db.execute(
         "SELECT b.file,b.data,b.size FROM body b WHERE b.digest=? AND EXISTS (SELECT 1 FROM envelope_body e JOIN outbox o"
-        " ON o.envelope=e.envelope WHERE e.digest=b.digest AND +o.neighbour=?)",  # by the body, not through all that waits
+        " ON o.envelope=e.envelope WHERE e.body=b.seq AND +o.neighbour=?)",  # by the body, not through all that waits
         (digest, neighbour),
     ).fetchone()
     return (row[0], row[1], row[2]) if row else None

@@ -6,6 +6,7 @@ Plain functions of a `Transaction`, called only inside the writer. Knows the tab
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -126,7 +127,7 @@ _ENVELOPE = (
     "INSERT INTO envelope (seq,origin,id,digest,header,signature,certificate,kind,sender,lane,priority,doc_id,document_id,"
     "expires_ms,hops,came_from,taken_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
-_BODY = "INSERT OR IGNORE INTO body (digest,size,data,file,taken_ms) VALUES (?,?,?,?,?)"
+_BODY = "INSERT OR IGNORE INTO body (seq,digest,size,file,taken_ms,data) VALUES (?,?,?,?,?,?)"
 _NAMED = "INSERT OR IGNORE INTO envelope_body VALUES (?,?)"
 _PEER = "INSERT OR IGNORE INTO body_peer VALUES (?,?)"
 _CHAIN = "INSERT OR IGNORE INTO certificate VALUES (?,?)"
@@ -179,9 +180,13 @@ def put_passing(tx: Transaction, arrivals: Sequence[tuple[int, Arrival]], neighb
     db.executemany(_ENVELOPE, [_envelope_row(seq, arrival.envelope, neighbour, stamp) for seq, arrival in arrivals])
     db.executemany(_CHAIN, {each.envelope.header.key: each.chain for _, each in arrivals if each.chain is not None}.items())
     bodies = {body.sha256: body for _, arrival in arrivals for body in arrival.inline}
-    db.executemany(_BODY, [(body.sha256, body.size, body.data, None, stamp.at_ms) for body in bodies.values()])
-    db.executemany(_NAMED, [(seq, ref.sha256) for seq, arrival in arrivals for ref in arrival.envelope.header.bodies])
-    db.executemany(_PEER, [(digest, came_from) for digest in bodies])
+    numbers = body_numbers(db, bodies)
+    new = [body for digest, body in bodies.items() if digest not in numbers]
+    (last,) = db.execute("SELECT coalesce(max(seq),0) FROM body").fetchone()
+    numbers.update((body.sha256, number) for number, body in enumerate(new, last + 1))
+    db.executemany(_BODY, [_body_row(numbers[body.sha256], body, stamp) for body in new])
+    db.executemany(_NAMED, [(seq, numbers[ref.sha256]) for seq, arrival in arrivals for ref in arrival.envelope.header.bodies])
+    db.executemany(_PEER, [(number, came_from) for number in numbers.values()])
     keys, waiting = [], []
     for seq, arrival in arrivals:
         size = _whole_bytes(arrival.envelope) + sum({body.sha256: body.size for body in arrival.inline}.values())
@@ -205,22 +210,48 @@ def _whole_bytes(envelope: Envelope) -> int:
     return ROW_BYTES + len(envelope.header_bytes) + len(envelope.signature)
 
 
-def put_bodies(tx: Transaction, seq: int, header: Header, bodies: Iterable[StoredBody], stamp: Stamp) -> list[str]:
-    """Insert the bodies that are new, tie all the header's to the envelope; returns files that nobody needs."""
+def body_numbers(db: sqlite3.Connection, digests: Iterable[str]) -> dict[str, int]:
+    """The numbers of those bodies that are here, by digest."""
+    return dict(
+        db.execute("SELECT digest,seq FROM body WHERE digest IN (SELECT value FROM json_each(?))", (json.dumps([*digests]),))
+    )
+
+
+def _body_row(number: int | None, body: StoredBody, stamp: Stamp) -> tuple[object, ...]:
+    """number None: the next one."""
+    return (number, body.sha256, body.size, body.file, stamp.at_ms, body.data)
+
+
+def put_body(tx: Transaction, body: StoredBody, stamp: Stamp) -> tuple[int, list[str]]:
+    """Insert a body if it is new. Returns its number, and its file if nobody needs it, because the body was here before."""
+    cursor = tx.db.execute(_BODY, _body_row(None, body, stamp))
+    if cursor.rowcount:
+        if body.file is not None:
+            tx.filed(body.size)
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid, []
+    return body_numbers(tx.db, [body.sha256])[body.sha256], [] if body.file is None else [body.file]
+
+
+def put_bodies(
+    tx: Transaction, seq: int, header: Header, bodies: Iterable[StoredBody], stamp: Stamp
+) -> tuple[list[int], list[str]]:
+    """Insert the bodies that are new, tie all the header's to the envelope; returns their numbers, and files nobody needs."""
+    numbers: dict[str, int] = {}
     orphans = []
     for body in bodies:
-        cursor = tx.db.execute(_BODY, (body.sha256, body.size, body.data, body.file, stamp.at_ms))
-        if cursor.rowcount == 0 and body.file is not None:
-            orphans.append(body.file)
-        elif body.file is not None:
-            tx.filed(body.size)
-    tx.db.executemany(_NAMED, [(seq, ref.sha256) for ref in header.bodies])
-    return orphans
+        numbers[body.sha256], unneeded = put_body(tx, body, stamp)
+        orphans += unneeded
+    if others := [ref.sha256 for ref in header.bodies if ref.sha256 not in numbers]:
+        numbers.update(body_numbers(tx.db, others))
+    named = [numbers[ref.sha256] for ref in header.bodies if ref.sha256 in numbers]
+    tx.db.executemany(_NAMED, [(seq, number) for number in named])
+    return named, orphans
 
 
-def know_body(tx: Transaction, header: Header, neighbour: OrgId) -> None:
-    """This neighbour has sent us, or was given by us, the header's bodies."""
-    tx.db.executemany(_PEER, [(ref.sha256, str(neighbour)) for ref in header.bodies])
+def know_bodies(tx: Transaction, numbers: Iterable[int], neighbour: OrgId) -> None:
+    """This neighbour has sent us, or was given by us, these bodies."""
+    tx.db.executemany(_PEER, [(number, str(neighbour)) for number in numbers])
 
 
 def put_chain(tx: Transaction, digest: str, chain: bytes) -> None:
@@ -264,7 +295,7 @@ def put_outbox(tx: Transaction, seq: int, envelope: Envelope, recipient: OrgId, 
         size = before[0]
     else:
         (inline,) = tx.db.execute(
-            "SELECT coalesce(sum(length(b.data)),0) FROM envelope_body e JOIN body b ON b.digest=e.digest WHERE e.envelope=?",
+            "SELECT coalesce(sum(b.size),0) FROM envelope_body e JOIN body b ON b.seq=e.body WHERE e.envelope=? AND b.file IS NULL",
             (seq,),
         ).fetchone()
         size = _whole_bytes(envelope) + inline
@@ -332,7 +363,7 @@ def put_local(tx: Transaction, local: LocalEnvelope, stamp: Stamp) -> tuple[int,
     envelope = local.envelope
     header = envelope.header
     seq = put_envelope(tx, envelope, None, stamp)
-    orphans = put_bodies(tx, seq, header, local.bodies, stamp)
+    _, orphans = put_bodies(tx, seq, header, local.bodies, stamp)
     put_chain(tx, header.key, local.chain)
     organs = {recipient.code: recipient.organ for recipient in header.recipients}
     for code, neighbour in local.routes.items():

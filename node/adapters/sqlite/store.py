@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from node.adapters.sqlite import admission, boxes, care, chain, changes, desk, proofs, road, status
+from node.adapters.sqlite import admission, boxes, care, chain, changes, desk, proofs, road, rows, status
 from node.adapters.sqlite.connection import Connection
 from node.adapters.sqlite.migrate import migrate
 from node.adapters.sqlite.numbers import SqliteNumbers
@@ -131,15 +131,10 @@ class SqliteStore:
         stamp = self.stamp()
 
         def work(tx: Transaction) -> tuple[str, ...]:
-            cursor = tx.db.execute(
-                "INSERT OR IGNORE INTO body VALUES (?,?,?,?,?)", (body.sha256, body.size, body.data, body.file, stamp.at_ms)
-            )
-            tx.db.execute("INSERT OR IGNORE INTO body_peer VALUES (?,?)", (body.sha256, str(neighbour)))
-            tx.db.execute("INSERT INTO loose VALUES (?1,?2) ON CONFLICT DO UPDATE SET since_ms=?2", (body.sha256, stamp.at_ms))
-            if cursor.rowcount == 0 or body.file is None:
-                return (body.file,) if body.file is not None else ()
-            tx.filed(body.size)
-            return ()
+            number, orphans = rows.put_body(tx, body, stamp)
+            rows.know_bodies(tx, [number], neighbour)
+            tx.db.execute("INSERT INTO loose VALUES (?1,?2) ON CONFLICT DO UPDATE SET since_ms=?2", (number, stamp.at_ms))
+            return tuple(orphans)
 
         return await self._do(work)
 
@@ -148,7 +143,7 @@ class SqliteStore:
         return await self._ask(
             lambda db: (
                 db.execute(
-                    "SELECT 1 FROM body b JOIN body_peer p ON p.digest=b.digest AND p.neighbour=? WHERE b.digest=?",
+                    "SELECT 1 FROM body b JOIN body_peer p ON p.body=b.seq AND p.neighbour=? WHERE b.digest=?",
                     (str(neighbour), digest),
                 ).fetchone()
                 is not None

@@ -7,12 +7,11 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import node.adapters.sqlite
+from node.adapters.sqlite.migrate import migrate
 from node.adapters.sqlite.writer import chained
 from node.core.identifier import OrgId
 from tests.topology.sim.desk import ADDRESSES, Desk, rehearse
@@ -67,7 +66,6 @@ def texts(found: Sequence[Any]) -> list[str]:
     return [f"{each.kind}: {each.text}" for each in found]
 
 
-SCHEMA = (Path(node.adapters.sqlite.__file__).parent / "migrations" / "0001_initial.sql").read_text(encoding="utf-8")
 ENVELOPE = (
     "INSERT INTO envelope (seq,origin,id,digest,header,signature,certificate,kind,sender,lane,priority,doc_id,document_id,"
     "expires_ms,hops,taken_ms) VALUES (?,'H41','e'||?,'','','','',?,'H41',1,0,?,'',0,'[]',0)"
@@ -76,8 +74,8 @@ ENVELOPE = (
 
 @pytest.fixture
 def db() -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(":memory:")
-    connection.executescript(SCHEMA)
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
     yield connection
     connection.close()
 
@@ -89,8 +87,8 @@ def query(db: sqlite3.Connection) -> Query:
 
 def put_envelope(db: sqlite3.Connection, seq: int, doc_id: str, kind: str = "edoc") -> None:
     db.execute(ENVELOPE, (seq, seq, kind, doc_id))
-    db.execute("INSERT INTO body VALUES (?,3,'abc',NULL,0)", (f"b{seq}",))
-    db.execute("INSERT INTO envelope_body VALUES (?,?)", (seq, f"b{seq}"))
+    db.execute("INSERT INTO body VALUES (?,?,3,NULL,0,'abc')", (seq, f"b{seq}"))
+    db.execute("INSERT INTO envelope_body VALUES (?,?)", (seq, seq))
 
 
 def put_outbox(db: sqlite3.Connection, seq: int, recipient: str, state: str = "waiting") -> None:
@@ -132,8 +130,8 @@ def test_a_node_whose_work_is_done_has_nothing_wrong(db: sqlite3.Connection, que
     put_box(db, 1, "G22", "d1", "done")
     put_delivery(db, 1, "G22", "d1", "collected")
     put_journal(db, 3)
-    db.execute("INSERT INTO body VALUES ('f',9,NULL,'ab/f',0)")
-    db.execute("INSERT INTO loose VALUES ('f',0)")
+    db.execute("INSERT INTO body VALUES (7,'f',9,'ab/f',0,NULL)")
+    db.execute("INSERT INTO loose VALUES (7,0)")
     assert audit("h41", query, ["ab/f", "partial/x"]) == []
 
 
@@ -143,8 +141,8 @@ def test_a_node_whose_work_is_done_has_nothing_wrong(db: sqlite3.Connection, que
         (lambda db: put_outbox(db, 1, "G22"), "stuck: h41: outbox row edoc e1 to G22 for H41 left after 0 attempts"),
         (lambda db: put_box(db, 1, "G22", "d1"), "stuck: h41: mailbox item edoc d1 of G22 is initial still"),
         (lambda db: put_delivery(db, 1, "G22", "d1", "moving"), "stuck: h41: delivery of d1 to G22 is moving still"),
-        (lambda db: db.execute("INSERT INTO body VALUES ('x',1,'x',NULL,0)"), "wrong: h41: body x belongs to no envelope"),
-        (lambda db: db.execute("DELETE FROM body"), "lost: h41: envelope e1 has lost its body b1"),
+        (lambda db: db.execute("INSERT INTO body VALUES (9,'x',1,NULL,0,'x')"), "wrong: h41: body x belongs to no envelope"),
+        (lambda db: db.execute("DELETE FROM body"), "lost: h41: envelope e1 has lost its body 1"),
         (lambda db: db.execute("UPDATE body SET data=NULL,file='ab/1'"), "lost: h41: body file ab/1 is missing"),
         (lambda db: put_journal(db, REPEATS_MAX + 1, "repeated"), "wrong: h41: H14 has presented e1 for G22 201 times"),
     ],
@@ -194,7 +192,7 @@ def test_a_damaged_database_is_found() -> None:
 
 def test_a_promise_that_was_forgotten_is_found(db: sqlite3.Connection, query: Query) -> None:
     put_delivery(db, 1, "G22", "d1", "moving")
-    db.execute("INSERT INTO seen VALUES ('H41','e1','G22','',NULL,0)")
+    db.execute("INSERT INTO seen VALUES ('H41','e1','G22','',NULL,0,NULL)")
     assert promised("hub", query, [("H41", "e1", "G22")], ["d1"]) == []
     assert texts(promised("hub", query, [("", "e1", "G22")], ["d2"])) == [
         "lost: hub has taken e1 of hub for G22 and forgot it",

@@ -206,7 +206,7 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     reporter = Reporter(code, parent, store, clock, ground.signer, ground.verifier, sight, tally, paces, ground.rng)
     timing, told = OfficeTime(clock), reporting.reports(settings, code, reporter.report, store, clock, directory)
     told.reconcile = Reconciler(code, parent, questions, store, directory).find
-    proving = Proving(code, store, clock, origin, ground.signer, ground.verifier, questions)
+    proving = Proving(code, store, clock, origin, ground.signer, ground.verifier, questions, surroundings.table)
     done = (
         origin,
         forwarder,

@@ -8,7 +8,7 @@ later, so that no file leaves this node that proves nothing. Knows `core`, the p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -41,6 +41,7 @@ from node.core.evidence import (
 from node.core.identifier import OrgId
 from node.core.lifecycle import ENDS
 from node.core.notice import decode_notice
+from node.core.routing import Forward, Table, decide_node
 from node.origin import Origin
 from node.ports import Clock, Signer, Store, Verifier
 from node.questions import ANSWER_S, Questions
@@ -56,12 +57,14 @@ PORTION = 500
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which deliveries of which envelope. digest: of its header; whoever does not know it is told nothing."""
+    """Which deliveries of which envelope. digest: of its header; whoever does not know it is told nothing. at: the node that is
+    asked, which need not be the one that reads it; None: it is."""
 
     origin: OrgId
     id: str
     digest: str
     to: tuple[OrgId, ...]
+    at: OrgId | None = None
 
 
 @dataclass(slots=True)
@@ -96,7 +99,15 @@ class Proving:
     """One per node; answers its neighbours' questions for evidence as well."""
 
     def __init__(
-        self, code: OrgId, store: Store, clock: Clock, origin: Origin, signer: Signer, verifier: Verifier, questions: Questions
+        self,
+        code: OrgId,
+        store: Store,
+        clock: Clock,
+        origin: Origin,
+        signer: Signer,
+        verifier: Verifier,
+        questions: Questions,
+        table: Callable[[], Table],
     ) -> None:
         self._code = code
         self._store = store
@@ -105,6 +116,7 @@ class Proving:
         self._signer = signer
         self._verifier = verifier
         self._questions = questions
+        self._table = table
         questions.handlers[KIND] = self.answer
 
     async def collect(self, key: str, to: Sequence[OrgId] = ()) -> Collected:
@@ -227,18 +239,29 @@ class Proving:
             found.told.append(self._origin.testify(asked.origin, ends, ""))
             found.chains[self._signer.key_id] = self._signer.chain_pem
 
-    async def _ask(self, neighbour: OrgId, asked: Asked, codes: Sequence[OrgId], left_s: float) -> Found:
+    async def _ask(self, node: OrgId, asked: Asked, codes: Sequence[OrgId], left_s: float) -> Found:
+        """What a node and those behind it have to show; through the tree where it is no neighbour any more (one of us moved)."""
+        question = _question(replace(asked, to=tuple(codes), at=node))
         try:
-            found = _read(await self._questions.ask(neighbour, KIND, _question(asked, codes), left_s))
+            found = _read(await self._questions.ask(self._towards(node), KIND, question, left_s))
             # To whom this node has handed anything it knows itself.
             found.receipts = [each for each in found.receipts if read_statement(each.statement).presenter != self._code]
             return found
         except (Deferred, Refused):
-            return Found(silent=[neighbour])
+            return Found(silent=[node])
+
+    def _towards(self, node: OrgId) -> OrgId:
+        way = decide_node(self._table(), node)
+        if not isinstance(way, Forward):
+            raise Deferred(ANSWER_S)
+        return way.neighbour
 
     async def answer(self, peer: OrgId, body: bytes, left_s: float) -> bytes:
-        """What this node and those behind it have to show of deliveries that were here."""
-        return _written(await self._gather(_read_question(body), left_s))
+        """What this node and those behind it have to show of deliveries that were here, or what the node says that is meant."""
+        asked = _read_question(body)
+        if asked.at is not None and asked.at != self._code:
+            return await self._questions.ask(self._towards(asked.at), KIND, body, left_s * ONWARD)
+        return _written(await self._gather(asked, left_s))
 
 
 def _merged(receipts: Iterable[Proven]) -> tuple[Proven, ...]:
@@ -255,14 +278,17 @@ def _end_of(delivery: SentDelivery) -> End:
     return End(delivery.state, delivery.at_ms, reason, receiver_doc_id=delivery.receiver_doc_id)
 
 
-def _question(asked: Asked, to: Sequence[OrgId]) -> bytes:
-    return canonical({"origin": str(asked.origin), "id": asked.id, "digest": asked.digest, "to": [str(code) for code in to]})
+def _question(asked: Asked) -> bytes:
+    fields: dict[str, object] = {"origin": str(asked.origin), "id": asked.id, "digest": asked.digest}
+    at = None if asked.at is None else str(asked.at)
+    return canonical({**fields, "to": [str(code) for code in asked.to], "at": at})
 
 
 def _read_question(body: bytes) -> Asked:
     fields = Fields(strict_json(body), KIND)
     to = tuple(read_code(code, KIND) for code in fields.items("to", RECIPIENTS_MAX))
-    return Asked(read_code(fields.get("origin"), KIND), fields.text("id", 36), fields.text("digest", 64), to)
+    at = None if fields.get("at") is None else read_code(fields.get("at"), KIND)
+    return Asked(read_code(fields.get("origin"), KIND), fields.text("id", 36), fields.text("digest", 64), to, at)
 
 
 def _written(found: Found) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from node import app, proving
+from node.adapters.directory_file import dump
 from node.adapters.signing import Offline
 from node.core.bundle import Flaw, Flawed, Proof, Proven, Story, judge, open_bundle, pack, proven_fields, unpack
 from node.core.custody import FIRST, End
@@ -23,7 +24,7 @@ from node.core.evidence import SIGNED_RECEIPT, Taken, canonical, leaf, write_sta
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.proving import KIND, Collected
-from tests.tree import _ROOT, H41, H54, HUB, UNIT, Tree, document, org, planted, refused_with, status
+from tests.tree import _ROOT, DIRECTORY, H41, H54, HUB, UNIT, Tree, document, org, planted, refused_with, status
 
 
 @pytest.fixture
@@ -177,6 +178,39 @@ async def test_a_node_that_is_silent_for_good_is_not_in_the_way_where_nothing_la
     doc_id = await collected(tree, "H54.02")
     tree[H54].duties.questions.handlers.clear()
     assert opened((await evidence(tree, doc_id)).bundle).journeys
+
+
+async def hangs_on(tree: Tree, unit: OrgId, parent: OrgId) -> None:
+    """A unit has moved: every directory says so, and it has another parent."""
+    nodes = tuple(replace(each, parent=parent) if each.code == unit else each for each in DIRECTORY.nodes)
+    site = tree[unit]
+    await site.close()
+    (site.folder / "directory.json").write_text(dump(replace(DIRECTORY, nodes=nodes)), encoding="utf-8")
+    link = site.settings.link.model_copy(update={"parent_code": str(parent)})
+    site.settings = site.settings.model_copy(update={"link": link})
+    await site.open()
+    for each in tree.sites.values():
+        each.surroundings.take(replace(each.surroundings.directory, nodes=nodes))
+    tree[parent].duties.forwarder.meet(unit)
+    site.connect(tree.door(parent))
+    site.run()
+
+
+async def test_what_a_unit_has_sent_or_passed_on_before_it_moved_is_proven_after(tree: Tree) -> None:
+    """Whom it had handed to is no neighbour any more; the question finds its way through the tree."""
+    sent = await collected(tree, "H54.02", "H41")
+    passed = (await tree[HUB].send("vpcp", document("H41.07", sender="G22"))).doc_id
+    await confirm(tree, "H41.07")
+    await tree.until(lambda: is_over(tree, passed))
+    await hangs_on(tree, UNIT, H54)
+    ways = {str(each.recipient): [str(hop.node) for hop in each.hops] for each in opened(await evidence_of(tree, sent)).journeys}
+    assert ways == {"H54.02": ["H41", "", "H54"], "H41": ["H41"]}
+    (journey,) = opened((await tree[HUB].duties.proving.collect(passed)).bundle).journeys
+    assert [str(hop.node) for hop in journey.hops] == ["H41", "H41.07"]
+
+
+async def is_over(tree: Tree, doc_id: str) -> bool:
+    return {line.send_state for line in (await tree[HUB].sent("vpcp")).values()} == {"collected"}
 
 
 async def test_a_node_behind_cannot_say_whom_the_ones_before_it_have_handed_to(tree: Tree) -> None:

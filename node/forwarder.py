@@ -442,12 +442,12 @@ class Forwarder:
         return Refused(Reason.BODY_DAMAGED, "sha256", sha256)
 
     async def find_strays(self) -> None:
-        """Give rows whose neighbour is none of ours (a unit moved, a node was renamed) a way by today's table.
+        """Give rows whose neighbour is none of ours (a unit moved, a node was renamed or dissolved) a way by today's table.
 
         A copy in doubt too: the neighbour may have it, and then the two copies meet at a node that knows the key, at the latest
         where the receiver is. Where the neighbour's node is gone, so may be what it knew: a person decides.
         """
-        for stray in await self._store.astray(list(self.neighbours), ROWS_MAX):
+        for stray in await self._store.astray(self._near(), ROWS_MAX):
             if stray.in_doubt and not self._origin.has_node(stray.neighbour):
                 if await self._store.hold_gone(stray.item):
                     self._tally.add("truc_held_total", reason=NEIGHBOUR_GONE)
@@ -458,6 +458,14 @@ class Forwarder:
                 await self._store.reroute(stray.item, elsewhere)
             elif elsewhere is None and not stray.in_doubt:
                 await self._give_back(stray)
+
+    def _near(self) -> list[OrgId]:
+        """The neighbours that are right above and below this node by today's directory too. Where that names another parent than
+        the one we hang on, all of them: this node has yet to be set up anew."""
+        parent, below = self._origin.near()
+        if parent is not None and parent not in self.neighbours:
+            return list(self.neighbours)
+        return [code for code in self.neighbours if code == parent or code in below]
 
     async def _give_back(self, stray: Stray) -> None:
         """Its code was closed and has no node any more: the sender hears which code to use instead."""

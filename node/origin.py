@@ -133,6 +133,11 @@ class Origin:
         """Whether today's directory names such a node."""
         return self._directory().node(code) is not None
 
+    def near(self) -> tuple[OrgId | None, frozenset[OrgId]]:
+        """The nodes right above and below this one, by today's table."""
+        table = self._table()
+        return table.parent, frozenset(child.code for child in table.children)
+
     def is_closed(self, code: OrgId) -> bool:
         """Whether today's directory says that what is addressed to this code is returned because the code is closed."""
         return self._instead_of(code) is not None

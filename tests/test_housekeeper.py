@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import date
@@ -15,9 +16,10 @@ import pytest
 from node import housekeeper as module
 from node.adapters import registry
 from node.core.errors import Deferred, Reason
+from node.core.identifier import OrgId
 from tests.adapters.pki import NOW_MS
 from tests.making import EVERYTHING
-from tests.tree import H41, H54, HUB, SYSTEMS, Site, Tree, document, org, planted, status
+from tests.tree import H41, H54, HUB, SYSTEMS, UNIT, Site, Tree, document, org, planted, status
 
 DAY_MS = 86_400_000
 OVER_MS = 7 * DAY_MS + 2000
@@ -97,6 +99,68 @@ async def test_a_code_that_closes_while_a_document_is_on_its_way_is_named_with_i
     lines = {line.recipient: line for line in await tree[H41].duties.mailbox.sent(SYSTEMS[H41][0], "edoc", None)}
     assert lines["H54.03"].send_state == "refused"
     assert "mã thay thế H54. [recipient-closed]" in lines["H54.03"].send_text
+
+
+def dissolved(site: Site, *codes: str, instead: str) -> None:
+    """The codes are closed and their node, the first's, is gone, as the node hears it while it runs."""
+    for code in codes:
+        closed(site, code, instead=instead)
+    directory = site.surroundings.directory
+    nodes = tuple(each for each in directory.nodes if each.code != org(codes[0]))
+    site.surroundings.take(replace(directory, nodes=nodes, version=directory.version + 1))
+
+
+@pytest.mark.parametrize("half_sent", [False, True])
+async def test_what_waits_for_a_node_that_is_dissolved_while_this_one_runs_is_returned(tree: Tree, half_sent: bool) -> None:
+    """Also when its content was on its way already: the node has said what it lacks, so it has not taken it."""
+    content = random.Random(1).randbytes(300_000)
+    await tree[H41].send("ubnd-41", document("H54.03", content=content))
+    tree[H41].run()
+    await tree.until(lambda: tree[HUB].count("outbox") == 1)
+    if half_sent:
+        tree[H54].run("pull")
+        await tree.until(lambda: tree[HUB].rows("SELECT in_doubt FROM outbox WHERE state='body'"))
+        await tree[H54].rest()
+    for site in (tree[HUB], tree[H41]):
+        dissolved(site, "H54", "H54.02", "H54.03", instead="G22")
+    await tree[HUB].duties.housekeeper.round()
+    await tree.until(lambda: tree[H41].inbox("ubnd-41", "status"))
+    (line,) = (await tree[H41].sent("ubnd-41")).values()
+    assert line.send_state == "refused"
+    assert "mã thay thế G22. [recipient-closed]" in line.send_text
+    await tree.until(lambda: tree[HUB].count("outbox") == 0)
+
+
+async def test_what_waits_for_a_unit_that_moves_while_its_old_parent_runs_follows_it(tmp_path: Path) -> None:
+    async with planted(tmp_path, HUB, H41, H54, UNIT) as tree:
+        await tree[H41].send("ubnd-41", document("H41.07"))
+        directory = tree[H41].surroundings.directory
+        nodes = tuple(replace(each, parent=H54) if each.code == UNIT else each for each in directory.nodes)
+        tree[H41].surroundings.take(replace(directory, nodes=nodes))
+        await tree[H41].duties.housekeeper.round()
+        assert tree[H41].rows("SELECT neighbour FROM outbox") == [("",)]
+
+
+@pytest.mark.parametrize("half_sent", [False, True])
+@pytest.mark.parametrize("at", [H41, HUB])
+async def test_what_is_on_its_way_to_a_code_that_closes_comes_back_from_anywhere(tree: Tree, at: OrgId, half_sent: bool) -> None:
+    """At the node where it began or at a relay, its content waiting or half sent: the receiver's node is there and says so."""
+    await tree[H41].send("ubnd-41", document("H54.03", content=random.Random(1).randbytes(300_000)))
+    if at == HUB:
+        tree[H41].run()
+        await tree.until(lambda: tree[HUB].count("outbox") == 1)
+    if half_sent:
+        (tree[H41] if at == H41 else tree[H54]).run("push" if at == H41 else "pull")
+        await tree.until(lambda: tree[at].rows("SELECT 1 FROM outbox WHERE state='body'"))
+    registry.save(tree[H54].folder / "systems.json", [each for each in SYSTEMS[H54] if each.id != "thai-binh"])
+    for site in tree.sites.values():
+        closed(site, "H54.03", instead="H54")
+    for site in (tree[H41], tree[H54]):
+        await site.rest()
+        site.run()
+    await tree.until(lambda: tree[H41].inbox("ubnd-41", "status"))
+    (line,) = (await tree[H41].sent("ubnd-41")).values()
+    assert (line.send_state, "mã thay thế H54." in line.send_text) == ("refused", True)
 
 
 async def test_what_expires_on_the_way_is_told_home_across_the_tree(tree: Tree) -> None:

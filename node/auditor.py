@@ -239,9 +239,10 @@ class Auditor:
                 self._tally.add("truc_journal_heads_total", result="refused")
                 log.error("a journal below goes back", neighbour=str(peer), row=head.seq)
                 raise Refused(Reason.DIGEST_CONFLICT, "head.seq", str(head.seq), f"≥ {known.seq}")
-        if sum(now_ms - each.told_ms < DAY_MS for each in kept) >= HEADS_A_DAY_MAX:
+        if sum(abs(now_ms - each.told_ms) < DAY_MS for each in kept) >= HEADS_A_DAY_MAX:
             raise Deferred(TELL_AGAIN_S)
-        await self._store.keep_head(peer, KeptHead(brought.statement, brought.signature, now_ms), brought.chain)
+        if brought.statement not in [each.statement for each in kept]:  # else its answer was lost
+            await self._store.take_head(peer, KeptHead(brought.statement, brought.signature, now_ms), brought.chain)
         self._tally.add("truc_journal_heads_total", result="kept")
         return b"kept"
 

@@ -247,6 +247,20 @@ async def test_a_parent_cannot_say_that_a_journal_was_another(tree: Tree, monkey
     assert site.duties.auditor.broken is None
 
 
+async def test_the_parents_own_journal_names_the_heads_it_keeps_each_once(tree: Tree) -> None:
+    """So its head, which goes up in its turn, stands for those of all below it."""
+    site, above = tree[UNIT], tree[H41]
+    site.line.fault("query", "no answer")
+    await site.duties.auditor.round()
+    site.duties.auditor._tell_s = 0
+    await site.duties.auditor.round()
+    (kept,) = await above.store.heads(UNIT)
+    head = read_head(kept.statement)
+    told = above.rows("SELECT neighbour,detail FROM journal WHERE event='head-kept'")
+    assert told == [("H41.07", f"1.{head.seq} {head.hash}")]
+    assert await found(above) is None
+
+
 async def test_a_broken_journal_is_an_alarm_and_documents_go_on(tree: Tree) -> None:
     site = tree[H41]
     tamper(site, "UPDATE journal SET detail='x' WHERE seq=1")

@@ -488,6 +488,7 @@ LABELS: Mapping[str, Mapping[str, Pair]] = {
         "released": ("người vận hành cho chuyển tiếp", "released by an operator"),
         "directory": ("danh mục mã định danh thay đổi", "the directory changed"),
         "act": ("việc của người quản trị", "act of a person"),
+        "head-kept": ("giữ đầu nhật ký của nút cấp dưới", "kept the head of a journal below"),
         "come-back": ("quay về", "came back"),
         "statement-refused": ("không nhận bảng kê số liệu ngày", "daily statement not kept"),
         "statement-departed": (

@@ -74,6 +74,14 @@ def keep_head(tx: Transaction, node: str, head: KeptHead, chain: bytes) -> None:
     tx.db.execute("DELETE FROM journal_head WHERE node=? AND told_ms BETWEEN 1 AND ?", (node, head.told_ms - HEADS_KEPT_MS))
 
 
+def take_head(tx: Transaction, stamp: Stamp, node: str, head: KeptHead, chain: bytes) -> None:
+    """Keep the head of a node below, and name it in our own journal: so our own head stands for it, too, and whoever would
+    write that node's past anew has all above it against him, up to the root."""
+    keep_head(tx, node, head, chain)
+    said = read_head(head.statement)
+    tx.journal(stamp, "head-kept", neighbour=node, detail=f"{said.epoch}.{said.seq} {said.hash}")
+
+
 def act(tx: Transaction, stamp: Stamp, done: Act) -> None:
     """A person's act, in the transaction that does it where there is one."""
     tx.journal(stamp, "act", recipient=done.subject, reason=done.what, detail=done.detail())

@@ -392,6 +392,10 @@ class SqliteStore:
     async def keep_head(self, node: OrgId, head: KeptHead, chain_pem: bytes) -> None:
         await self._do(lambda tx: chain.keep_head(tx, str(node), head, chain_pem))
 
+    async def take_head(self, node: OrgId, head: KeptHead, chain_pem: bytes) -> None:
+        stamp = self.stamp()
+        await self._do(lambda tx: chain.take_head(tx, stamp, str(node), head, chain_pem))
+
     async def act(self, done: Act) -> None:
         stamp = self.stamp()
         await self._do(lambda tx: chain.act(tx, stamp, done))

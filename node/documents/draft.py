@@ -135,7 +135,8 @@ class _Payload:
         if self.size_bytes < HEAD_BYTES:
             self._head += data[: HEAD_BYTES - self.size_bytes]
         self.size_bytes += len(data)
-        self.sha256.update(data)
+        if self._digest:
+            self.sha256.update(data)
         self.watch.feed(data)
 
     def close(self) -> None:

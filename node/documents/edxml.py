@@ -7,6 +7,8 @@ what it says. Must not know who may send, whether a code exists, or where the by
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
 from xml.parsers import expat
 
 from node.core.errors import Reason, Refused
@@ -16,8 +18,11 @@ from node.documents.edxml_writer import NAMESPACE, DocumentMessage, File, Status
 
 __all__ = ["DocumentMessage", "File", "ReadLimits", "Reader", "StatusMessage", "write_document", "write_status"]
 
-SLICE_BYTES = 64 * 1024
-"""What expat is given at once: after a handler has refused, expat still runs on to the end of its slice."""
+SLICE_BYTES = 4 * 1024
+"""What expat is given at once: after a handler has refused, expat still runs on to the end of its slice; and base64 goes past it
+only from the end of the slice in which it began."""
+TEXT_BYTES = 64 * 1024
+"""Text that expat holds back to tell it at once."""
 TOKEN_BYTES_MAX = 1 << 20
 """One tag, comment or processing instruction: expat holds an unfinished one whole."""
 PASS_BYTES = 256 * 1024
@@ -35,6 +40,18 @@ ENCODINGS = ("utf-8", "utf-16", "utf-16le", "utf-16be", "iso-8859-1", "us-ascii"
 ROOTS = ("edXML", "edXMLEnvelope")
 WRAPPERS = frozenset({"edXML", "edXMLEnvelope", "edXMLHeader", "edXMLBody", "edXMLManifest"})
 """Elements that only hold others. A path is counted from the last of them, so it is the same in every outer shape."""
+PLACES_KNOWN = 1024
+"""What was found out of an element by its parent's path and its name: packages are made of the same hundred."""
+
+
+class _Place(NamedTuple):
+    """What an open element is. path: None where nobody asks for it, "" for a wrapper. once: only one may be there."""
+
+    path: str | None
+    once: bool = False
+    record: bool = False
+    value: bool = False
+    payload: bool = False
 
 
 class Reader:
@@ -57,12 +74,11 @@ class Reader:
         self._head = b""
         self._passed = False
         self._passed_lines = 0
-        self._paths: list[str | None] = []
+        self._places: list[_Place] = []
         self._counted = 0
         self._run = 0
         self._flat = False
         self._value_depth = 0
-        self._in_payload = False
         self._parts: list[str] = []
 
     def feed(self, chunk: bytes) -> None:
@@ -106,7 +122,7 @@ class Reader:
 
     def _prepared(self, parser: expat.XMLParserType) -> expat.XMLParserType:
         parser.buffer_text = True
-        parser.buffer_size = SLICE_BYTES
+        parser.buffer_size = TEXT_BYTES
         if hasattr(parser, "SetReparseDeferralEnabled"):
             parser.SetReparseDeferralEnabled(False)  # `_parse` bounds the rescans itself, alike on every expat
         parser.XmlDeclHandler = self._on_declaration
@@ -140,7 +156,7 @@ class Reader:
     def _pass_by(self, data: bytes, at: int) -> int:
         """Base64 from `at` on goes straight to its decoder, up to the next markup: expat would only copy it. Returns where the
         rest begins. Not where a byte is no character, nor where expat holds the beginning of something, a comment for one."""
-        if not self._in_payload or self._value_depth != len(self._paths) or not self._bytewise():
+        if not (self._places and self._places[-1].payload and self._bytewise()):
             return at
         if self._parsed != self._parser.CurrentByteIndex:
             return at
@@ -191,40 +207,36 @@ class Reader:
             raise Refused(Reason.VALUE_TOO_LONG, "xmlns", uri or "", f"≤ {NAME_CHARS_MAX}")
 
     def _on_start(self, name: str, attributes: dict[str, str]) -> None:
-        namespace, _, local = name.rpartition("\x01")
         self._count(1 + len(attributes))
-        if len(local) > NAME_CHARS_MAX:
-            raise Refused(Reason.VALUE_TOO_LONG, local[:NAME_CHARS_MAX], rule=f"≤ {NAME_CHARS_MAX}")
-        depth = len(self._paths) + 1
+        depth = len(self._places) + 1
+        place = _place(self._places[-1].path, name, self._flat) if depth > 1 else self._root(name)
         if depth > self._limits.depth_max:
-            raise Refused(Reason.XML_TOO_DEEP, local, str(depth), f"≤ {self._limits.depth_max}")
+            raise Refused(Reason.XML_TOO_DEEP, _local(name), str(depth), f"≤ {self._limits.depth_max}")
         if attributes:
-            self._check_attributes(local, attributes)
+            self._check_attributes(_local(name), attributes)
         if not self._value_depth:
             self._run = 0
-        path = self._path(local) if self._paths else self._root(namespace, local)
-        self._paths.append(path)
-        if path:
-            self._open(path, depth, attributes)
+        self._places.append(place)
+        if place.path:
+            self._open(place, place.path, depth, attributes)
 
     def _on_end(self, name: str) -> None:
-        depth = len(self._paths)
-        path = self._paths.pop()
+        depth = len(self._places)
+        place = self._places.pop()
         if depth == self._value_depth:
             self._value_depth = 0
-            if self._in_payload:
-                self._in_payload = False
+            if place.payload:
                 self._draft.end_payload()
-            elif path:
-                self._draft.value(path, "".join(self._parts).strip())
-        elif path in RECORDS:
-            self._draft.end_record(path)
+            elif place.path:
+                self._draft.value(place.path, "".join(self._parts).strip())
+        elif place.record and place.path:
+            self._draft.end_record(place.path)
         if not self._value_depth:
             self._run = 0
 
     def _on_text(self, data: str) -> None:
-        if self._value_depth and self._value_depth == len(self._paths):
-            if self._in_payload:
+        if self._value_depth == len(self._places):
+            if self._places[-1].payload:
                 self._draft.payload(data)
                 return
             self._parts.append(data)
@@ -253,42 +265,59 @@ class Reader:
 
     def _here(self) -> str:
         """The innermost open element that has a known path, for messages."""
-        return next((shown(path) for path in reversed(self._paths) if path), "")
+        return next((shown(place.path) for place in reversed(self._places) if place.path), "")
 
-    def _root(self, namespace: str, local: str) -> str:
+    def _root(self, name: str) -> _Place:
+        local = _local(name)
         if local not in ROOTS:
             raise Refused(Reason.NOT_EDXML, "root", local, " | ".join(ROOTS))
+        namespace = name.rpartition("\x01")[0]
         if namespace != NAMESPACE:
             self._draft.odd("namespace-other" if namespace else "namespace-missing")
         self._flat = local == "edXMLEnvelope"
         if self._flat:
             self._draft.odd("root-envelope")
-        return ""
+        return _Place("")
 
-    def _path(self, local: str) -> str | None:
-        """Where an element stands, by local names from the last wrapper on; None where nobody asks for it."""
-        parent = self._paths[-1]
-        if parent is None:
-            return None
-        if parent:
-            path = f"{parent}/{local}"
-        elif local in WRAPPERS:
-            return ""
-        else:
-            path = SHORT.get(local, local)
-            if self._flat and path.partition("/")[0] not in TOP:
-                path = f"{HEADER}/{local}"  # http://www.go.vn/eDoc: the header's elements lie bare under the root
-        return path if path in KNOWN else None
-
-    def _open(self, path: str, depth: int, attributes: dict[str, str]) -> None:
-        if path in ONCE:
+    def _open(self, place: _Place, path: str, depth: int, attributes: dict[str, str]) -> None:
+        if place.once:
             self._draft.only_one(path)
-        if path in RECORDS:
+        if place.record:
             self._draft.begin_record({key.rpartition("\x01")[2]: value for key, value in attributes.items()})
-        elif path in VALUES:
+        elif place.value:
             self._value_depth = depth
             self._parts = []
-        elif path == PAYLOAD or (path == FLAT_PAYLOAD and self._flat):
+        elif place.payload:
             self._value_depth = depth
-            self._in_payload = True
             self._draft.begin_payload()
+
+
+def _local(name: str) -> str:
+    """An element's name without its namespace. Raises `Refused(VALUE_TOO_LONG)`."""
+    local = name.rpartition("\x01")[2]
+    if len(local) > NAME_CHARS_MAX:
+        raise Refused(Reason.VALUE_TOO_LONG, local[:NAME_CHARS_MAX], rule=f"≤ {NAME_CHARS_MAX}")
+    return local
+
+
+@lru_cache(PLACES_KNOWN)
+def _place(parent: str | None, name: str, flat: bool) -> _Place:
+    """What stands there. parent: the path of the element around it. Raises as `_local`."""
+    path = _path(parent, _local(name), flat)
+    payload = path == PAYLOAD or (path == FLAT_PAYLOAD and flat)
+    return _Place(path, path in ONCE, path in RECORDS, path in VALUES, payload)
+
+
+def _path(parent: str | None, local: str, flat: bool) -> str | None:
+    """Where an element stands, by local names from the last wrapper on; None where nobody asks for it."""
+    if parent is None:
+        return None
+    if parent:
+        path = f"{parent}/{local}"
+    elif local in WRAPPERS:
+        return ""
+    else:
+        path = SHORT.get(local, local)
+        if flat and path.partition("/")[0] not in TOP:
+            path = f"{HEADER}/{local}"  # http://www.go.vn/eDoc: the header's elements lie bare under the root
+    return path if path in KNOWN else None

@@ -166,6 +166,7 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
     def directory() -> Directory:
         return surroundings.directory
 
+    limits = ReadLimits(settings.office.package_bytes_max, settings.office.unpacked_bytes_max, digests=False)
     origin = Origin(code, store, clock, ground.signer, ground.rng, surroundings.table, directory, _status_writer)
     receipts = Receipts(code, store, clock, ground.signer, ground.verifier, tally)
     forwarder = Forwarder(store, bodies, clock, origin, tally, _bounds(settings), ground.rng, neighbours, receipts)
@@ -181,7 +182,7 @@ def duties(settings: config.NodeConfig, ground: Ground) -> Duties:
         surroundings.table,
         directory,
         ground.registry.all,
-        lambda: Reader(ReadLimits(settings.office.package_bytes_max, settings.office.unpacked_bytes_max, digests=False)),
+        lambda: Reader(limits),
     )
     office = settings.office
     mailbox = Mailbox(store, bodies, clock, origin, tally, list_max=office.list_max, fails_max=office.fails_max)

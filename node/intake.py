@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Protocol
 
 import structlog
 
-from node.core import instant, speaking, words
+from node.core import instant, speaking
+from node.core.addressing import View, address, doc_ids, owners_of, report_of, sender_of, status_targets
 from node.core.counting import said
-from node.core.custody import Admitted, Arrival, DoorRefusal, StatusReport, Stored, StoredBody, Submission
+from node.core.custody import Admitted, Arrival, StatusReport, Stored, StoredBody, Submission
 from node.core.directory import Directory
 from node.core.envelope import (
     HEADER_BYTES_MAX,
@@ -32,18 +33,18 @@ from node.core.envelope import (
     Limits,
     Recipient,
     check,
-    derived_doc_id,
     lane_of,
 )
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
-from node.core.joining import joined_by, meant, plain_date, plain_notation
+from node.core.joining import joined_by, plain_date, plain_notation
 from node.core.notice import decode_notice, only_body
 from node.core.office import Claim, Problem, Submitted, System
-from node.core.package import Package, Party
+from node.core.package import Package
 from node.core.routing import Decision, Deliver, Forward, Refuse, Table, decide, decide_node
 from node.core.tally import Tally
-from node.core.wire import Batch, EnvelopeVerdicts, Outcome, Verdict
+from node.core.wire import Batch, EnvelopeVerdicts, Verdict
+from node.core.wire import Outcome as Word
 from node.origin import MEDIA_EDXML, Content, Origin
 from node.ports import Bodies, Clock, Spool, Store, Verifier
 
@@ -75,13 +76,15 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class _Addressed:
-    """A package's receivers after judgement: those it goes to with their routes, and those it does not."""
+class _Ready:
+    """A package that was read and judged, and is to be taken into custody."""
 
-    recipients: tuple[Recipient, ...]
-    routes: Mapping[OrgId, OrgId | None]
+    submission: Submission
     problems: tuple[Problem, ...]
-    refused: tuple[DoorRefusal, ...]
+
+    @property
+    def files(self) -> list[str]:
+        return [body.file for body in self.submission.local.bodies if body.file is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,10 @@ class _Now:
     def passed(self, envelope: Envelope) -> Envelope:
         """As it leaves this node: with its hop."""
         return replace(envelope, hops=(*envelope.hops, self.hop))
+
+
+Outcome = Submitted | Refused | Deferred
+"""What became of one package of many."""
 
 
 def _postponed(envelope: Envelope, now: _Now, later: Verdict) -> Arrival:
@@ -134,6 +141,8 @@ class Intake:
         self._table = table
         self._directory = directory
         self._systems = systems
+        self._known_systems: Sequence[System] | None = None
+        self._known_owners: Mapping[OrgId, str] = {}
         self._new_reader = new_reader
 
     # from an office system
@@ -144,17 +153,66 @@ class Intake:
         Raises Refused (the package, the sender or every receiver is wrong; nothing was changed) or Deferred (disk).
         """
         try:
-            self._check_room(Lane.CONTROL)
-            spool = self._bodies.spool()
-            try:
-                package, body = await self._read(chunks, spool)
-            except BaseException:
-                await spool.discard()
-                raise
-            return await self._submit(system, package, body, claim)
+            found = await self._judged(system, chunks, claim, self._view())
         except Refused as refusal:  # counted by the face, which also counts what never came this far
-            log.warning("package refused at the door", system=system.id, reason=refusal.reason.value, element=refusal.element)
+            _tell_refused(system, refusal)
             raise
+        if isinstance(found, Submitted):
+            return found
+        # From here on the row may be committed, whatever becomes of the caller: a client that hangs up must not take the body's
+        # file away from its row.
+        return await asyncio.shield(self._take(found))
+
+    async def submit_many(self, system: System, packages: Sequence[tuple[Iterable[bytes], Claim]]) -> list[Outcome]:
+        """The same for some packages that are all here, in their order and in one transaction; each is judged alone. Whoever
+        has many gives a few at a time: others wait meanwhile."""
+        view = self._view()
+        found: list[_Ready | Outcome] = []
+        try:
+            for chunks, claim in packages:
+                found.append(await self._judged_safely(system, chunks, claim, view))
+        except BaseException:  # nobody waits any more
+            await self._bodies.delete([file for each in found if isinstance(each, _Ready) for file in each.files])
+            raise
+        ready = [each for each in found if isinstance(each, _Ready)]
+        taken = iter(await asyncio.shield(self._take_many(system, ready)) if ready else ())
+        return [next(taken) if isinstance(each, _Ready) else each for each in found]
+
+    async def _judged_safely(
+        self, system: System, chunks: Iterable[bytes], claim: Claim, view: View
+    ) -> _Ready | Submitted | Refused | Deferred:
+        """One bad package does not stop the others of its request; an error nobody classified is `Deferred`, and logged."""
+        try:
+            return await self._judged(system, _each(chunks), claim, view)
+        except Refused as refusal:
+            _tell_refused(system, refusal)
+            return refusal
+        except Deferred as deferred:
+            return deferred
+        except Exception:
+            log.exception("package could not be judged", system=system.id)
+            return Deferred(LATER_S, Reason.INTERNAL)
+
+    async def _judged(self, system: System, chunks: AsyncIterator[bytes], claim: Claim, view: View) -> _Ready | Submitted:
+        """Read and judge; nothing is in custody yet."""
+        self._check_room(Lane.CONTROL)
+        spool = self._bodies.spool()
+        try:
+            package, body = await self._read(chunks, spool)
+        except BaseException:
+            await spool.discard()
+            raise
+        try:
+            return await self._prepare(system, package, body, claim, view)
+        except BaseException as error:
+            await self._bodies.delete([body.file] if body.file is not None else [])
+            # The same file again, its receiver closed meanwhile: the first is in custody, and its answer may be what was lost.
+            since_ms = self._clock.utc_ms() - self._rules.repeat_ms
+            kind = KIND_STATUS if package.is_status else KIND_DOCUMENT
+            first = await self._store.repeat_of(system.id, body.sha256, kind, since_ms) if isinstance(error, Refused) else None
+            if first is None:
+                raise
+            return self._repeated(first)
 
     async def _read(self, chunks: AsyncIterator[bytes], spool: Spool) -> tuple[Package, StoredBody]:
         reader = self._new_reader()
@@ -164,38 +222,48 @@ class Intake:
         package = reader.close()
         return package, await spool.finish()
 
-    async def _submit(self, system: System, package: Package, body: StoredBody, claim: Claim) -> Submitted:
+    async def _take(self, ready: _Ready) -> Submitted:
         try:
-            submission, addressed = await self._prepare(system, package, body, claim)
-        except BaseException as error:
-            await self._drop_file(body)
-            # The same file again, its receiver closed meanwhile: the first is in custody, and its answer may be what was lost.
-            since_ms = self._clock.utc_ms() - self._rules.repeat_ms
-            kind = KIND_STATUS if package.is_status else KIND_DOCUMENT
-            first = await self._store.repeat_of(system.id, body.sha256, kind, since_ms) if isinstance(error, Refused) else None
-            if first is None:
-                raise
-            return self._repeated(first)
-        # From here on the row may be committed, whatever becomes of the caller: a client that hangs up must not take the body's
-        # file away from its row.
-        return await asyncio.shield(self._take(system, submission, addressed))
-
-    async def _take(self, system: System, submission: Submission, addressed: _Addressed) -> Submitted:
-        try:
-            stored = await self._store.submit(submission)
+            stored = await self._store.submit(ready.submission)
         except Exception as error:
-            await self._drop_unnamed(submission.local.bodies[0], error)
+            await self._drop_unnamed(ready, error)
             raise
         await self._bodies.delete(stored.orphans)
+        if not stored.repeated:
+            header, system = ready.submission.local.envelope.header, ready.submission.system
+            log.info("package taken", envelope=header.id, kind=header.kind, count=len(header.recipients), system=system)
+        return self._taken(ready, stored)
+
+    async def _take_many(self, system: System, ready: Sequence[_Ready]) -> list[Submitted | Deferred]:
+        """What the store does not take, it says of all or of each."""
+        try:
+            found = await self._store.submit_many([each.submission for each in ready])
+        except Deferred as deferred:
+            found = [deferred] * len(ready)
+        outcomes: list[Submitted | Deferred] = []
+        new = []
+        for each, stored in zip(ready, found, strict=True):
+            if isinstance(stored, Deferred):
+                await self._drop_unnamed(each, stored)
+                outcomes.append(stored)
+                continue
+            await self._bodies.delete(stored.orphans)
+            outcomes.append(self._taken(each, stored))
+            if not stored.repeated:
+                new.append(each.submission.local.envelope.header.id)
+        if new:
+            log.info("packages taken", count=len(new), first=new[0], last=new[-1], system=system.id)
+        return outcomes
+
+    def _taken(self, ready: _Ready, stored: Stored) -> Submitted:
         if stored.repeated:
             return self._repeated(stored)
         self._tally.add("truc_envelopes_accepted_total", source="office")
-        for problem in addressed.problems:
+        for problem in ready.problems:
             self._tally.add("truc_refusals_total", door="office", reason=problem.refusal.reason.value)
-        header = submission.local.envelope.header
-        log.info("package taken", envelope=header.id, kind=header.kind, count=len(header.recipients), system=system.id)
-        self._hasten(header, sum(neighbour is None for neighbour in submission.local.routes.values()))
-        return Submitted(stored.doc_id, False, addressed.problems)
+        local = ready.submission.local
+        self._hasten(local.envelope.header, sum(neighbour is None for neighbour in local.routes.values()))
+        return Submitted(stored.doc_id, False, ready.problems)
 
     def _repeated(self, stored: Stored) -> Submitted:
         """What became of the first, not what today's directory would say: nothing was sent now."""
@@ -206,24 +274,20 @@ class Intake:
         )
         return Submitted(stored.doc_id, True, first)
 
-    async def _drop_unnamed(self, body: StoredBody, error: Exception) -> None:
+    async def _drop_unnamed(self, ready: _Ready, error: Exception) -> None:
         """After a commit that failed. In doubt: the row may be there, and names the file."""
         if not (isinstance(error, Deferred) and error.in_doubt):
-            await self._drop_file(body)
+            await self._bodies.delete(ready.files)
 
-    async def _drop_file(self, body: StoredBody) -> None:
-        if body.file is not None:
-            await self._bodies.delete([body.file])
-
-    async def _prepare(self, system: System, package: Package, body: StoredBody, claim: Claim) -> tuple[Submission, _Addressed]:
-        sender = self._sender(system, package.sender)
+    async def _prepare(self, system: System, package: Package, body: StoredBody, claim: Claim, view: View) -> _Ready:
+        sender = sender_of(view, system, package.sender)
         if claim.sender and claim.sender != package.sender.code:
             log.info("claimed sender differs from the package", system=system.id, claimed=claim.sender[:100])
         if package.is_status:
-            addressed = self._address(await self._status_targets(sender, package), system)
+            written = await self._status_targets(sender, package, view.directory)
         else:
-            addressed = self._address([(party.code, party.code) for party in package.recipients], system)
-        self._check_addressed(addressed, system)
+            written = [(party.code, party.code) for party in package.recipients]
+        addressed = address(view, written, system)
         kind = KIND_STATUS if package.is_status else KIND_DOCUMENT
         self._check_room(lane_of(kind, package.priority, package.business))
         now_ms = self._clock.utc_ms()
@@ -239,10 +303,11 @@ class Intake:
             document_id=(package.response_for[0].document_id if package.is_status else package.document_id)[:400],
             expires_ms=0 if package.is_status else now_ms + self._rules.lifetime_ms,
         )
-        local = self._origin.make(content, addressed.routes, self._doc_ids(content.doc_id, addressed.recipients))
+        named = doc_ids(view.owners, content.doc_id, addressed.recipients)
+        local = self._origin.make(content, addressed.routes, named)
         if len(local.envelope.header_bytes) > HEADER_BYTES_MAX:  # no neighbour would read it
             raise Refused(Reason.TOO_MANY_ELEMENTS, "To", str(len(addressed.recipients)), f"≤ {HEADER_BYTES_MAX} B")
-        report = self._report(package, sender, [r.code for r in addressed.recipients if addressed.routes[r.code] is None])
+        report = report_of(package, sender, [r.code for r in addressed.recipients if addressed.routes[r.code] is None])
         submission = Submission(
             system=system.id,
             file_digest=body.sha256,
@@ -259,9 +324,9 @@ class Intake:
             said=said(package, plain_date(package.due_date)),
             answers=package.is_status and package.status != "13",
         )
-        if package.is_status:
-            return submission, addressed
-        return replace(submission, returned=self._origin.door_returns(submission, addressed.problems)), addressed
+        if addressed.problems and not package.is_status:
+            submission = replace(submission, returned=self._origin.door_returns(submission, addressed.problems))
+        return _Ready(submission, addressed.problems)
 
     def _check_room(self, lane: Lane) -> None:
         """Disk runway: bulk stops first, then everything; never a lost row (architecture, section 5)."""
@@ -272,109 +337,27 @@ class Intake:
             self._tally.add("truc_drops_total", reason=Reason.DISK_FULL.value)
             raise Deferred(LATER_S, Reason.DISK_FULL)
 
-    def _sender(self, system: System, party: Party) -> OrgId:
-        """The package's From decides; it must be one of the system's codes and an organ of this day. # QĐ 28/2018 Điều 6.1"""
-        directory = self._directory()
-        sender = directory.resolve(party.code)
-        if sender not in system.codes:
-            raise Refused(Reason.SENDER_NOT_ALLOWED, "From/OrganId", party.code, ", ".join(str(code) for code in system.codes))
-        if not self._table().owns(sender):
-            raise Refused(Reason.SENDER_OUTSIDE, "From/OrganId", party.code)
-        if directory.entry(sender, self._today()) is None:
-            raise Refused(Reason.SENDER_UNKNOWN, "From/OrganId", party.code)
-        return sender
+    def _view(self) -> View:
+        return View(self._directory(), self._table(), self._today(), self._owners())
+
+    def _owners(self) -> Mapping[OrgId, str]:
+        """Who serves which organ; made again only when the systems have changed."""
+        systems = self._systems()
+        if systems is not self._known_systems:
+            self._known_systems, self._known_owners = systems, owners_of(systems)
+        return self._known_owners
 
     def _today(self) -> date:
         return instant.day(self._clock.utc_ms())
 
-    def _address(self, written: Sequence[tuple[str, str]], system: System) -> _Addressed:
-        """Judge every receiver: (code or text to resolve, code as written). # QĐ 28/2018 Điều 7.1, 8.2, 21.2"""
-        directory, table, today = self._directory(), self._table(), self._today()
-        recipients: dict[OrgId, Recipient] = {}
-        routes: dict[OrgId, OrgId | None] = {}
-        problems: list[Problem] = []
-        refused: list[DoorRefusal] = []
-        for text, as_written in written:
-            code: OrgId | None = None
-            try:
-                code = directory.resolve(text)
-                receiving = directory.receiver(code, today)
-                decision = decide(table, receiving.organ)
-                if isinstance(decision, Refuse):
-                    raise Refused(decision.reason, "To/OrganId", as_written)
-            except Refused as refusal:
-                successor = refusal.rule if refusal.reason is Reason.RECIPIENT_CLOSED else ""
-                problems.append(Problem(as_written, refusal, successor))
-                refused.append(
-                    DoorRefusal(
-                        str(code) if code is not None else f"?{as_written}"[:400], as_written[:400], refusal.reason, successor
-                    )
-                )
-                continue
-            recipients.setdefault(code, Recipient(code, as_written[:400], receiving.via))
-            routes[code] = decision.neighbour if isinstance(decision, Forward) else None
-        return _Addressed(tuple(recipients.values()), routes, tuple(problems), tuple(refused))
-
-    def _check_addressed(self, addressed: _Addressed, system: System) -> None:
-        """One bad receiver does not stop the others; with none left, or where the system asked for all or nothing, all stops."""
-        if addressed.recipients and not (addressed.problems and system.all_or_nothing):
-            return
-        if len(addressed.problems) == 1 and not addressed.recipients:
-            raise addressed.problems[0].refusal
-        reason = Reason.ALL_OR_NOTHING if addressed.recipients else Reason.NO_RECIPIENT
-        named = " ".join(words.with_code(problem.refusal) for problem in addressed.problems[:20])
-        raise Refused(reason, "To/OrganId", "; ".join(problem.written for problem in addressed.problems), named)
-
-    async def _status_targets(self, reporter: OrgId, package: Package) -> list[tuple[str, str]]:
-        """Whom a status is for: by the document it names as this node knows it, else by ResponseFor/OrganId, else (one vendor
-        swaps the two fields) by ResponseFor/Code."""
+    async def _status_targets(self, reporter: OrgId, package: Package, directory: Directory) -> list[tuple[str, str]]:
+        """Whom a status is for, by the document it names as this node knows it."""
         reference = package.response_for[0]
-        directory = self._directory()
         if package.status == "13":
-            known = meant(directory, reference, await self._store.receivers(reporter, *joined_by(reference)))
+            known = await self._store.receivers(reporter, *joined_by(reference))
         else:
             known = await self._store.addressee(reporter, reference.document_id)
-        if known:
-            return [(str(code), reference.organ or str(code)) for code in known]
-        for text in (reference.organ, reference.code):
-            try:
-                code = directory.resolve(text)
-            except Refused:
-                continue
-            if package.status == "13" and code == reporter:
-                continue  # a sender cannot take a document back from itself
-            if directory.history(code) or text == reference.organ:
-                return [(str(code), text)]
-        raise Refused(Reason.STATUS_TARGET_UNKNOWN, "ResponseFor/OrganId", reference.organ or reference.document_id)
-
-    def _report(self, package: Package, reporter: OrgId, here: Sequence[OrgId]) -> StatusReport | None:
-        """What a status says, for matching it to the document, when its addressee is served by this node."""
-        if not package.is_status or not here:
-            return None
-        reference = package.response_for[0]
-        return StatusReport(
-            reporter,
-            package.status,
-            package.description[:2000],
-            instant.parse_old(package.timestamp) or 0,
-            here[0],
-            *joined_by(reference),
-        )
-
-    def _doc_ids(self, doc_id: str, recipients: Sequence[Recipient]) -> dict[OrgId, str]:
-        """The docId each receiving organ's office sees: the package's own, but for the second organ of one and the same system,
-        which must be able to tell its two items apart."""
-        found: dict[OrgId, str] = {}
-        taken: set[str] = set()
-        owner = {code: system.id for system in self._systems() for code in system.codes}
-        for recipient in recipients:
-            organ = recipient.organ
-            if organ in found:
-                continue
-            system = owner.get(organ, "")
-            found[organ] = derived_doc_id(doc_id, str(organ)) if system and system in taken else doc_id
-            taken.add(system)
-        return found
+        return status_targets(directory, package, reporter, known)
 
     # from a neighbour
 
@@ -409,10 +392,10 @@ class Intake:
             log.error("known envelope id with other content", envelope=header.id, neighbour=str(neighbour))
         taken = 0
         for verdict in admitted.verdicts.values():
-            if verdict.outcome is Outcome.REFUSED and verdict.reason is not None:
+            if verdict.outcome is Word.REFUSED and verdict.reason is not None:
                 self._tally.add("truc_refusals_total", door="link", reason=verdict.reason.value)
                 log.warning("envelope refused", envelope=header.id, neighbour=str(neighbour), reason=verdict.reason.value)
-            taken += verdict.outcome is Outcome.TAKEN
+            taken += verdict.outcome is Word.TAKEN
         if taken > admitted.duplicates:
             self._tally.add("truc_envelopes_accepted_total", source="link")
             if admitted.flag is not None:
@@ -420,7 +403,7 @@ class Intake:
             for end_of in arrival.ends:
                 self._tally.add("truc_notices_total", result=end_of.end.state.value)
             here = [verdict for code, verdict in admitted.verdicts.items() if isinstance(arrival.judged.get(code), Deliver)]
-            self._hasten(header, sum(verdict.outcome is Outcome.TAKEN for verdict in here))
+            self._hasten(header, sum(verdict.outcome is Word.TAKEN for verdict in here))
 
     def _hasten(self, header: Header, laid: int) -> None:
         """So many receivers have this document before them now; that it is urgent is said at once. # QĐ 28/2018 Điều 6.2"""
@@ -446,10 +429,10 @@ class Intake:
             refused = dict.fromkeys(envelope.remaining, Refuse(refusal.reason))
             return Arrival(now.passed(envelope), refused, refused, {}, ())
         except Deferred as deferred:
-            return _postponed(envelope, now, Verdict(Outcome.LATER, reason=deferred.reason, retry_s=deferred.retry_after_s))
+            return _postponed(envelope, now, Verdict(Word.LATER, reason=deferred.reason, retry_s=deferred.retry_after_s))
         except Exception:
             log.exception("envelope could not be judged", envelope=envelope.header.id, neighbour=str(neighbour))
-            return _postponed(envelope, now, Verdict(Outcome.LATER, reason=Reason.INTERNAL, retry_s=LATER_S))
+            return _postponed(envelope, now, Verdict(Word.LATER, reason=Reason.INTERNAL, retry_s=LATER_S))
 
     async def _judge(self, envelope: Envelope, batch: Batch, neighbour: OrgId, now: _Now) -> Arrival:
         header = envelope.header
@@ -475,8 +458,8 @@ class Intake:
             anew = dict.fromkeys(anew, Refuse(reason))
         # Named over all recipients: a copy for some of them must not give two items of one system the same docId.
         laid = any(isinstance(decision, Deliver) for decision in anew.values())
-        doc_ids = self._doc_ids(header.doc_id, header.recipients) if laid else {}
-        arrival = Arrival(now.passed(envelope), judged, anew, doc_ids, _inline(header, batch), chain, unseen=lacking)
+        named = doc_ids(self._owners(), header.doc_id, header.recipients) if laid else {}
+        arrival = Arrival(now.passed(envelope), judged, anew, named, _inline(header, batch), chain, unseen=lacking)
         here = [code for code, decision in (anew if passed_here else judged).items() if isinstance(decision, Deliver)]
         return await self._read_final(arrival, batch, here) if here else arrival
 
@@ -572,7 +555,16 @@ class Intake:
         except Refused as refusal:
             log.warning("status could not be read", envelope=header.id, reason=refusal.reason.value)
             return None
-        return self._report(package, header.sender, here)
+        return report_of(package, header.sender, here)
+
+
+async def _each(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+def _tell_refused(system: System, refusal: Refused) -> None:
+    log.warning("package refused at the door", system=system.id, reason=refusal.reason.value, element=refusal.element)
 
 
 def _inline(header: Header, batch: Batch) -> tuple[StoredBody, ...]:

@@ -69,6 +69,7 @@ class OfficeDoor:
         self.settle_many = mailbox.settle_many
         self.request_agency = mailbox.request_agency
         self.submit = intake.submit
+        self.submit_many = intake.submit_many
         self.time = timing.time
         self.told_time = timing.told_time
         self.statistics = reports.document

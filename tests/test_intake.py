@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.core.notice import MEDIA_NOTICE, NOTICE_BYTES_MAX, encode_notice
-from node.core.office import Claim
+from node.core.office import Claim, Submitted
 from node.core.package import Priority
 from node.core.routing import Child
 from node.core.wire import Batch, Outcome, PullRequest
@@ -251,6 +251,51 @@ async def test_after_a_day_it_is_another_document_whose_body_is_stored_once(tree
     second = await site.send("ubnd-41", data)
     assert second.doc_id != first.doc_id
     assert len(spooled(site)) == site.count("body") == 1
+
+
+# --- from an office: many at once ------------------------------------------------------------------------------------------
+
+
+async def test_many_packages_are_judged_each_by_itself_and_committed_together(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tree[H41]
+    good, again = document("H54.02"), document("H54.02", content=b"khac")
+    packages = [good, b"<a", again, document("H99.99"), b"?", document("H54.03", content=os.urandom(200_000)), good]
+    new_reader = site.duties.intake._new_reader
+
+    class Broken:
+        def feed(self, chunk: bytes) -> None:
+            raise ZeroDivisionError
+
+    def reader() -> Any:
+        return Broken() if next(turns) == 4 else new_reader()
+
+    turns = iter(range(len(packages)))
+    monkeypatch.setattr(site.duties.intake, "_new_reader", reader)
+    commits = site.tally.value("truc_commits_total")
+    with capture_logs() as logs:
+        found = await site.duties.intake.submit_many(site.system("ubnd-41"), [([each], Claim()) for each in packages])
+    assert [each.repeated if isinstance(each, Submitted) else each.reason for each in found] == [
+        *(False, Reason.XML_MALFORMED, False, Reason.RECIPIENT_UNKNOWN, Reason.INTERNAL, False, True),
+    ]
+    assert [each["event"] for each in logs if each["log_level"] == "error"] == ["package could not be judged"]
+    assert site.tally.value("truc_commits_total") == commits + 1
+    assert site.tally.value("truc_envelopes_accepted_total", source="office") == site.count("outbox") == 3
+    assert len(spooled(site)) == 1
+
+
+async def test_many_of_whom_nobody_waits_any_more_leave_no_files(tree: Tree) -> None:
+    site = tree[H41]
+    large = document("H54.02", content=os.urandom(200_000))
+
+    def cut() -> Iterator[bytes]:
+        yield large
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await site.duties.intake.submit_many(site.system("ubnd-41"), [([large], Claim()), (cut(), Claim())])
+    assert spooled(site) == []
 
 
 # --- from an office: what goes wrong on the way in -------------------------------------------------------------------------

@@ -254,9 +254,14 @@ class Registry:
         self._path = path
         self._tally = tally
         self._stamp = self._look()
-        self._systems = {system.id: system for system in load(path)}
+        self._take(load(path))
         self.problem = ""
         """Why the file now on disk is not in use; "" when it is."""
+
+    def _take(self, systems: tuple[System, ...]) -> None:
+        self._all = systems
+        self._systems = {system.id: system for system in systems}
+        self._served = frozenset(code for system in systems if not system.disabled for code in system.codes)
 
     def get(self, system_id: str) -> System | None:
         """The system, disabled ones too; None where no such id is registered."""
@@ -264,13 +269,14 @@ class Registry:
         return self._systems.get(system_id)
 
     def all(self) -> tuple[System, ...]:
-        """Every system, in the order of the file."""
+        """Every system, in the order of the file; the same value until the file changes."""
         self._refresh()
-        return tuple(self._systems.values())
+        return self._all
 
     def served(self) -> frozenset[OrgId]:
         """The codes of the enabled systems: the organs whose office hangs on this node."""
-        return frozenset(code for system in self.all() if not system.disabled for code in system.codes)
+        self._refresh()
+        return self._served
 
     def _look(self) -> tuple[int, ...]:
         """What changes when the file does; () where there is none."""
@@ -286,7 +292,7 @@ class Registry:
             return
         self._stamp = stamp
         try:
-            self._systems = {system.id: system for system in load(self._path)}
+            self._take(load(self._path))
         except RegistryError as error:
             self.problem = str(error)
             log.error("systems file not usable, keeping the last good one", reason=str(error))

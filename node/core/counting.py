@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 
 from node.core import instant
 from node.core.envelope import KIND_NOTICE, KIND_STATUS
@@ -317,8 +318,10 @@ def _plain(text: str) -> str:
 
 
 _TYPES = frozenset(_plain(each) for each in TYPES)
+NAMES_REMEMBERED = 256
 
 
+@lru_cache(NAMES_REMEMBERED)
 def document_type(name: str) -> str:
     """A type's name as packages write it, to the word it is counted under; "" for what is none of the 29."""
     word = _plain(name[:100])

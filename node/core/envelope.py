@@ -112,13 +112,16 @@ def lane_of(kind: str, priority: Priority, business: Business) -> Lane:
     """Statuses, notices and recalls overtake; hỏa tốc hẹn giờ goes with hỏa tốc. # QĐ 28/2018 Điều 6.2"""
     if kind in (KIND_STATUS, KIND_NOTICE) or business is Business.RECALL:
         return Lane.CONTROL
-    return {
-        Priority.NORMAL: Lane.NORMAL,
-        Priority.URGENT: Lane.URGENT,
-        Priority.VERY_URGENT: Lane.VERY_URGENT,
-        Priority.EXPRESS: Lane.EXPRESS,
-        Priority.EXPRESS_TIMED: Lane.EXPRESS,
-    }[priority]
+    return _LANES[priority]
+
+
+_LANES = {
+    Priority.NORMAL: Lane.NORMAL,
+    Priority.URGENT: Lane.URGENT,
+    Priority.VERY_URGENT: Lane.VERY_URGENT,
+    Priority.EXPRESS: Lane.EXPRESS,
+    Priority.EXPRESS_TIMED: Lane.EXPRESS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +211,8 @@ def header_digest(header_bytes: bytes) -> str:
 
 def uuid7(now_ms: int, rng: random.Random) -> str:
     """RFC 9562 version 7: 48 bits of UTC milliseconds, the rest from rng."""
-    value = (now_ms & ((1 << 48) - 1)) << 80 | 0x7 << 76 | rng.getrandbits(12) << 64 | 0b10 << 62 | rng.getrandbits(62)
+    chance = rng.getrandbits(74)
+    value = (now_ms & ((1 << 48) - 1)) << 80 | 0x7 << 76 | (chance >> 62) << 64 | 0b10 << 62 | chance & ((1 << 62) - 1)
     digits = f"{value:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
@@ -235,7 +239,10 @@ def encode_header(header: Header) -> bytes:
         "key": header.key,
         "refs": list(header.refs),
     }
-    return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    return _CANONICAL(fields).encode()
+
+
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

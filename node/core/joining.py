@@ -6,6 +6,8 @@ store looks the keys up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from node.core.directory import Directory
 from node.core.errors import Refused
 from node.core.identifier import OrgId
@@ -31,7 +33,7 @@ def joined_by(reference: Reference) -> tuple[str, str, str]:
     return reference.document_id, plain_notation(reference.code), plain_date(reference.date)
 
 
-def meant(directory: Directory, reference: Reference, receivers: list[OrgId]) -> list[OrgId]:
+def meant(directory: Directory, reference: Reference, receivers: Sequence[OrgId]) -> Sequence[OrgId]:
     """Whom a take-back (13) concerns: the receiver that ResponseFor/OrganId names, else everybody who was sent the document."""
     try:
         named = directory.resolve(reference.organ)

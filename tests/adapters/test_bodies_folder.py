@@ -487,7 +487,7 @@ async def test_bit_rot_is_found(bodies: FolderBodies, tmp_path: Path, harm: str)
         assert caught.value.reason is Reason.BODY_DAMAGED
 
 
-def test_the_free_share_is_the_one_an_ordinary_user_has(tmp_path: Path) -> None:
+async def test_the_free_share_is_the_one_an_ordinary_user_has(tmp_path: Path) -> None:
     bodies = lay(tmp_path)
     facts = os.statvfs(tmp_path)
     assert bodies.free_ratio() == pytest.approx(facts.f_bavail / facts.f_blocks, abs=0.05)

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from node.adapters.sqlite.store import WrongNode
-from node.core.custody import Admitted, DoorRefusal, End, EndOf, Homeward, StoredBody
+from node.core.custody import Admitted, DoorRefusal, End, EndOf, Homeward, Stored, StoredBody
 from node.core.envelope import Header
 from node.core.errors import Reason
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
+from node.core.package import Business
 from node.core.routing import Deliver, Forward, Refuse
 from node.core.wire import Outcome, Verdict
 from tests.adapters.pki import NOW_MS
@@ -421,6 +422,58 @@ async def test_two_identical_files_in_one_group_commit_are_one_document(at: Open
     )
     assert (first.doc_id, first.repeated, second.repeated) == (second.doc_id, False, True)
     assert at.count("outbox") == 1
+
+
+# --- packages together -----------------------------------------------------------------------------------------------------
+
+WRITTEN = ("envelope", "body", "envelope_body", "certificate", "outbox", "seen", "submission", "delivery", "journal", "ledger")
+
+
+async def test_packages_together_leave_the_rows_that_each_would_leave_by_itself(at: Opened, tmp_path: Path) -> None:
+    many = [submission(OFFICE, OTHER_OFFICE, document_id="12"), submission(), submission(document_id="12", kind="status")]
+    stored = await at.store.submit_many(many)
+    assert [each.doc_id for each in stored if isinstance(each, Stored)] == [each.local.envelope.header.doc_id for each in many]
+    async with opened(tmp_path / "khac.db") as other:
+        for each in many:
+            await other.store.submit(each)
+        assert [at.rows(f"SELECT * FROM {table}") for table in WRITTEN] == [
+            other.rows(f"SELECT * FROM {table}") for table in WRITTEN
+        ]
+        assert (await at.store.depths())["outbox"] == (await other.store.depths())["outbox"]
+
+
+async def test_of_packages_together_each_is_what_it_is(at: Opened) -> None:
+    """A repeat, one for this node's own mailbox, one with a receiver refused at the door, and one that cannot be written."""
+    content = body("gửi hai lần một lúc")
+    first = submission(content=content)
+    broken = submission(doc_id=first.local.envelope.header.doc_id)
+    refused = [DoorRefusal("H26", "000.00.00.H26", Reason.RECIPIENT_CLOSED, "H01")]
+    many = [
+        first,
+        submission(content=content),
+        broken,
+        submission(UNIT, next_hop=None),
+        submission(refused=refused),
+        submission(),
+    ]
+    found = await at.store.submit_many(many)
+    assert [each.repeated if isinstance(each, Stored) else each.reason for each in found] == [
+        *(False, True, Reason.INTERNAL),
+        *(False, False, False),
+    ]
+    assert at.count("submission") == at.count("envelope") == 4
+    assert [waiting.doc_id for waiting in await at.store.waiting([UNIT], "edoc", 10)] == [many[3].local.envelope.header.doc_id]
+    again = await at.store.submit_many(many[4:])
+    assert [each.repeated for each in again if isinstance(each, Stored)] == [True, True]
+
+
+async def test_what_is_written_together_overtakes_nothing_of_its_document(at: Opened) -> None:
+    """Decision 9: an update stays behind what it updates, though that is written by itself."""
+    refused = [DoorRefusal("H26", "000.00.00.H26", Reason.RECIPIENT_CLOSED, "H01")]
+    first, second = submission(document_id="12", refused=refused), submission(document_id="12", business=Business.UPDATE)
+    await at.store.submit_many([first, second])
+    told = at.rows("SELECT e.id FROM outbox o JOIN envelope e ON e.seq=o.envelope ORDER BY o.item")
+    assert told == [(first.local.envelope.header.id,), (second.local.envelope.header.id,)]
 
 
 async def test_a_receiver_refused_at_the_door_does_not_make_the_file_new(at: Opened) -> None:

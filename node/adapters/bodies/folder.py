@@ -27,6 +27,8 @@ SPOOL_BYTES = 512 * 1024
 """What is held of a body that arrives at a door, of which there are many."""
 PROVEN_S = 1.0
 """How long the bytes of a file that were read and proven are given again without another look."""
+FREE_S = 0.2
+"""How long an answer about free space counts: many packages come in that time, and no disk fills in it."""
 HASHES_MAX = 4096
 """Parts whose digest is remembered while they grow; another is read once more when it is whole."""
 FULL_RETRY_S = 30.0
@@ -56,6 +58,7 @@ class FolderBodies:
         self._error: OSError | None = None
         self._hashes: dict[str, _Hash] = {}
         self._proven: tuple[str, float, bytes] | None = None
+        self._free, self._free_until_s = 1.0, 0.0
         self._left = {f"partial/{name}" for name in files.names("partial")}
         """Parts of an earlier process, which may have ended in a power cut: any byte of them may be wrong."""
 
@@ -86,8 +89,11 @@ class FolderBodies:
         return Spool(self, f"spool/{self._token()}", self._inline_max)
 
     def free_ratio(self) -> float:
-        """Free share of the file system, 0..1, as an ordinary user sees it."""
-        return self.files.free_ratio()
+        """Free share of the file system, 0..1, as an ordinary user sees it; asked of the system a few times a second."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._free_until_s:
+            self._free, self._free_until_s = self.files.free_ratio(), now_s + FREE_S
+        return self._free
 
     def settle_file(self, temporary: str, digest: str) -> str:
         """In `do`: make a fully written file durable under its final name; returns that name. Nothing bears it if that fails: the

@@ -13,7 +13,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -56,12 +56,13 @@ ROOM_BYTES = 8 * 1024 * 1024
 ROOM_BYTES_MAX = BATCH_BYTES_MAX
 SETTLE_BYTES_MAX = 256 * 1024
 """The body that names a thousand docIds."""
-JUDGED_AT_ONCE = 64
-"""Packages of one request in the hands of the node: enough for its group commits, and others have their turn between."""
+TOGETHER_MAX = 32
+"""Packages of one request that are judged without a pause and committed together; others have their turn between."""
+JUDGED_AT_ONCE = 2
+"""Such groups of one request in the hands of the node: one is judged while another is committed."""
 BATCHES_AT_ONCE = 4
 """Requests with many packages of one system whose bodies are held in memory; further ones wait, unread."""
 PIECE_BYTES = 256 * 1024
-LATER_S = 30.0
 REPORTS_AT_ONCE = 2
 FIGURES_ASKED = (("kind", "day"), ("period", ""), ("rule", ""), ("organ", ""))
 NOBODY = System("", (), ())
@@ -91,6 +92,12 @@ class NativeDoor(Door, Protocol):
 
     async def statistics(self, kind: str, period: str, rule: str, organ: str) -> Mapping[str, Any]:
         """The report of this node's subtree. `Refused(REQUEST_MALFORMED)`."""
+        ...
+
+    async def submit_many(
+        self, system: System, packages: Sequence[tuple[Iterable[bytes], Claim]]
+    ) -> Sequence[Submitted | Refused | Deferred]:
+        """`submit` for a few together: what became of each, in order."""
         ...
 
     async def settle_many(self, system: System, doc_ids: Sequence[str], word: str) -> Sequence[Refused | Deferred | None]:
@@ -295,25 +302,22 @@ class NativeFace(OfficeFace):
             body = self._body(call.request, BATCH_BYTES_MAX, call.limit)
             parts = split(b"".join([chunk async for chunk in body]), boundary)
             few = asyncio.Semaphore(JUDGED_AT_ONCE)
-            results = await asyncio.gather(*(self._send_part(call, each, few) for each in parts))
+            groups = [parts[begin : begin + TOGETHER_MAX] for begin in range(0, len(parts), TOGETHER_MAX)]
+            answered = await asyncio.gather(*(self._send_parts(call, each, few) for each in groups))
+        results = [each for some in answered for each in some]
         taken = sum(each["status"] in ("accepted", "repeated") for each in results)
         log.info("packages accepted", face=FACE, system=call.system.id, count=taken, refused=len(results) - taken)
         return await self._json(call, {"results": results})
 
-    async def _send_part(self, call: Call, part: Part, few: asyncio.Semaphore) -> answers.Answer:
-        outcome: Submitted | Refused | Deferred
+    async def _send_parts(self, call: Call, parts: Sequence[Part], few: asyncio.Semaphore) -> list[answers.Answer]:
         async with few:
-            try:
-                outcome = await self._door.submit(call.system, _pieces(part.content), Claim(part.kind))
-            except (Refused, Deferred) as error:
-                outcome = error
-                self._told("send", str(error.reason))
-            except Exception:
-                log.exception("package could not be judged", face=FACE, system=call.system.id)
-                outcome = Deferred(LATER_S, Reason.INTERNAL)
-                self._told("send", str(Reason.INTERNAL))
+            packages = [(_pieces(part.content), Claim(part.kind)) for part in parts]
+            outcomes = await self._door.submit_many(call.system, packages)
         self._allow(call.limit, 0)
-        return answers.part(part.ref, outcome)
+        for outcome in outcomes:
+            if not isinstance(outcome, Submitted):
+                self._told("send", str(outcome.reason))
+        return [answers.part(part.ref, outcome) for part, outcome in zip(parts, outcomes, strict=True)]
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
@@ -464,7 +468,7 @@ async def _compared(body: AsyncIterator[bytes], claimed: bytes | None) -> AsyncI
         raise Refused(Reason.DIGEST_MISMATCH, "Content-Digest")
 
 
-async def _pieces(content: memoryview) -> AsyncIterator[bytes]:
+def _pieces(content: memoryview) -> Iterator[bytes]:
     for start in range(0, len(content), PIECE_BYTES):
         yield bytes(content[start : start + PIECE_BYTES])
 

@@ -18,7 +18,7 @@ from node.adapters.sqlite.status import answered, match_status
 from node.adapters.sqlite.writer import Stamp, Transaction, attempt
 from node.core.custody import Admitted, Arrival, DoorRefusal, Stored, Submission
 from node.core.envelope import KIND_NOTICE, KIND_STATUS, Envelope, Header, derived_doc_id
-from node.core.errors import Reason
+from node.core.errors import Deferred, Reason
 from node.core.identifier import OrgId
 from node.core.lifecycle import StatusFlag, Transport
 from node.core.package import Business
@@ -28,7 +28,8 @@ from node.core.wire import Outcome, Verdict
 log = structlog.get_logger()
 
 TAKEN = Verdict(Outcome.TAKEN)
-_NOT_STORED = Verdict(Outcome.LATER, reason=Reason.INTERNAL, retry_s=30.0)
+NOT_STORED_S = 30.0
+_NOT_STORED = Verdict(Outcome.LATER, reason=Reason.INTERNAL, retry_s=NOT_STORED_S)
 
 
 def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
@@ -45,19 +46,9 @@ def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
         return Stored(row[0], True, files, _door_refusals(tx.db, row[2]))
     header = submission.local.envelope.header
     seq, orphans = rows.put_local(tx, submission.local, stamp)
-    _put_submission(tx, seq, submission, stamp)
-    tx.journal(
-        stamp, "accepted", envelope=header.id, neighbour=submission.system, detail=f"doc={header.doc_id} kind={header.kind}"
-    )
-    event = "status-sent" if header.kind == KIND_STATUS else "sent"
-    whole = rows.Facts(True, dated=submission.date, said=submission.said)
-    for place, recipient in enumerate(header.recipients):
-        state = Transport.IN_MAILBOX if submission.local.routes[recipient.code] is None else Transport.QUEUED
-        organ = str(recipient.organ)
-        derived = derived_doc_id(header.doc_id, organ)
-        _put_delivery(tx, seq, str(recipient.code), organ, recipient.written, state, stamp, derived=derived)
-        facts = rows.NO_FACTS if place else whole
-        rows.ledger(tx, stamp, event, header, str(header.sender), str(recipient.code), "", facts)
+    tx.db.execute(_SUBMISSION, _submission_row(seq, submission, stamp))
+    tx.db.executemany(_DELIVERY, _delivery_rows(seq, submission, stamp))
+    _note_sent(tx, submission, stamp)
     _put_door_refusals(tx, seq, header, submission.refused, stamp)
     if submission.answers:
         answered(tx, header, stamp)
@@ -67,6 +58,75 @@ def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
         flag = match_status(tx, submission.report, header, stamp)
         tx.db.execute("UPDATE mailbox SET flag=? WHERE envelope=?", (flag or "", seq))
     return Stored(header.doc_id, False, tuple(orphans))
+
+
+def submit_each(tx: Transaction, submissions: Sequence[Submission], stamp: Stamp) -> list[Stored | Deferred]:
+    """Take packages of an office into custody. What is certainly new and only goes on is written together; the rest each under a
+    savepoint of its own, as `submit`, in their order."""
+    plain = _certainly_new(tx.db, submissions)
+    stored: dict[int, Stored] = {}
+    if plain:
+        outcome = attempt(tx, partial(_submit_together, submissions=plain, stamp=stamp))
+        if outcome.error is None:
+            stored = {id(each): Stored(each.local.envelope.header.doc_id, False, ()) for each in plain}
+        else:  # one of them cannot be written: it is found by writing each by itself
+            log.warning("packages could not be stored together", count=len(plain), exc_info=outcome.error)
+    return [stored.get(id(each)) or _submit_safely(tx, each, stamp) for each in submissions]
+
+
+def _submit_safely(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored | Deferred:
+    outcome = attempt(tx, partial(submit, submission=submission, stamp=stamp))
+    if outcome.error is not None:
+        log.error("package could not be stored", envelope=submission.local.envelope.header.id, exc_info=outcome.error)
+        return Deferred(NOT_STORED_S, Reason.INTERNAL)
+    found: Stored = outcome.value
+    return found
+
+
+def _certainly_new(db: sqlite3.Connection, submissions: Sequence[Submission]) -> list[Submission]:
+    """Those whose file never came from this system, as far as is remembered, and whose every receiver is behind a neighbour."""
+    keys = json.dumps([(each.system, each.file_digest) for each in submissions])
+    known = set(
+        db.execute(
+            "SELECT s.system,s.file_digest FROM json_each(?) k JOIN submission s ON s.system=k.value->>0 AND s.file_digest=k.value->>1",
+            (keys,),
+        )
+    )
+    found = []
+    others: set[object] = set()  # of those that go one by one: what stands behind them must not overtake them (decision 9)
+    for each in submissions:
+        key = (each.system, each.file_digest)
+        orders = {rows.order_key(each.local.envelope.header, code) for code in each.local.routes} - {None}
+        if _only_leaves(each) and key not in known and others.isdisjoint({key, *orders}):
+            known.add(key)  # the same twice at once: the second is a repeat
+            found.append(each)
+        else:
+            others |= {key, *orders}
+    return found
+
+
+def _only_leaves(submission: Submission) -> bool:
+    local = submission.local
+    return (
+        submission.report is None
+        and not (submission.refused or submission.returned or submission.answers)
+        and all(neighbour is not None for neighbour in local.routes.values())
+        and all(body.data is not None for body in local.bodies)
+    )
+
+
+def _submit_together(tx: Transaction, submissions: Sequence[Submission], stamp: Stamp) -> None:
+    numbered = list(enumerate(submissions, _last_envelope(tx) + 1))
+    rows.put_leaving(tx, [(seq, each.local) for seq, each in numbered], stamp)
+    tx.db.executemany(_SUBMISSION, [_submission_row(seq, each, stamp) for seq, each in numbered])
+    tx.db.executemany(_DELIVERY, [row for seq, each in numbered for row in _delivery_rows(seq, each, stamp)])
+    for each in submissions:
+        _note_sent(tx, each, stamp)
+
+
+def _last_envelope(tx: Transaction) -> int:
+    (last,) = tx.db.execute("SELECT coalesce(max(seq),0) FROM sqlite_sequence WHERE name='envelope'").fetchone()
+    return int(last)
 
 
 def repeat_of(db: sqlite3.Connection, system: str, file_digest: str, kind: str, since_ms: int) -> Stored | None:
@@ -93,68 +153,71 @@ def _door_refusals(db: sqlite3.Connection, seq: int) -> tuple[DoorRefusal, ...]:
     return tuple(DoorRefusal(recipient, written, Reason(reason), successor) for recipient, written, reason, successor in cursor)
 
 
-def _put_submission(tx: Transaction, seq: int, submission: Submission, stamp: Stamp) -> None:
+_SUBMISSION = (
+    "INSERT INTO submission (envelope,origin,id,system,doc_id,file_digest,kind,message_type,sender,sender_text,sender_name,"
+    "document_id,notation,date,title,business,priority,taken_ms,due_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_DELIVERY = (
+    "INSERT OR IGNORE INTO delivery (envelope,recipient,organ,written,state,at_door,reason,successor,derived_doc_id,updated_ms)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?)"
+)
+
+
+def _submission_row(seq: int, submission: Submission, stamp: Stamp) -> tuple[object, ...]:
     header = submission.local.envelope.header
-    tx.db.execute(
-        "INSERT INTO submission (envelope,origin,id,system,doc_id,file_digest,kind,message_type,sender,sender_text,sender_name,"
-        "document_id,notation,date,title,business,priority,taken_ms,due_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        (
-            seq,
-            str(header.origin),
-            header.id,
-            submission.system,
-            header.doc_id,
-            submission.file_digest,
-            header.kind,
-            submission.message_type,
-            str(header.sender),
-            submission.sender_text,
-            submission.sender_name,
-            header.document_id,
-            submission.notation,
-            submission.date,
-            submission.title,
-            int(header.business),
-            int(header.priority),
-            stamp.at_ms,
-            submission.said.due_ms if header.business is Business.NEW and submission.said.due_ms > stamp.at_ms else 0,
-        ),
+    return (
+        seq,
+        str(header.origin),
+        header.id,
+        submission.system,
+        header.doc_id,
+        submission.file_digest,
+        header.kind,
+        submission.message_type,
+        str(header.sender),
+        submission.sender_text,
+        submission.sender_name,
+        header.document_id,
+        submission.notation,
+        submission.date,
+        submission.title,
+        int(header.business),
+        int(header.priority),
+        stamp.at_ms,
+        submission.said.due_ms if header.business is Business.NEW and submission.said.due_ms > stamp.at_ms else 0,
     )
 
 
-def _put_delivery(
-    tx: Transaction,
-    seq: int,
-    recipient: str,
-    organ: str,
-    written: str,
-    state: Transport,
-    stamp: Stamp,
-    *,
-    derived: str = "",
-    reason: str = "",
-    successor: str = "",
-) -> None:
-    tx.db.execute(
-        "INSERT OR IGNORE INTO delivery (envelope,recipient,organ,written,state,at_door,reason,successor,derived_doc_id,updated_ms)"
-        " VALUES (?,?,?,?,?,?,?,?,?,?)",
-        (seq, recipient, organ, written, state.value, int(bool(reason)), reason, successor, derived, stamp.at_ms),
+def _delivery_rows(seq: int, submission: Submission, stamp: Stamp) -> list[tuple[object, ...]]:
+    """One for each receiver that it goes to."""
+    header = submission.local.envelope.header
+    found: list[tuple[object, ...]] = []
+    for recipient in header.recipients:
+        state = Transport.IN_MAILBOX if submission.local.routes[recipient.code] is None else Transport.QUEUED
+        organ = str(recipient.organ)
+        derived = derived_doc_id(header.doc_id, organ)
+        found.append((seq, str(recipient.code), organ, recipient.written, state.value, 0, "", "", derived, stamp.at_ms))
+    return found
+
+
+def _note_sent(tx: Transaction, submission: Submission, stamp: Stamp) -> None:
+    """In the journal, and in the ledger once for each receiver."""
+    header = submission.local.envelope.header
+    tx.journal(
+        stamp, "accepted", envelope=header.id, neighbour=submission.system, detail=f"doc={header.doc_id} kind={header.kind}"
     )
+    event = "status-sent" if header.kind == KIND_STATUS else "sent"
+    whole = rows.Facts(True, dated=submission.date, said=submission.said)
+    for place, recipient in enumerate(header.recipients):
+        facts = rows.NO_FACTS if place else whole
+        rows.ledger(tx, stamp, event, header, str(header.sender), str(recipient.code), "", facts)
 
 
 def _put_door_refusals(tx: Transaction, seq: int, header: Header, refused: Iterable[DoorRefusal], stamp: Stamp) -> None:
     for refusal in {each.recipient: each for each in refused}.values():  # a code written twice is one refusal
-        _put_delivery(
-            tx,
-            seq,
-            refusal.recipient,
-            refusal.recipient,
-            refusal.written,
-            Transport.REFUSED,
-            stamp,
-            reason=refusal.reason.value,
-            successor=refusal.successor,
-        )
+        code, reason = refusal.recipient, refusal.reason.value
+        state = Transport.REFUSED.value
+        tx.db.execute(_DELIVERY, (seq, code, code, refusal.written, state, 1, reason, refusal.successor, "", stamp.at_ms))
         tx.journal(stamp, "refused-at-door", envelope=header.id, recipient=refusal.recipient, reason=refusal.reason.value)
         rows.ledger(tx, stamp, "refused-at-door", header, str(header.sender), refusal.recipient, refusal.reason.value)
 
@@ -227,8 +290,7 @@ def _only_passes(arrival: Arrival) -> bool:
 
 def _pass_on(tx: Transaction, arrivals: Sequence[Arrival], neighbour: OrgId, stamp: Stamp) -> list[Admitted]:
     """Take all of these into custody, a statement for each table."""
-    (last,) = tx.db.execute("SELECT coalesce(max(seq),0) FROM sqlite_sequence WHERE name='envelope'").fetchone()
-    rows.put_passing(tx, list(enumerate(arrivals, last + 1)), neighbour, stamp)
+    rows.put_passing(tx, list(enumerate(arrivals, _last_envelope(tx) + 1)), neighbour, stamp)
     admitted = []
     for arrival in arrivals:
         for code, decision in arrival.judged.items():

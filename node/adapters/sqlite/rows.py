@@ -180,11 +180,7 @@ def put_passing(tx: Transaction, arrivals: Sequence[tuple[int, Arrival]], neighb
     db.executemany(_ENVELOPE, [_envelope_row(seq, arrival.envelope, neighbour, stamp) for seq, arrival in arrivals])
     db.executemany(_CHAIN, {each.envelope.header.key: each.chain for _, each in arrivals if each.chain is not None}.items())
     bodies = {body.sha256: body for _, arrival in arrivals for body in arrival.inline}
-    numbers = body_numbers(db, bodies)
-    new = [body for digest, body in bodies.items() if digest not in numbers]
-    (last,) = db.execute("SELECT coalesce(max(seq),0) FROM body").fetchone()
-    numbers.update((body.sha256, number) for number, body in enumerate(new, last + 1))
-    db.executemany(_BODY, [_body_row(numbers[body.sha256], body, stamp) for body in new])
+    numbers = _put_inline(tx, bodies, stamp)
     db.executemany(_NAMED, [(seq, numbers[ref.sha256]) for seq, arrival in arrivals for ref in arrival.envelope.header.bodies])
     db.executemany(_PEER, [(number, came_from) for number in numbers.values()])
     keys, waiting = [], []
@@ -203,6 +199,16 @@ def put_passing(tx: Transaction, arrivals: Sequence[tuple[int, Arrival]], neighb
         for decision in arrival.judged.values()
         if isinstance(decision, Forward)
     )
+
+
+def _put_inline(tx: Transaction, bodies: Mapping[str, StoredBody], stamp: Stamp) -> dict[str, int]:
+    """Insert those of these bodies, all with their bytes, that are new. Returns the numbers of all, by digest."""
+    numbers = body_numbers(tx.db, bodies)
+    new = [body for digest, body in bodies.items() if digest not in numbers]
+    (last,) = tx.db.execute("SELECT coalesce(max(seq),0) FROM body").fetchone()
+    numbers.update((body.sha256, number) for number, body in enumerate(new, last + 1))
+    tx.db.executemany(_BODY, [_body_row(numbers[body.sha256], body, stamp) for body in new])
+    return numbers
 
 
 def _whole_bytes(envelope: Envelope) -> int:
@@ -373,6 +379,26 @@ def put_local(tx: Transaction, local: LocalEnvelope, stamp: Stamp) -> tuple[int,
         else:
             put_outbox(tx, seq, envelope, code, neighbour, stamp)
     return seq, orphans
+
+
+def put_leaving(tx: Transaction, made: Sequence[tuple[int, LocalEnvelope]], stamp: Stamp) -> None:
+    """`put_local` for many under these numbers, all of which go to neighbours, with contents that are in rows."""
+    db = tx.db
+    db.executemany(_ENVELOPE, [_envelope_row(seq, local.envelope, None, stamp) for seq, local in made])
+    db.executemany(_CHAIN, {local.envelope.header.key: local.chain for _, local in made}.items())
+    numbers = _put_inline(tx, {body.sha256: body for _, local in made for body in local.bodies}, stamp)
+    db.executemany(_NAMED, [(seq, numbers[ref.sha256]) for seq, local in made for ref in local.envelope.header.bodies])
+    keys, waiting = [], []
+    for seq, local in made:
+        size = _whole_bytes(local.envelope) + sum({body.sha256: body.size for body in local.bodies}.values())
+        for code, neighbour in local.routes.items():
+            assert neighbour is not None
+            tx.queued(str(neighbour), int(local.envelope.header.lane))
+            tx.fed.add(towards(str(neighbour)))
+            keys.append(_seen_row(local.envelope, code, stamp))
+            waiting.append(_outbox_row(seq, local.envelope, code, neighbour, size, stamp))
+    db.executemany(_SEEN, keys)
+    db.executemany(_OUTBOX, waiting)
 
 
 def close_if_done(tx: Transaction, seqs: Iterable[int], stamp: Stamp) -> None:

@@ -36,6 +36,7 @@ from node.core.custody import (
     Submission,
     SubmissionInfo,
 )
+from node.core.errors import Deferred
 from node.core.evidence import Handed, Receipt, SentDocument
 from node.core.forwarding import Ask, Offer
 from node.core.identifier import OrgId
@@ -118,6 +119,10 @@ class SqliteStore:
     async def submit(self, submission: Submission) -> Stored:
         stamp = self.stamp()
         return await self._do(lambda tx: admission.submit(tx, submission, stamp))
+
+    async def submit_many(self, submissions: Sequence[Submission]) -> list[Stored | Deferred]:
+        stamp = self.stamp()
+        return await self._do(lambda tx: admission.submit_each(tx, submissions, stamp))
 
     async def repeat_of(self, system: str, file_digest: str, kind: str, since_ms: int) -> Stored | None:
         return await self._ask(lambda db: admission.repeat_of(db, system, file_digest, kind, since_ms))

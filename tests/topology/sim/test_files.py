@@ -15,7 +15,7 @@ import pytest
 
 from node.adapters.bodies import folder
 from node.adapters.bodies.files import Files
-from node.adapters.bodies.folder import SPOOL_BYTES, FolderBodies
+from node.adapters.bodies.folder import FREE_S, SPOOL_BYTES, FolderBodies
 from node.core.custody import StoredBody
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
@@ -283,6 +283,7 @@ def test_a_full_disk_is_later_and_what_was_begun_is_cleared(how: Literal["capaci
         machine.disk.capacity_bytes = 100_000
         assert bodies.free_ratio() == 1.0
         await spool(bodies, DATA[0])
+        await asyncio.sleep(FREE_S)
         assert bodies.free_ratio() == pytest.approx(1 - len(DATA[0]) / 100_000)
 
     assert machine.run(story)

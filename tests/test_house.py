@@ -135,6 +135,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         *("topology", "node.core", "node.config", "node.ports", "node.adapters"),
         *("node.app", "node.desk", "node.gateway", "node.process", "node.surroundings", "node.timekeeper"),
     ),
+    "topology.sim.papers": ("topology", "node.core", "node.ports", "node.adapters", "node.warden"),
     "topology.sim.shared": ("node.registrar", "node.core", "topology.sim.link"),
     "topology.sim.run": (
         "topology",

@@ -32,7 +32,8 @@ from topology.sim.ledger import Ledger, Violation
 from topology.sim.lines import Lost, Unreached
 from topology.sim.loop import Life, SimLoop
 from topology.sim.offices import SimOffice
-from topology.sim.profile import Profile, options
+from topology.sim.papers import Papers
+from topology.sim.profile import Profile, draw_certificates, options
 from topology.sim.record import Record, stream
 from topology.sim.traffic import Addresses, plan
 from topology.sim.watch import Watched
@@ -73,6 +74,10 @@ class Bench:
         self.world = World(tree, options(profile, stream(seed, "options")), seed, loop, record)
         for machine in self.world.machines.values():
             machine.disk.in_memory = profile.in_memory
+        self.strokes = draw_certificates(profile, stream(seed, "certificates"))
+        """What will happen to certificates: known before the first node starts."""
+        if self.strokes:
+            self.world.network.papers = Papers(self.world)
         self.world.on_recovered = self._recovered
         self.world.true_hub = profile.true_hub
         self.world.wrap = partial(Watched, self.world)

@@ -5,12 +5,12 @@ Names of events only: "fault/…" went wrong, "path/…" is a way out that was t
 
 from __future__ import annotations
 
-from topology.sim.profile import CRASHES, OTHERS
+from topology.sim.profile import CRASHES, OF_CERTIFICATES, OTHERS
 
 HIT = (
     *("fault/power", "fault/killed", "fault/disk-read", "fault/disk-write", "fault/disk-sync", "fault/disk-full", "fault/flip"),
     *("fault/lost-request", "fault/lost-reply", "fault/torn-request", "fault/torn-reply", "fault/repetition", "fault/held-up"),
-    *("fault/silence", "fault/spoilt"),
+    *("fault/silence", "fault/spoilt", "fault/certificate refused"),
 )
 """Faults that were not only planned but struck."""
 PATHS = (
@@ -21,4 +21,4 @@ OFFICES = (
     *("office/no answer", "office/not reached", "office/told later", "office/hung up", "office/sent again", "office/slow"),
     *("office/crashed before processing", "office/crashed after processing", "office/failed", "office/done before fetch"),
 )
-MUST = (*(f"fault/{kind}" for kind in (*CRASHES, *OTHERS)), *HIT, *PATHS, *OFFICES)
+MUST = (*(f"fault/{kind}" for kind in (*CRASHES, *OTHERS, *OF_CERTIFICATES)), *HIT, *PATHS, *OFFICES)

@@ -12,9 +12,11 @@ import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from topology.sim import upheaval
 from topology.sim.lines import Line
+from topology.sim.papers import LIFE
 from topology.sim.profile import Stroke
 from topology.sim.record import stream
 from topology.sim.world import DATABASE, Machine, World
@@ -363,6 +365,37 @@ async def _forged(world: World, rng: random.Random) -> None:
     await asyncio.sleep(0)
 
 
+# --- certificates -----------------------------------------------------------------------------------------------------------
+
+
+async def _certificate_expired(world: World, rng: random.Random) -> None:
+    """A node's certificate ends and is not renewed for a while: nobody talks with it but about the time."""
+    machine = _machine(world, rng)
+    await _without_certificate(world, machine, rng, expired=True)
+
+
+async def _certificate_revoked(world: World, rng: random.Random) -> None:
+    """A node's certificate is revoked by who issued it; after a while the node enrols again, with another key."""
+    await _without_certificate(world, _child(world, rng), rng, expired=False)
+
+
+async def _without_certificate(world: World, machine: Machine, rng: random.Random, *, expired: bool) -> None:
+    papers = world.network.papers
+    assert papers is not None
+    if papers.of(machine).troubled:
+        return
+    papers.of(machine).troubled = True
+    try:
+        if expired:
+            papers.issue(machine, until=timedelta(seconds=rng.randint(1, 60)))
+        else:
+            papers.revoke(machine)
+        await _hold(rng, 90.0, 300.0)
+    finally:
+        papers.issue(machine, until=LIFE, fresh_key=not expired)
+        papers.of(machine).troubled = False
+
+
 KINDS: Mapping[str, Kind] = {
     "power cut": _power_cut,
     "kill": _kill,
@@ -398,5 +431,7 @@ KINDS: Mapping[str, Kind] = {
     "moved": upheaval.moved,
     "claimed": upheaval.claimed,
     "gone back": upheaval.gone_back,
+    "certificate expired": _certificate_expired,
+    "certificate revoked": _certificate_revoked,
 }
 """Every kind of fault there is."""

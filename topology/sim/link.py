@@ -24,11 +24,19 @@ from node.adapters.http.link_client import (
     QUESTION_IDLE_S,
     RETRY_AFTER_MAX_S,
 )
+from node.adapters.http.link_trust import (
+    TRUST_BYTES_MAX,
+    decode_answer,
+    decode_question,
+    encode_answer,
+    encode_question,
+)
 from node.core.directory_wire import EXCHANGE_BYTES_MAX, Exchange, decode_exchange, encode_exchange
 from node.core.envelope import Fields, strict_json
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
 from node.core.pace import Way
+from node.core.standing import TrustAnswer, TrustQuestion
 from node.core.statement import KEPT_BYTES_MAX, Post, decode_kept, decode_post, encode_kept, encode_post
 from node.core.wire import (
     ANSWER_BYTES_MAX,
@@ -86,7 +94,7 @@ class SimLink:
         self._tell = tell
 
     def reload(self) -> None:
-        """Certificates are none of this network's business."""
+        """There are no files to be read again."""
 
     async def close(self) -> None:
         """Nothing is kept that a life's end does not close."""
@@ -189,6 +197,18 @@ class SimLink:
         answer = await self._ask("directory", data, serve, EXCHANGE_BYTES_MAX, self._section.request_timeout_s)
         return self._read(lambda: decode_exchange(answer))
 
+    async def trust(self, question: TrustQuestion) -> TrustAnswer:
+        """What a `Warden` asks, in a run in which something happens to certificates."""
+        data = encode_question(question)
+
+        async def serve() -> bytes:
+            papers = self._network.papers
+            assert papers is not None
+            return encode_answer(await papers.answer(self._parent, self._code, decode_question(data)))
+
+        answer = await self._ask("trust", data, serve, TRUST_BYTES_MAX, self._section.request_timeout_s)
+        return self._read(lambda: decode_answer(answer))
+
     # the parent's end
 
     def _door(self) -> Downlink:
@@ -198,6 +218,19 @@ class SimLink:
     def _parents_limits(self) -> Any:
         section = self._network.section(self._parent) or self._section
         return limits_for(section.batch_bytes_max, section.batch_envelopes_max)
+
+    async def _meet(self, name: str, serve: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Both look at each other's certificate before anything is done; a pull that waits while that changes is cut off."""
+        papers = self._network.papers
+        if papers is None:
+            return await self._answer(serve)
+        refused = papers.refusal(self._child, self._parent, name)
+        if refused is not None:
+            return _REFUSED + _json({"reason": refused, "element": "", "value": "", "rule": ""})
+        answer = await self._answer(serve)
+        if name == "pull" and papers.refusal(self._child, self._parent, name) is not None:
+            raise Closed(self._parent)
+        return answer
 
     async def _answer(self, serve: Callable[[], Awaitable[bytes]]) -> bytes:
         """As production's listener answers, `node/adapters/http/link_server.py`."""
@@ -252,7 +285,7 @@ class SimLink:
                 self._parent,
                 self._life,
                 HEAD_BYTES + len(data),
-                lambda: self._answer(serve),
+                lambda: self._meet(name, serve),
                 timeout_s,
                 connect_timeout_s=section.handshake_timeout_s,
                 idle_s=section.idle_timeout_s * 2 / 3 if idle_s is None else idle_s,

@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from node import forwarder, intake, origin, uplink
+from node.adapters.http import tls
 from node.adapters.sqlite import admission, boxes, numbers, store, writer
 from node.adapters.sqlite import road as road_sql
 from node.adapters.sqlite.connection import settings
-from node.core import changes, clock_filter, custody, envelope, instant, pace, timekeeping
+from node.core import changes, clock_filter, custody, envelope, instant, pace, standing, timekeeping
 from node.core import forwarding as road
 from node.core.statement import Kept
 from node.core.wire import EnvelopeVerdicts, Outcome, Verdict
@@ -338,7 +339,23 @@ def _claims_believed(stack: ExitStack) -> None:
     _put(stack, changes, "may", lambda grants, code, at_ms=None: True)
 
 
+# --- certificates -----------------------------------------------------------------------------------------------------------
+
+
+def _revoked_served(stack: ExitStack) -> None:
+    """Who is on a list is served all the same."""
+    _put(stack, standing, "judge", lambda chain, lists, old_ms: None)
+
+
+def _expired_served(stack: ExitStack) -> None:
+    """No date of a certificate counts."""
+    judge = tls.judge_peer
+    _put(stack, tls, "judge_peer", lambda der, **told: judge(der, **{**told, "now_ms": None}))
+
+
 MUTANTS: Mapping[str, Mutant] = {
+    "revoked-served": Mutant("vẫn phục vụ nút có chứng thư đã bị thu hồi", _revoked_served),
+    "expired-served": Mutant("vẫn phục vụ nút có chứng thư hết hiệu lực", _expired_served),
     "slow-exchange-trusted": Mutant("tin một lần hỏi giờ đi quá lâu", _slow_exchange_trusted, "clocks"),
     "drift-forgotten": Mutant("quên rằng đồng hồ máy chạy lệch dần", _drift_forgotten, "clocks"),
     "host-clock-trusted": Mutant("dùng đồng hồ máy mà không hiệu chỉnh", _host_clock_trusted, "clocks"),

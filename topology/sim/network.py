@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from node import config
 from node.core.identifier import OrgId
@@ -24,6 +24,9 @@ from topology.sim.lines import HEALTHY, Closed, Fate, Line, Lost, Unreached, dra
 from topology.sim.link import SimLink
 from topology.sim.loop import Ended, Life, SimLoop
 from topology.sim.record import Record, stream
+
+if TYPE_CHECKING:
+    from topology.sim.papers import Papers
 
 __all__ = ["HEALTHY", "Closed", "Fate", "Line", "Lost", "Network", "SimLink", "Unreached"]
 
@@ -75,6 +78,8 @@ class Network:
         self.record = record
         self.usual = Line()
         self.on_verdicts: Verdicts | None = None
+        self.papers: Papers | None = None
+        """The certificates of those who meet, where something happens to them in this run."""
         self.outside = Context()
         """Of everything that happens to bytes on the way: in no life."""
         self._seed = seed
@@ -179,6 +184,7 @@ class Network:
             line.cut = line.reset = False
             if calm:
                 line.calm()
+                line.latency_s = self.usual.latency_s  # of two faults that overlapped, the later one put back what the other left
         for line in self.lines():
             line.clogged = False
         if calm:

@@ -32,7 +32,8 @@ class Profile:
     that the line carries. absent_every: at one restart of so many the tables of all nodes are read for what was acknowledged and
     is on no disk. in_memory: databases lie in memory (`database.py`), so power cuts and faults of disks are not for such a
     profile. true_hub: no fault
-    touches the hub's clock, so that bounds can be judged to the end.
+    touches the hub's clock, so that bounds can be judged to the end. certificates: in what share of the runs something happens to
+    certificates; only those judge them, and they are drawn by themselves, so that the other faults of a seed stay what they are.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Profile:
     absent_every: int = 1
     in_memory: bool = False
     true_hub: bool = False
+    certificates: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ OTHERS: Mapping[str, float] = {
 OF_DISKS = ("power cut", "restart loop", "disk full", "disk error", "slow disk", "lying disk", "bit flip")
 """What would show nothing where a database lies in memory; a restart loop cuts the power too."""
 
+OF_CERTIFICATES = ("certificate expired", "certificate revoked")
+
 REPORT_S = 600.0
 """A rehearsal's hours are minutes, and a statement costs as much as in service: the open day is stated seldom."""
 
@@ -118,6 +122,7 @@ SMALL = Profile(
     faults=6,
     kinds={**CRASHES, **OTHERS},
     options=NODE_OPTIONS,
+    certificates=0.25,
 )
 QUIET = Profile("quiet", Traffic(documents=50, span_s=600.0), Habits(poll_s=45.0, p_answered=0.35), 0, 0, {}, NODE_OPTIONS)
 MEDIUM = Profile(
@@ -128,6 +133,7 @@ MEDIUM = Profile(
     faults=40,
     kinds={**CRASHES, **OTHERS},
     options=NODE_OPTIONS,
+    certificates=0.5,
 )
 RARELY = {"poll_min_s": 3_600.0, "poll_max_s": 7_200.0}
 """A whole country asks for the time half a million times a day otherwise."""
@@ -291,6 +297,14 @@ def draw(profile: Profile, rng: random.Random) -> list[Stroke]:
     gentle = [kind for kind in kinds if kind not in CRASHES]
     strokes = [*_some(profile, fatal, profile.crashes, rng), *_some(profile, gentle, profile.faults, rng)]
     return sorted(strokes, key=lambda stroke: (stroke.at_s, stroke.number))
+
+
+def draw_certificates(profile: Profile, rng: random.Random) -> list[Stroke]:
+    """What happens to certificates in one run: in most runs nothing."""
+    if rng.random() >= profile.certificates:
+        return []
+    kinds = rng.choices(OF_CERTIFICATES, k=rng.randint(1, 3))
+    return [Stroke(rng.uniform(0, profile.traffic.span_s), kind, rng.getrandbits(48)) for kind in kinds]
 
 
 def _some(profile: Profile, kinds: Sequence[str], about: int, rng: random.Random) -> list[Stroke]:

@@ -127,7 +127,7 @@ async def _course(bench: Bench, profile: Profile, outcome: Outcome, hasty: bool)
     await bench.boot(BOOT_S)
     began_s = loop.time()
     bench.open_offices()
-    strokes = draw(profile, stream(bench.seed, "faults"))
+    strokes = [*draw(profile, stream(bench.seed, "faults")), *bench.strokes]
     storm = [loop.create_task(faults.strike(world, stroke, began_s)) for stroke in strokes]
     await _pass(profile.traffic.span_s)
     await _heal(bench, storm)

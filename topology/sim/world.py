@@ -196,6 +196,10 @@ class Machine:
             loops += app.uplink(settings, ground, node, link, _token(rng))
         keeper = Timekeeper(clock, link, self.tally, stream(self.world.seed, self.name, "time", self.starts))
         loops.append(keeper.run)
+        papers = self.world.network.papers
+        if papers is not None:
+            trust = stream(self.world.seed, self.name, "trust", self.starts)
+            loops.append(papers.enter(self, clock, link, trust).run)
         door = AppDoor(app.office_app(settings, ground, node))
         operator = app.desk(settings, ground, node, lambda: 0, {})
 

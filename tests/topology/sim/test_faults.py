@@ -24,7 +24,7 @@ WORDS = frozenset({"claimed", "gone back"})
 """What is said of the directory: `test_upheaval.py`."""
 MARKS = frozenset({"forged", "bit flip"})
 """Done in an instant, and not undone: a forgery is asked for, a bit is turned."""
-BUSY = replace(CALM, traffic=replace(CALM.traffic, documents=30, span_s=240.0, p_large=0.3))
+BUSY = replace(CALM, traffic=replace(CALM.traffic, documents=30, span_s=240.0, p_large=0.3), certificates=1.0)
 ACT_S = 600.0
 OVER_S = 3_600.0
 STEP_S = 0.25
@@ -72,9 +72,16 @@ class Stage:
             "poisoned": dict(self.world.poisoned),
             "sparing": dict(self.world.sparing),
             "forging": dict(self.world.forging),
+            "without certificate": [name for name in self.world.by_name if self.bare(name)],
             "paused": [each.name for each in machines if each.life is not None and not each.life.runs],
             "changed": dict(self.world.changed),
         }
+
+    def bare(self, name: str) -> bool:
+        """Whether something is the matter with its certificate."""
+        assert self.world.network.papers is not None
+        paper = self.world.network.papers.of(self.world.by_name[name])
+        return paper.troubled or paper.revoked_s is not None
 
     def acted(self) -> bool:
         """Whether something is other than it was, or has struck."""

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from node import forwarder, intake, mailbox, origin, uplink
+from node.adapters.http import tls
 from node.adapters.sqlite import admission, boxes, numbers, road, store, writer
-from node.core import changes, clock_filter, forwarding, instant, pace, timekeeping
+from node.core import changes, clock_filter, forwarding, instant, pace, standing, timekeeping
 from tests.topology.sim.tiny import STORMY, TREE
 from topology.sim import database, files, mutants
 from topology.sim.mutants import MUTANTS, Mutant, planted
@@ -44,6 +45,10 @@ NARROWER: Mapping[str, Profile] = {
     ),
     "come-back-taken": replace(SMALLER["change"], crashes=0, faults=4, kinds={"moved": 1.0}),
     "claims-believed": replace(SMALLER["change"], crashes=0, faults=3, kinds={"claimed": 1.0}),
+    **dict.fromkeys(
+        ("revoked-served", "expired-served"),
+        replace(STORMY, traffic=replace(STORMY.traffic, documents=3), crashes=0, faults=0, kinds={}, certificates=1.0),
+    ),
 }
 """Nothing but what the bug is about: bugs that need a rare meeting of faults are then found in a few seeds."""
 ASKED = (
@@ -51,11 +56,14 @@ ASKED = (
     *("one-verdict-for-all", "come-back-taken", "expiry-in-doubt", "body-before-sync", "lane-starves", "notice-answers-notice"),
     *("long-pieces", "bodies-cost-nothing", "urgent-behind-bulk"),
     *("counted-twice", "day-in-utc", "older-replaces-newer"),
+    *("revoked-served", "expired-served"),
     *("slow-exchange-trusted", "drift-forgotten", "host-clock-trusted", "time-set-back"),
 )
 """Those that must be among them, whatever else is."""
 FOUND_BY: Mapping[str, int] = {
     "claims-believed": 1,
+    "revoked-served": 3,
+    "expired-served": 2,
     "synchronous-normal": 2,
     "reply-before-commit": 1,
     "body-before-sync": 14,
@@ -88,6 +96,7 @@ TRIES = 20
 SPOILT_NUMBERS = (numbers, instant)
 SPOILT = (database, files._SimFile, files.SimFiles, admission, boxes, road, writer.Writer, forwarder, origin)
 SPOILT_TOO = (changes, mailbox.Mailbox, intake.Intake, store.SqliteStore, forwarding, pace.Rate, uplink, uplink.Crossings)
+SPOILT_TRUST = (standing, tls)
 SPOILT_TIME = (clock_filter, timekeeping, timekeeping.Timekeeping)
 
 
@@ -127,7 +136,7 @@ def named(owner: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_planting_changes_something_and_leaves_nothing_behind(name: str) -> None:
-    owners = (*SPOILT, *SPOILT_TOO, *SPOILT_TIME, *SPOILT_NUMBERS)
+    owners = (*SPOILT, *SPOILT_TOO, *SPOILT_TIME, *SPOILT_TRUST, *SPOILT_NUMBERS)
     before = [named(owner) for owner in owners]
     with planted(name):
         assert [named(owner) for owner in owners] != before

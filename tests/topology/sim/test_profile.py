@@ -8,7 +8,18 @@ from dataclasses import replace
 import pytest
 
 from topology.sim.faults import KINDS
-from topology.sim.profile import CRASHES, FEW_KINDS, OF_DISKS, OTHERS, PROFILES, QUIET, SMALL, draw
+from topology.sim.profile import (
+    CRASHES,
+    FEW_KINDS,
+    OF_CERTIFICATES,
+    OF_DISKS,
+    OTHERS,
+    PROFILES,
+    QUIET,
+    SMALL,
+    draw,
+    draw_certificates,
+)
 from topology.sim.record import stream
 
 SEEDS = 300
@@ -63,6 +74,14 @@ def test_databases_in_memory_meet_no_fault_of_a_disk() -> None:
     assert [kind for profile in remembered for kind in OF_DISKS if kind in profile.kinds] == []
 
 
+def test_certificates_are_drawn_by_themselves_and_only_in_a_share_of_the_runs() -> None:
+    drawn = [draw_certificates(SMALL, stream(seed, "certificates")) for seed in range(SEEDS)]
+    assert 0.18 < sum(map(bool, drawn)) / SEEDS < 0.32
+    assert {stroke.kind for strokes in drawn for stroke in strokes} == set(OF_CERTIFICATES) <= KINDS.keys()
+    assert draw_certificates(QUIET, stream(1, "certificates")) == []
+    assert draw(replace(SMALL, certificates=0.0), stream(7, "faults")) == DRAWN[7]
+
+
 def test_a_quiet_run_has_no_fault() -> None:
     assert draw(QUIET, stream(1, "faults")) == []
 
@@ -70,5 +89,5 @@ def test_a_quiet_run_has_no_fault() -> None:
 def test_every_profile_goes_by_its_own_name_and_names_faults_that_there_are() -> None:
     assert [profile.name for profile in PROFILES.values()] == list(PROFILES)
     assert [kind for profile in PROFILES.values() for kind in profile.kinds if kind not in KINDS] == []
-    drawn = {kind for profile in PROFILES.values() for kind in profile.kinds}
+    drawn = {kind for profile in PROFILES.values() for kind in profile.kinds} | set(OF_CERTIFICATES)
     assert [kind for kind in KINDS if kind not in drawn] == [], "a kind of fault that no profile draws is never tried"

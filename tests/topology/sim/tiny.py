@@ -15,7 +15,14 @@ from topology.sim.traffic import Traffic
 
 TREE = load_lawful(default_topology())
 CALM = Profile("calm", Traffic(documents=6, span_s=60.0), Habits(poll_s=20.0, p_answered=0.2), 0, 0, {}, NODE_OPTIONS, 900.0)
-STORMY = replace(SMALL, name="stormy", traffic=replace(SMALL.traffic, documents=20, span_s=240.0), crashes=8, settle_s=1_200.0)
+STORMY = replace(
+    SMALL,
+    name="stormy",
+    traffic=replace(SMALL.traffic, documents=20, span_s=240.0),
+    crashes=8,
+    settle_s=1_200.0,
+    certificates=0.0,
+)
 """Like `small`, only less of it; what never ends is given up sooner."""
 
 

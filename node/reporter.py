@@ -158,9 +158,9 @@ class Reporter:
         days.update({day: 0 for day in self._silent(found.last, today) if day not in days})
         if self._stock != self._stated:
             days.setdefault(today, 0)
-        for node, day in found.unfinished:
-            if node == self._code and self._over(day):
-                days.setdefault(day, 0)
+        for node, day, parent in found.unfinished:
+            if node == self._code and (parent != self._parent or self._over(day)):
+                days.setdefault(day, 0)  # it is over, or belongs to the new parent of a node that has moved
             elif node != self._code and not self._below(node):
                 await self._numbers.drop_departed(node, day)
         for day in sorted(days, reverse=True):  # what there is now belongs to the last one

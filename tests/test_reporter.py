@@ -270,11 +270,16 @@ async def test_a_unit_that_moves_is_split_at_the_date(tree: Tree) -> None:
     await tree[UNIT].rest()
     tree[UNIT].duties.reporter._parent = H54
     tree[UNIT].connect(tree.door(H54))
+    yesterday = TODAY + timedelta(days=1)
+    for _ in range(2):
+        await up(tree, UNIT, H41, H54, HUB)
+    open_day = await reported(tree[HUB], yesterday)
+    assert (open_day.totals[H54]["sent"], open_day.proof.unequal) == (1, ()), "at once, though nothing more was counted"
+    assert (await reported(tree[H54], yesterday)).coverage.missing == ()
     await send(tree, "H54.03", sender="H41.07", site=UNIT, system="so-noi-vu", number="6")
     tree.clock.now_ms += DAY_MS
     for _ in range(2):
         await up(tree, UNIT, H41, H54, HUB)
-    yesterday = TODAY + timedelta(days=1)
     hub = await reported(tree[HUB], TODAY, yesterday)
     assert counts(hub, "H41.07", "sent") == [3]
     assert (hub.totals[H41]["sent"], hub.totals[H54]["sent"], hub.totals[HUB]["sent"]) == (4, 2, 6)

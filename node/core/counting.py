@@ -283,11 +283,11 @@ class Fold:
 @dataclass(frozen=True, slots=True)
 class ToState:
     """due: days whose figures changed since they were stated, and how often. last: the last day stated here. unfinished: (node,
-    day) of statements that are not final: of this node, and of others where the parent has them."""
+    day, parent it hung under) of statements that are not final: of this node, and of others where the parent has them."""
 
     due: Mapping[date, int]
     last: date | None
-    unfinished: Sequence[tuple[OrgId, date]]
+    unfinished: Sequence[tuple[OrgId, date, OrgId | None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,13 +172,12 @@ def to_state(db: sqlite3.Connection, node: OrgId, today: date) -> ToState:
     due = db.execute("SELECT day,times FROM recount WHERE day<=? ORDER BY day", (today.isoformat(),)).fetchall()
     (last,) = db.execute("SELECT max(day) FROM statement WHERE node=? AND day<=?", (str(node), today.isoformat())).fetchone()
     # What the parent does not hold yet is not to be dropped, wherever its node hangs.
-    unfinished = db.execute(
-        "SELECT node,day FROM statement WHERE final=0 AND (up=1 OR node=?) ORDER BY day,node", (str(node),)
-    ).fetchall()
+    open_ones = "SELECT node,day,parent FROM statement WHERE final=0 AND (up=1 OR node=?) ORDER BY day,node"
+    unfinished = db.execute(open_ones, (str(node),)).fetchall()
     return ToState(
         {date.fromisoformat(day): times for day, times in due},
         date.fromisoformat(last) if last else None,
-        [(_code(code), date.fromisoformat(day)) for code, day in unfinished],
+        [(_code(code), date.fromisoformat(day), None if up is None else _code(up)) for code, day, up in unfinished],
     )
 
 
@@ -210,9 +209,13 @@ def draft(db: sqlite3.Connection, node: OrgId, day: date) -> Drafted:
 
 
 def state(tx: Transaction, signed: SignedStatement, times: int, stamp: Stamp) -> None:
-    """Keep a statement made here; its day is no longer due, unless it has changed since it was read."""
+    """Keep a statement made here; its day is no longer due, unless it has changed since it was read. Where it hung under another
+    parent the last time, what is unfinished goes up to this one, too: the former one drops it."""
+    day, above = signed.statement.day.isoformat(), signed.statement.parent
+    elsewhere = "EXISTS (SELECT 1 FROM statement WHERE node=? AND day=? AND final=0 AND parent IS NOT ?)"
+    here = (str(signed.statement.node), day, None if above is None else str(above))
+    tx.db.execute(f"UPDATE statement SET up=0 WHERE final=0 AND up<>0 AND {elsewhere}", here)
     _put(tx, signed, None, stamp)
-    day = signed.statement.day.isoformat()
     tx.db.execute("DELETE FROM recount WHERE day=? AND times<=?", (day, times))
 
 
@@ -385,8 +388,7 @@ def gone_up(tx: Transaction, sent: Sequence[tuple[Statement, bool]]) -> None:
 
 
 def waiting_up(db: sqlite3.Connection) -> int:
-    (number,) = db.execute("SELECT count(*) FROM statement WHERE up=0").fetchone()
-    return int(number)
+    return int(db.execute("SELECT count(*) FROM statement WHERE up=0").fetchone()[0])
 
 
 # reports

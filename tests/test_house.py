@@ -142,6 +142,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         "node.core",
         "node.uplink",
         "node.registrar",
+        "node.reporter",
     ),  # days of it wait longer between two idle looks
     "topology.sim.mutants": (
         "topology",

@@ -203,8 +203,8 @@ class Timekeeping:
         self._wait_s = self._policy.poll_max_s
 
     def wait_s(self) -> float:
-        """Until the next round."""
-        return BURST_S if self._rounds < BURST_ROUNDS and not self._old_parent else self._wait_s
+        """Until the next round, or where the host's clock is the reference, until it is looked at."""
+        return BURST_S if self._rounds < BURST_ROUNDS and not self._own else self._wait_s
 
     def reading(self, wall_ns: int, mono_ns: int) -> Reading:
         utc_ns = self.utc_ns(wall_ns, mono_ns)

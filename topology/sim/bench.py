@@ -80,6 +80,7 @@ class Bench:
             self.world.network.papers = Papers(self.world)
         self.world.on_recovered = self._recovered
         self.world.true_hub = profile.true_hub
+        self.world.pace = profile.pace
         self.world.wrap = partial(Watched, self.world)
         self.addresses = Addresses(tree)
         self.ledger = Ledger(plan(tree, profile.traffic, seed, self.addresses), tree.axis_code)

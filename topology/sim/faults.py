@@ -52,8 +52,8 @@ def _above(world: World, child: Machine) -> Machine:
     return world.machines[child.parent]
 
 
-async def _hold(rng: random.Random, least_s: float = HOLD_S[0], most_s: float = HOLD_S[1]) -> None:
-    await asyncio.sleep(rng.uniform(least_s, most_s) if rng.random() < 0.8 else most_s * 2)
+async def _hold(world: World, rng: random.Random, least_s: float = HOLD_S[0], most_s: float = HOLD_S[1]) -> None:
+    await asyncio.sleep(world.pace * (rng.uniform(least_s, most_s) if rng.random() < 0.8 else most_s * 2))
 
 
 # --- what ends a process ----------------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ async def _at_operation(world: World, machine: Machine, rng: random.Random, how:
 async def _kill(world: World, rng: random.Random) -> None:
     machine = _machine(world, rng)
     if machine.life is not None:
-        machine.fall(power=rng.random() < 0.3, again_s=rng.uniform(*DOWN_S))
+        machine.fall(power=rng.random() < 0.3, again_s=world.pace * rng.uniform(*DOWN_S))
 
 
 async def _restart_loop(world: World, rng: random.Random) -> None:
@@ -111,7 +111,7 @@ async def _reconnect(world: World, rng: random.Random) -> None:
     parents = [machine for machine in world.machines.values() if world.children(machine.code)]
     machine = rng.choice(parents)
     if machine.life is not None:
-        machine.fall(power=rng.random() < 0.5, again_s=rng.uniform(20.0, 300.0))
+        machine.fall(power=rng.random() < 0.5, again_s=world.pace * rng.uniform(20.0, 300.0))
 
 
 async def _pause(world: World, rng: random.Random) -> None:
@@ -120,7 +120,7 @@ async def _pause(world: World, rng: random.Random) -> None:
         return
     life.pause()
     try:
-        await _hold(rng)
+        await _hold(world, rng)
     finally:
         life.resume()
 
@@ -132,7 +132,7 @@ async def _disk_full(world: World, rng: random.Random) -> None:
     disk = _machine(world, rng).disk
     disk.capacity_bytes = disk.used_bytes() + rng.choice((0, 4096, 100_000))
     try:
-        await _hold(rng)
+        await _hold(world, rng)
     finally:
         disk.capacity_bytes = None
 
@@ -141,14 +141,14 @@ async def _disk_error(world: World, rng: random.Random) -> None:
     """One operation fails. The process exits and never repeats a sync (decision 3); its supervisor starts it again."""
     disk = _machine(world, rng).disk
     disk.fail(rng.choice(("read", "write", "sync", "sync")), errno.EIO, rng.randint(0, 60), 1)
-    await _hold(rng)
+    await _hold(world, rng)
 
 
 async def _slow_disk(world: World, rng: random.Random) -> None:
     disk = _machine(world, rng).disk
     disk.slow_s = rng.choice((0.05, 0.5, 3.0))
     try:
-        await _hold(rng)
+        await _hold(world, rng)
     finally:
         disk.slow_s = 0.0
 
@@ -160,10 +160,10 @@ async def _lying_disk(world: World, rng: random.Random) -> None:
     machine.lied_to = machine.disk.lying = True
     machine.disk.spare()
     try:
-        await _hold(rng)
+        await _hold(world, rng)
         if machine.life is not None:
             machine.fall(power=False, again_s=rng.uniform(*DOWN_S))
-            await _hold(rng)
+            await _hold(world, rng)
     finally:
         machine.disk.lying = False
         machine.disk.settle()
@@ -194,7 +194,7 @@ async def _clock_step(world: World, rng: random.Random) -> None:
     by_s = rng.choice((-1.0, 1.0)) * rng.choice((2.0, 60.0, 3600.0, 6 * 3600.0))
     machine.clock.step(by_s)
     try:
-        await _hold(rng)
+        await _hold(world, rng)
     finally:
         machine.clock.step(-by_s)
 
@@ -227,7 +227,7 @@ async def _apart(world: World, inside: Sequence[str], outside: Sequence[str], *,
 async def _cut(world: World, rng: random.Random) -> None:
     child = _child(world, rng)
     async with _apart(world, [child.name], [_above(world, child).name], both=True):
-        await _hold(rng)
+        await _hold(world, rng)
 
 
 async def _one_way(world: World, rng: random.Random) -> None:
@@ -236,7 +236,7 @@ async def _one_way(world: World, rng: random.Random) -> None:
     ends = [child.name, _above(world, child).name]
     rng.shuffle(ends)
     async with _apart(world, ends[:1], ends[1:], both=False):
-        await _hold(rng)
+        await _hold(world, rng)
 
 
 async def _partition(world: World, rng: random.Random) -> None:
@@ -253,7 +253,7 @@ async def _partition(world: World, rng: random.Random) -> None:
     else:
         inside = rng.sample(names, len(names) // 2)
     async with _apart(world, inside, [name for name in names if name not in inside], both=rng.random() < 0.8):
-        await _hold(rng)
+        await _hold(world, rng)
 
 
 async def _clog(world: World, rng: random.Random) -> None:
@@ -261,7 +261,7 @@ async def _clog(world: World, rng: random.Random) -> None:
     lines = world.network.lines_between(child.name, _above(world, child).name)
     _clogged(lines, True)
     try:
-        await _hold(rng)
+        await _hold(world, rng)
     finally:
         _clogged(lines, False)
 
@@ -313,7 +313,7 @@ def _worse(**settings: tuple[float, float]) -> Kind:
             for name, (least, most) in settings.items():
                 setattr(line, name, rng.uniform(least, most))
         try:
-            await _hold(rng)
+            await _hold(world, rng)
         finally:
             for line, values in before:
                 for name, value in values.items():
@@ -332,7 +332,7 @@ def _behaves(how: str) -> Kind:
         name = rng.choice([machine.name for machine in world.machines.values() if world.children(machine.code)])
         world.network.misbehave(name, how)
         try:
-            await _hold(rng)
+            await _hold(world, rng)
         finally:
             world.network.misbehave(name, "")
 
@@ -344,7 +344,7 @@ async def _poison(world: World, rng: random.Random) -> None:
     parent = rng.choice([machine for machine in world.machines.values() if world.children(machine.code)])
     try:
         world.poisoned[parent.code] = ""
-        await _hold(rng, 60.0, 600.0)
+        await _hold(world, rng, 60.0, 600.0)
     finally:
         world.poisoned.pop(parent.code, None)
 
@@ -354,7 +354,7 @@ async def _in_parts(world: World, rng: random.Random) -> None:
     parent = rng.choice([machine for machine in world.machines.values() if world.children(machine.code)])
     world.sparing[parent.code] = None
     try:
-        await _hold(rng, 30.0, 300.0)
+        await _hold(world, rng, 30.0, 300.0)
     finally:
         world.sparing.pop(parent.code, None)
 
@@ -390,7 +390,7 @@ async def _without_certificate(world: World, machine: Machine, rng: random.Rando
             papers.issue(machine, until=timedelta(seconds=rng.randint(1, 60)))
         else:
             papers.revoke(machine)
-        await _hold(rng, 90.0, 300.0)
+        await _hold(world, rng, 90.0, 300.0)
     finally:
         papers.issue(machine, until=LIFE, fresh_key=not expired)
         papers.of(machine).troubled = False

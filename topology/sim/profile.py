@@ -34,6 +34,8 @@ class Profile:
     profile. true_hub: no fault
     touches the hub's clock, so that bounds can be judged to the end. certificates: in what share of the runs something happens to
     certificates; only those judge them, and they are drawn by themselves, so that the other faults of a seed stay what they are.
+    rest_s: what nodes look at just to be sure, whatever they were told, they look at this seldom; 0: as in service. pace: a fault
+    that lasts lasts so many times longer.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Profile:
     in_memory: bool = False
     true_hub: bool = False
     certificates: float = 0.0
+    rest_s: float = 0.0
+    pace: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,7 @@ COUNTRY = Profile(
     look_s=60.0,
     absent_every=20,
     in_memory=True,
+    rest_s=60.0,
 )
 """More stays within a province than leaves it: most of what is sent goes between a province and its communes."""
 EXPIRY = Profile(
@@ -250,29 +255,54 @@ CLOCKS = Profile(
     true_hub=True,
 )
 """Hosts whose clocks are off, drift and are set, below a hub whose clock is right to 10 ms. # QĐ 28/2018 Điều 14.4"""
+
+
+def _seldom(hours: float) -> Options:
+    """Options of nodes that ask each other only so often where nothing happens: days go by in which nothing does."""
+    return {
+        "link": {"pull_wait_s": hours * 3_600.0, "probe_max_s": 600.0 * hours},
+        "retention": {"sweep_s": hours * 3_600.0},
+        "clock": {"poll_min_s": hours * 3_600.0, "poll_max_s": hours * 7_200.0},
+        "report": {"every_s": hours * 900.0},
+    }
+
+
 DAYS = Profile(
     "days",
-    Traffic(documents=60, span_s=2 * 86_400.0),
-    Habits(poll_s=1_800.0, p_answered=0.3),
+    Traffic(documents=40, span_s=3 * 86_400.0),
+    Habits(poll_s=3 * 3_600.0, p_answered=0.3),
     crashes=10,
     faults=16,
     kinds={
-        **dict.fromkeys(("kill", "stop", "reconnect", "cut", "one way", "lossy", "moved"), 1.0),
-        "repeated": 3.0,
+        **dict.fromkeys(("kill", "stop", "reconnect", "pause", "cut", "one way", "partition", "lossy"), 1.0),
+        **{"moved": 2.0, "repeated": 3.0, "clock step": 1.0, "clock wrong": 1.0},
     },
-    options={
-        "link": {"pull_wait_s": 1_800.0, "probe_max_s": 60.0},
-        "retention": {"sweep_s": 1_800.0},
-        "clock": RARELY,
-        "report": {"every_s": 120.0},
-    },
+    options=_seldom(2.0),
+    settle_s=24 * 3_600.0,
     look_s=60.0,
     in_memory=True,
+    true_hub=True,
+    rest_s=7_200.0,
+    pace=20.0,
 )
-"""Two days with their nights: what is counted of each day, through restarts, repeated calls and units that move. What each tier
-reports of each day is what the offices saw. # QĐ 28/2018 Điều 11"""
+"""Three days with their nights: what is counted of each day, through restarts, repeated calls, links that are down for hours,
+clocks that are wrong and units that move. What each tier reports of each day is what the offices saw. # QĐ 28/2018 Điều 11"""
+MONTH = replace(
+    DAYS,
+    name="month",
+    traffic=Traffic(documents=120, span_s=30 * 86_400.0),
+    habits=replace(DAYS.habits, poll_s=6 * 3_600.0),
+    crashes=20,
+    faults=30,
+    options=_seldom(6.0),
+    settle_s=4 * 86_400.0,
+    look_s=600.0,
+    rest_s=6 * 3_600.0,
+    pace=100.0,
+)
+"""Thirty days of the same."""
 PROFILES: Mapping[str, Profile] = {
-    each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD, SLOW, CHANGE, CLOCKS, DAYS)
+    each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD, SLOW, CHANGE, CLOCKS, DAYS, MONTH)
 }
 """By name. `small` is what a campaign runs unless told otherwise."""
 

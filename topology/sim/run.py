@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from node import registrar, uplink
+from node import registrar, reporter, uplink
 from node.core import wire
 from topology.model import Tree
 from topology.sim import faults
@@ -111,15 +111,24 @@ def simulate(tree: Tree, profile: Profile, seed: int, tell: Tell | None = None, 
 
 @contextmanager
 def _unhurried(profile: Profile) -> Iterator[None]:
-    """Where a run lasts days, a pull may wait longer than the wire allows, and nodes look for themselves as rarely."""
-    before = wire.WAIT_MAX_MS, uplink.LOOK_AGAIN_S, registrar.LOOK_S
-    wait_s = float(str(profile.options.get("link", {}).get("pull_wait_s", 0.0)))
-    wire.WAIT_MAX_MS, uplink.LOOK_AGAIN_S = max(before[0], int(wait_s * 1000)), max(before[1], wait_s)
-    registrar.LOOK_S = max(before[2], wait_s / 2)
+    """Where a run lasts days, a pull may wait longer than the wire allows, and what nodes look at just to be sure is looked at as
+    rarely. What happens is heard of as soon as ever."""
+    wait_ms = int(1000 * float(str(profile.options.get("link", {}).get("pull_wait_s", 0.0))))
+    rest_s = profile.rest_s
+    longer = [
+        (wire, "WAIT_MAX_MS", wait_ms),
+        *((module, "LOOK_S", rest_s) for module in (registrar, reporter)),
+        (registrar, "RETRY_S", rest_s / 60),
+        (uplink, "LOOK_AGAIN_S", rest_s),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in longer]
+    for module, name, value in longer:
+        setattr(module, name, max(value, getattr(module, name)))
     try:
         yield
     finally:
-        wire.WAIT_MAX_MS, uplink.LOOK_AGAIN_S, registrar.LOOK_S = before
+        for module, name, value in before:
+            setattr(module, name, value)
 
 
 async def _course(bench: Bench, profile: Profile, outcome: Outcome, hasty: bool) -> None:
@@ -132,6 +141,7 @@ async def _course(bench: Bench, profile: Profile, outcome: Outcome, hasty: bool)
     await _pass(profile.traffic.span_s)
     await _heal(bench, storm)
     outcome.held = await _settle(bench, profile, hasty)
+    await asyncio.sleep(2 * profile.rest_s)  # a pull that a cut has swallowed is given up by now: who is asked answers
     outcome.violations += bench.known() if hasty and bench.wrong() else [*bench.judge(), *await bench.unproven()]
     sent = [each for each in bench.ledger.sent.values() if each.doc_ids]
     outcome.documents = len(bench.ledger.sent)

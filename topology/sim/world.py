@@ -334,6 +334,8 @@ class World:
         self.reference = Reference(loop, root.clock, root.settings().clock.bound_ms)
         self.true_hub = False
         """No fault touches the hub's clock."""
+        self.pace = 1.0
+        """So many times longer than usual a fault lasts."""
         self.by_name = {machine.name: machine for machine in self.machines.values()}
         self.on_recovered: Callable[[Machine, SimConnection], None] = lambda machine, connection: None
         """Called when a node has opened its store and serves nobody yet."""

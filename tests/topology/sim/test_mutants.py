@@ -17,7 +17,7 @@ from node.core import changes, clock_filter, forwarding, instant, pace, standing
 from tests.topology.sim.tiny import STORMY, TREE
 from topology.sim import database, files, mutants
 from topology.sim.mutants import MUTANTS, Mutant, planted
-from topology.sim.profile import CHANGE, CLOCKS, DAYS, EXPIRY, FLOOD, PROFILES, SLOW, Profile
+from topology.sim.profile import CHANGE, CLOCKS, DAYS, EXPIRY, FLOOD, PROFILES, RARELY, SLOW, Profile
 from topology.sim.run import Outcome, simulate
 
 SMALLER: Mapping[str, Profile] = {
@@ -39,8 +39,15 @@ NARROWER: Mapping[str, Profile] = {
         DAYS,
         traffic=replace(DAYS.traffic, documents=12, span_s=1_800.0),
         habits=replace(DAYS.habits, poll_s=120.0),
+        options={
+            "link": {"pull_wait_s": 1_800.0, "probe_max_s": 60.0},
+            "retention": {"sweep_s": 1_800.0},
+            "clock": RARELY,
+            "report": {"every_s": 120.0},
+        },
         crashes=0,
         faults=10,
+        pace=1.0,
         kinds={"repeated": 1.0},
     ),
     "come-back-taken": replace(SMALLER["change"], crashes=0, faults=4, kinds={"moved": 1.0}),

@@ -19,7 +19,7 @@ from node.core.counting import URGENT_MS, Fold, Urgent, gathered, spans
 from node.core.directory import Directory
 from node.core.errors import Deferred, Refused
 from node.core.identifier import OrgId
-from node.core.report import Found, Report, report
+from node.core.report import Report, report
 from node.core.routing import Forward, Table, decide_node
 from node.core.statement import (
     Counts,
@@ -325,13 +325,7 @@ class Reporter:
         """A report of this node's subtree over [first..last], as its statements stand now."""
         now_ms = self._clock.utc_ms()
         today = instant.day(now_ms)
-        numbers = self._numbers
-        found = Found(
-            await numbers.figures(spans(first, last)),
-            await numbers.ever(),
-            await numbers.held(first, last),
-            await numbers.refused(first, last),
-        )
+        found = await self._numbers.found(spans(first, last), first, last)
         return report(self._code, self._sight.directory(), found, first, last, today, now_ms)
 
 

@@ -43,7 +43,6 @@ def figures(*, holds: bool = True, period: Period = QUARTER) -> Report:
         nodes={VPCP: HUB, H41: H41, UNIT: UNIT, SECTION: UNIT, EVIL: EVIL},
         totals={HUB: plus(province, {"sent": 1, "received": 2}), H41: province, UNIT: unit, EVIL: {"sent": 1}},
         road={HUB: {"duplicates": 2}, H41: {"duplicates": 1, "held": 1}},
-        pairs={},
         coverage=Coverage((HUB, H41, UNIT), (), () if holds else (EVIL,)),
         proof=Proof((Branch(H41, province, province),), flows),
         refusals=(),

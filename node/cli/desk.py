@@ -39,6 +39,11 @@ class Desk:
         text = urlencode({name: value for name, value in query.items() if value is not None}, doseq=True)
         return self._ask("GET", f"{path}?{text}" if text else path, None)
 
+    def lines(self, path: str, **query: str | int | None) -> bytes:
+        """A question whose answer is JSON lines, as they are."""
+        text = urlencode({"lines": 1, **{name: value for name, value in query.items() if value is not None}})
+        return self._bytes("GET", f"{path}?{text}", None)
+
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._ask("POST", path, json.dumps(body).encode())
 
@@ -54,6 +59,9 @@ class Desk:
                 return
 
     def _ask(self, method: str, path: str, body: bytes | None) -> Any:
+        return json.loads(self._bytes(method, path, body))
+
+    def _bytes(self, method: str, path: str, body: bytes | None) -> bytes:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=ANSWER_WITHIN_S)
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         try:
@@ -70,12 +78,12 @@ class Desk:
             raise Stop(Code.NOT_RUNNING, what, _start(self.config)) from None
         finally:
             connection.close()
+        if status == http.client.OK:
+            return data
         try:
             value = json.loads(data)
         except ValueError:
             value = {}
-        if status == http.client.OK:
-            return value
         raise _failure(status, value if isinstance(value, dict) else {})
 
 

@@ -65,8 +65,11 @@ def _add(kind: Kind, texts: tuple[str, str]) -> None:
         key = ("..".join(period) if kind is Kind.RANGE else " ".join(period)) or None
         if kind is Kind.RANGE and key is None:
             raise Stop(Code.USAGE, ("thiếu ngày đầu và ngày cuối", "the first and the last day are missing"), _example(kind))
-        document = running().get("/api/report", kind=kind.value, period=key, organ=organ, rule=rule)
-        show(document, "json" if as_json else form, out)
+        asked = {"kind": kind.value, "period": key, "organ": organ, "rule": rule}
+        if (as_json or form == "json") and out is None:
+            sys.stdout.buffer.write(running().lines("/api/report", **asked))
+            return
+        show(running().get("/api/report", **asked), "json" if as_json else form, out)
 
 
 def _example(kind: Kind) -> tuple[str, str]:
@@ -164,11 +167,7 @@ def show(document: Mapping[str, Any], form: str, out: Path | None) -> None:
     match form:
         case "csv" | "xlsx" | "html":
             _bytes(_rendered(document, form), form, out)
-        case "json" if out is None:
-            for row in document["rows"]:
-                json_line(row)
-            json_line(document["summary"])
-        case _ if out is None:
+        case "table" if out is None:
             _table(document)
         case _:
             raise Stop(

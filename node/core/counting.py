@@ -334,19 +334,36 @@ def span_of(day: date) -> str:
     return f"{day.replace(day=1 if day.day < 15 else 15).isoformat()}+"
 
 
+def spans_of(day: date) -> tuple[str, str, str, str]:
+    """All the spans that a day lies in: itself, its part of a month, its quarter by the calendar (2026-Q3) and that of NĐ 09/2019
+    (2026-O3), which begins on the 15th of the month before."""
+    year, month = divmod(day.year * 12 + day.month - (day.day < 15), 12)
+    official = f"{year:04}-O{month // 3 + 1}"
+    return day.isoformat(), span_of(day), f"{day.year:04}-Q{(day.month + 2) // 3}", official
+
+
 def spans(first: date, last: date) -> list[str]:
-    """The fewest spans that are exactly [first..last]: parts of months where they lie within, days at the edges."""
+    """Spans that are exactly [first..last], the longest first: quarters, parts of months, days at the edges."""
     found: list[str] = []
     day = first
     while day <= last:
-        end = _end_of_part(day)
-        if day.day in (1, 15) and end <= last:
-            found.append(span_of(day))
-            day = end + timedelta(days=1)
-        else:
-            found.append(day.isoformat())
-            day += timedelta(days=1)
+        one, part, quarter, official = spans_of(day)
+        name, end = one, day
+        if day.day in (1, 15) and _end_of_part(day) <= last:
+            name, end = part, _end_of_part(day)
+        if day.day == 1 and day.month % 3 == 1 and _after_months(day, 3) <= last:
+            name, end = quarter, _after_months(day, 3)
+        elif day.day == 15 and day.month % 3 == 0 and _after_months(day, 3) <= last:
+            name, end = official, _after_months(day, 3)
+        found.append(name)
+        day = end + timedelta(days=1)
     return found
+
+
+def _after_months(day: date, months: int) -> date:
+    """The last day of so many months from this one on."""
+    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
+    return date(year, month + 1, day.day) - timedelta(days=1)
 
 
 def _end_of_part(day: date) -> date:

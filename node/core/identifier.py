@@ -18,7 +18,7 @@ CODE_CHARS_MAX = 35
 """QĐ 20/2020/QĐ-TTg: a code has at most 35 characters, dots included."""
 WRITTEN_CHARS_MAX = 400
 """More than this is not looked at: white space and compatibility forms around a code fit easily."""
-CODES_REMEMBERED = 8192
+CODES_REMEMBERED = 32_768
 """Of those read last from a wire or a row: more than a tree has nodes."""
 ELEMENT = "OrganId"
 

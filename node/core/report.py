@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from operator import attrgetter
 
 from node.core.directory import Directory
 from node.core.identifier import HUB, OrgId
@@ -20,9 +21,8 @@ class Report:
 
     organs: counts of every organ with an office in the subtree, {} for a silent one; its own, not those of organs below it.
     nodes: at which node each of them is served. totals: by node of the subtree, the counts of its own organs and of all below
-    it. road: by node, what it counted as a relay. pairs: the range's events by pair of level-1 codes, as far as nodes of the
-    subtree saw them. open: the range reaches into a day that is not over (tạm tính). cut_off_ms: thời điểm chốt số liệu, UTC
-    ms. refusals: statements of the range that were not kept, and why. # QĐ 28/2018 Điều 11"""
+    it. road: by node, what it counted as a relay. open: the range reaches into a day that is not over (tạm tính). cut_off_ms:
+    thời điểm chốt số liệu, UTC ms. refusals: statements of the range that were not kept, and why. # QĐ 28/2018 Điều 11"""
 
     first: date
     last: date
@@ -32,7 +32,6 @@ class Report:
     nodes: Mapping[OrgId, OrgId]
     totals: Mapping[OrgId, Counts]
     road: Mapping[OrgId, Counts]
-    pairs: Mapping[Pair, Counts]
     coverage: Coverage
     proof: Proof
     refusals: Sequence[Refusal]
@@ -40,12 +39,18 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the store has of a range: added figures, those of all time, days held by node, statements not kept."""
+    """What the store has of a range: added figures, those of pairs over all time, days held by node, under whom each node hung at
+    the end of it, statements not kept."""
 
     figures: Sequence[Figure]
     ever: Sequence[Figure]
     held: Mapping[OrgId, HeldDays]
+    above: Mapping[OrgId, OrgId | None]
     refusals: Sequence[Refusal]
+
+
+_path = attrgetter("path")
+"""Sorted by it, codes come in their own order, in a tenth of the time."""
 
 
 def subtree(directory: Directory, node: OrgId) -> list[OrgId]:
@@ -62,24 +67,22 @@ def report(node: OrgId, directory: Directory, found: Found, first: date, last: d
     """The report of one node over days of which it has these figures."""
     nodes = subtree(directory, node)
     offices = _offices(directory, nodes, min(last, today))
-    organs: dict[OrgId, dict[str, int]] = {}
+    organs: dict[OrgId, Counts] = {}
     road: dict[OrgId, dict[str, int]] = {}
     claims: dict[OrgId, dict[str, int]] = {}
-    above: dict[OrgId, OrgId | None] = {}
     total = _Totals(node)
     for figure in found.figures:
         match figure.subject[0]:
             case "o":
                 organ = OrgId.canonical(figure.subject[1:])
-                _add(organs.setdefault(organ, {}), figure.counts)
+                organs[organ] = plus(organs[organ], figure.counts) if organ in organs else figure.counts
                 offices.setdefault(organ, figure.node)
                 total.of(figure)
             case "r":
                 _add(road.setdefault(figure.node, {}), figure.counts)
-            case "s":
-                above[figure.node] = figure.parent
-                if figure.parent == node:
-                    _add(claims.setdefault(figure.node, {}), figure.counts)
+            case "s" if figure.parent == node:
+                _add(claims.setdefault(figure.node, {}), figure.counts)
+    above = {**{code: each.parent for code in nodes if (each := directory.node(code)) is not None}, **found.above}
     totals = total.up(above)
     covered = coverage(nodes, found.held, first=first, last=last, today=today)
     proof = Proof(_branches(claims, total.below(node, above)), _flows(directory, nodes, node, found.ever))
@@ -88,11 +91,10 @@ def report(node: OrgId, directory: Directory, found: Found, first: date, last: d
         last,
         cut_off_ms,
         today <= last,
-        {organ: _settled(organs.get(organ, {})) for organ in sorted(offices)},
+        {organ: organs.get(organ, {}) for organ in sorted(offices, key=_path)},
         offices,
-        {code: _settled(totals.get(code, {})) for code in dict.fromkeys([*nodes, *sorted(totals)])},
+        {code: _settled(totals.get(code, {})) for code in dict.fromkeys([*nodes, *sorted(totals, key=_path)])},
         {code: _settled(counts) for code, counts in sorted(road.items())},
-        _pairs(found.figures),
         covered,
         proof,
         found.refusals,
@@ -105,7 +107,7 @@ def _offices(directory: Directory, nodes: Sequence[OrgId], day: date) -> dict[Or
     inside = set(nodes)
     found: dict[OrgId, OrgId] = {}
     for organ in directory.connected_below(prefixes, day):
-        owner = directory.owner(organ)
+        owner = None if organ in found else directory.owner(organ)
         if owner in inside:
             found[organ] = owner
     return found

@@ -90,7 +90,7 @@ FLOWS: Mapping[str, str] = {
 ENDS = ("collected", "refused", "expired", "stopped")
 STOCKS = ("waiting", "moving", "held")
 
-DELAY_SLOTS = len(DELIVERY_BOUNDS_MS) + 1
+_DELAYS = tuple(f"delay.{slot}" for slot in range(len(DELIVERY_BOUNDS_MS) + 1))
 BYTES_MAX = 8 << 20
 SUBJECTS_MAX = 200_000
 KEYS_MAX = 2_000
@@ -116,7 +116,7 @@ def minus(whole: Counts, part: Counts) -> dict[str, int]:
 
 def delays(counts: Counts) -> Histogram:
     """The time from sender to receiver as a histogram over `DELIVERY_BOUNDS_MS`."""
-    return Histogram(tuple(counts.get(f"delay.{slot}", 0) for slot in range(DELAY_SLOTS)), counts.get("delay_ms", 0))
+    return Histogram(tuple([counts.get(key, 0) for key in _DELAYS]), counts.get("delay_ms", 0))
 
 
 def delay_counts(value_ms: int) -> dict[str, int]:

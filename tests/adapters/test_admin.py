@@ -230,8 +230,14 @@ async def test_an_unknown_act_an_unknown_path_and_a_wrong_method_are_told_apart(
 
 
 async def test_a_report_and_the_systems_clocks_are_the_desks(caller: Caller) -> None:
-    caller.desk.document, caller.desk.clocks = {"rows": []}, [{"id": "a", "clock_ahead_s": 0.5}]
-    assert await caller.get("/api/report?kind=range&period=2026-01-01..2026-01-02&rule=official&organ=H41") == {"rows": []}
+    document = {"kind": "connections", "rows": [{"organ": "H41"}], "summary": {"event": "summary"}}
+    caller.desk.document, caller.desk.clocks = document, [{"id": "a", "clock_ahead_s": 0.5}]
+    assert await caller.get("/api/report?kind=range&period=2026-01-01..2026-01-02&rule=official&organ=H41") == document
+    assert (await caller.ask("GET", "/api/report?kind=range&lines=1", headers=BEARER))[1].splitlines() == [
+        '{"organ": "H41"}',
+        '{"event": "summary"}',
+    ]
+    caller.desk.done.pop()
     assert caller.desk.done == [("range", "2026-01-01..2026-01-02", "official", "H41")]
     assert await caller.get("/api/systems") == {"items": caller.desk.clocks}
 

@@ -102,7 +102,8 @@ def test_other_forms_go_to_stdout_or_into_a_file(site: Site, form: str, begins: 
 def test_the_connection_table_names_states_last_days_and_who_is_silent(site: Site) -> None:  # QĐ 28/2018 Điều 21, 22.3
     row = {"organ": "H41.07", "name": "Sở Nội vụ", "node": "H41.07", "connection": "chinh-thuc", "connected_from": "2019-03-01"}
     summary = {"event": "summary", "connections": {"chinh-thuc": 1}, "silent": 1, "silent_after_days": 14}
-    site.desk.document = {"rows": [{**row, "last_traffic": "2026-10-01", "silent": True}], "summary": summary}
+    rows = [{**row, "last_traffic": "2026-10-01", "silent": True}]
+    site.desk.document = {"kind": "connections", "rows": rows, "summary": summary}
     told, lines = site.report("connections").stdout, site.report("connections", "--json").stdout.splitlines()
     site.desk.document = made()
     assert "chính thức" in told and "2026-10-01" in told and "im lặng quá 14 ngày: 1" in told

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from node.core import instant
-from node.core.counting import Row, Said, document_type, gains, gathered, said, span_of, spans, urgent
+from node.core.counting import Row, Said, document_type, gains, gathered, said, spans, spans_of, urgent
 from node.core.identifier import HUB, OrgId
 from node.core.package import Attachment, Business, Package, Party, Priority
 from node.core.working_time import Calendar, Hours, Year
@@ -255,13 +255,24 @@ def test_months_of_both_calendars_are_made_of_whole_parts() -> None:
     assert spans(date(2026, 2, 2), date(2026, 2, 1)) == []
 
 
+def test_quarters_of_both_calendars_are_one_span() -> None:
+    """NĐ 09/2019: the first quarter is 15 December to 14 March, also of a leap year."""
+    assert spans(date(2028, 1, 1), date(2028, 3, 31)) == ["2028-Q1"]
+    assert spans(date(2027, 12, 15), date(2028, 3, 14)) == ["2028-O1"]
+    assert spans(date(2027, 12, 15), date(2028, 12, 14)) == [f"2028-O{number}" for number in (1, 2, 3, 4)]
+    assert spans(date(2028, 1, 1), date(2028, 12, 31)) == [f"2028-Q{number}" for number in (1, 2, 3, 4)]
+    assert spans(date(2028, 2, 15), date(2028, 7, 1)) == ["2028-02-15+", "2028-03-01+", "2028-O2", "2028-06-15+", "2028-07-01"]
+    assert spans_of(date(2028, 2, 29)) == ("2028-02-29", "2028-02-15+", "2028-Q1", "2028-O1")
+
+
+EVERY_DAY = [date(2027, 11, 1) + timedelta(days=passed) for passed in range(600)]
+
+
 def test_spans_cover_every_day_once() -> None:
-    start = date(2026, 1, 1)
-    for offset in range(0, 70, 3):
-        for length in (1, 13, 14, 15, 31, 92):
+    start = date(2027, 11, 28)
+    for offset in (*range(0, 110, 7), 17, 30):
+        for length in (1, 14, 31, 93, 366):
             first = start + timedelta(days=offset)
             days = [first + timedelta(days=passed) for passed in range(length)]
-            covered = []
-            for span in spans(days[0], days[-1]):
-                covered += [day for day in days if (span_of(day) if span.endswith("+") else day.isoformat()) == span]
+            covered = [day for span in spans(days[0], days[-1]) for day in EVERY_DAY if span in spans_of(day)]
             assert covered == days

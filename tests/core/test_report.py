@@ -30,8 +30,14 @@ def figure(subject: str, node: str, parent: str | None, **counts: int) -> Figure
     return Figure(subject, org(node), None if parent is None else org(parent), counts)
 
 
-def made(*figures: Figure, node: OrgId = HUB, ever: tuple[Figure, ...] = (), held: dict[OrgId, HeldDays] | None = None) -> Report:
-    return report(node, DIRECTORY, Found(figures, ever, held or {}, ()), DAY, DAY, DAY, 1)
+def made(
+    *figures: Figure,
+    node: OrgId = HUB,
+    ever: tuple[Figure, ...] = (),
+    held: dict[OrgId, HeldDays] | None = None,
+    above: dict[OrgId, OrgId | None] | None = None,
+) -> Report:
+    return report(node, DIRECTORY, Found(figures, ever, held or {}, above or {}, ()), DAY, DAY, DAY, 1)
 
 
 def test_a_subtree_is_the_node_and_all_below_it() -> None:
@@ -87,6 +93,14 @@ def test_figures_belong_to_the_parent_of_their_day() -> None:
     assert found.organs[UNIT] == {"sent": 3}
     assert (found.totals[H41], found.totals[H54], found.totals[HUB]) == ({"sent": 1}, {"sent": 2}, {"sent": 3})
     assert found.proof.holds
+
+
+def test_what_hung_below_a_unit_that_states_nothing_still_belongs_to_those_above_it() -> None:
+    """H41 is silent; its unit hung under it, and under H54 in the end of another range."""
+    figure_of = figure("oH41.07", "H41.07", "H41", sent=2)
+    found = made(figure_of)
+    assert (found.totals[H41], found.totals[HUB]) == ({"sent": 2}, {"sent": 2})
+    assert made(figure_of, above={H41: H54, H54: HUB}).totals[H54] == {"sent": 2}
 
 
 def test_a_pair_is_proven_where_both_codes_lie_wholly_inside() -> None:

@@ -10,7 +10,7 @@ from node.core import statement
 from node.core.errors import Refused
 from node.core.identifier import OrgId
 from node.core.periods import Kind, named
-from node.core.report_document import COLUMNS, DERIVED, GROUPS, ROAD, figures, quantile_s
+from node.core.report_document import COLUMNS, DERIVED, GROUPS, ROAD, figures, quantile_s, texts
 from node.core.tally import DELIVERY_BOUNDS_MS, Histogram
 from tests.reporting import H41, SECTION, UNIT, UNIT_COUNTS, made
 
@@ -61,6 +61,17 @@ def test_an_organ_is_shown_with_all_below_it_and_one_outside_is_refused() -> Non
     assert codes(made(organ=H41)["rows"])[:2] == ["ΣH41", "H41"]
     with pytest.raises(Refused, match="H14"):
         made(organ=OrgId.canonical("H14"))
+
+
+def test_a_report_is_the_same_json_written_whole_or_line_by_line() -> None:
+    document = made()
+    assert "".join(texts(document)) == json.dumps(document, ensure_ascii=False)
+    written = [json.dumps(each, ensure_ascii=False) for each in (*document["rows"], document["summary"])]
+    assert "".join(texts(document, lines=True)).splitlines() == written
+    many = document["rows"] * 50
+    assert json.loads("".join(texts({**document, "rows": many})))["rows"] == many
+    other = {"node": "", "rows": [{"organ": "H41", "silent": True}], "summary": {}}
+    assert json.loads("".join(texts(other))) == other
 
 
 def test_a_day_that_is_over_is_final() -> None:

@@ -19,10 +19,12 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from node.adapters.http.admin_directory import Codes, add_routes
+from node.adapters.http.pieces import gathered
 from node.adapters.metrics import CONTENT_TYPE, Gauges
 from node.core.custody import FIRST, Cursor, Listing
 from node.core.errors import Deferred, Reason, Refused
 from node.core.health import Check
+from node.core.report_document import texts
 from node.core.words import sentence, visible
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -380,4 +382,7 @@ async def _systems(request: web.Request) -> web.Response:
 
 async def _report(request: web.Request) -> web.Response:
     kind, period, rule, organ = (_text(request, name) or "" for name in ("kind", "period", "rule", "organ"))
-    return _json(await request.app[_DESK].report(kind, period, rule, organ))
+    document = await request.app[_DESK].report(kind, period, rule, organ)
+    lines = _text(request, "lines") is not None
+    kind = "application/x-ndjson" if lines else "application/json"
+    return web.Response(body=await gathered(texts(document, lines)), content_type=kind, headers={"Cache-Control": "no-store"})

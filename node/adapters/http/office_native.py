@@ -35,6 +35,7 @@ from node.adapters.http.native_parts import (
     split,
 )
 from node.adapters.http.office_face import SHOWN_AT_HANDSHAKE, Door, OfficeFace, Tell, expect, shown_certificate
+from node.adapters.http.pieces import gathered
 from node.adapters.http.vxp_body import RATE_WINDOW_S
 from node.adapters.http.vxp_call import is_doc_id
 from node.adapters.http.vxp_out import FILE_HEADERS, JSON_HEADERS, Gone, closing, write_stream, write_whole
@@ -44,6 +45,7 @@ from node.core.envelope import strict_json
 from node.core.errors import Deferred, Reason, Refused
 from node.core.instant import FIRST_MS, LAST_MS, parse_iso
 from node.core.office import Claim, Given, NodeTime, Page, Submitted, System
+from node.core.report_document import texts
 
 FACE = "native"
 PREFIX = "/api/v1"
@@ -277,7 +279,8 @@ class NativeFace(OfficeFace):
         kind, period, rule, organ = (call.asked(name, default) for name, default in FIGURES_ASKED)
         async with self._reports:
             found = await self._door.statistics(kind, period, rule, organ)
-        return await self._json(call, dict(found))
+            body = await gathered(texts(dict(found)))
+        return await self._whole(call, body)
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
@@ -377,7 +380,9 @@ class NativeFace(OfficeFace):
         return await self._json(call, DOCUMENT)
 
     async def _json(self, call: Call, answer: answers.Answer) -> web.StreamResponse:
-        body = answers.encode(answer)
+        return await self._whole(call, answers.encode(answer))
+
+    async def _whole(self, call: Call, body: bytes) -> web.StreamResponse:
         self._allow(call.limit, len(body))
         return await write_whole(call.request, web.Response(body=body, headers=JSON_HEADERS))
 

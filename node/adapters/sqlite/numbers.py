@@ -1,4 +1,4 @@
-"""Figures: ledger rows folded into days, statements kept by version, and their sums by day, part of a month, and all time.
+"""Figures: ledger rows folded into days, and statements kept by version; their sums are in `figures.py`.
 
 Functions of a `Transaction` are called only inside the writer; queries run on a reader. Every row of the ledger is folded in the
 transaction that moves the cursor past it, so a process may be killed anywhere and nothing is counted twice. What a report costs
@@ -14,19 +14,19 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from datetime import date
 from typing import Any, TypeVar
 
+from node.adapters.sqlite import figures
 from node.adapters.sqlite.rows import put_chain
 from node.adapters.sqlite.status import overdue
 from node.adapters.sqlite.writer import COUNTABLE, Look, Stamp, Transaction, Writer
-from node.core.counting import ROAD, Drafted, Fold, Row, Tail, ToState, organ_subject, pair_subject, span_of
+from node.core.counting import Drafted, Fold, Row, Tail, ToState
 from node.core.envelope import KIND_NOTICE, KIND_STATUS
 from node.core.errors import Refused
 from node.core.identifier import HUB, OrgId
 from node.core.package import Business, Priority
 from node.core.reconciling import Fact, Span, Sums, sliced
+from node.core.report import Found
 from node.core.statement import (
     Counts,
-    Figure,
-    HeldDays,
     Kept,
     Pair,
     Refusal,
@@ -34,7 +34,6 @@ from node.core.statement import (
     Statement,
     Version,
     decode_statement,
-    minus,
     plus,
 )
 
@@ -42,9 +41,6 @@ T = TypeVar("T")
 
 CURSOR = "counted"
 MARKED = "m"
-CLAIM = "s"
-EVER, LAST = "*", "="
-NOBODY = "-"
 _TAKEN_IN = (Kept.NEW, Kept.KNOWN, Kept.OLDER)
 
 _ROWS = (
@@ -156,7 +152,7 @@ def fold(tx: Transaction, fold: Fold) -> bool:
 def _add_counted(db: sqlite3.Connection, day: date, subject: str, counts: Counts) -> None:
     row = db.execute("SELECT counts FROM counted WHERE day=? AND subject=?", (day.isoformat(), subject)).fetchone()
     total = plus(json.loads(row[0]) if row else {}, counts)
-    db.execute("INSERT OR REPLACE INTO counted VALUES (?,?,?)", (day.isoformat(), subject, _json(total)))
+    db.execute("INSERT OR REPLACE INTO counted VALUES (?,?,?)", (day.isoformat(), subject, figures.as_json(total)))
 
 
 def due(tx: Transaction, days: Iterable[date]) -> None:
@@ -276,8 +272,7 @@ def _put(tx: Transaction, signed: SignedStatement, via: OrgId | None, stamp: Sta
     statement, db = signed.statement, tx.db
     node, day = str(statement.node), statement.day.isoformat()
     old = _take_away(tx, node, day)
-    _change(db, old, statement)
-    parent = None if statement.parent is None else str(statement.parent)
+    figures.change(db, old, statement)
     db.execute(
         "INSERT INTO statement SELECT ?,?,?,?,?,?,?,?,?,?,?,?,value='' FROM meta WHERE key='node'",  # the hub has nobody above
         (
@@ -287,7 +282,7 @@ def _put(tx: Transaction, signed: SignedStatement, via: OrgId | None, stamp: Sta
             statement.version.n,
             int(statement.final),
             None if via is None else str(via),
-            parent,
+            None if statement.parent is None else str(statement.parent),
             signed.digest,
             signed.data,
             signed.signature,
@@ -296,9 +291,7 @@ def _put(tx: Transaction, signed: SignedStatement, via: OrgId | None, stamp: Sta
         ),
     )
     if not db.execute("SELECT 1 FROM statement WHERE node=? AND day>? LIMIT 1", (node, day)).fetchone():
-        db.execute("DELETE FROM figure WHERE span=? AND node=?", (LAST, node))
-        stock = {pair_subject(pair): counts for pair, counts in statement.stock.items()}
-        _add_figures(db, node, parent, {(LAST, subject): counts for subject, counts in stock.items()})
+        figures.put_stock(db, statement, node)
 
 
 def _take_away(tx: Transaction, node: str, day: str) -> Statement | None:
@@ -315,59 +308,10 @@ def drop_departed(tx: Transaction, node: OrgId, day: date, stamp: Stamp) -> None
     """A unit that hangs elsewhere now has left a day unfinished here: its new parent has the whole of it."""
     old = _take_away(tx, str(node), day.isoformat())
     if old is not None:
-        _change(tx.db, old, None)
-        tx.db.execute("DELETE FROM figure WHERE span=? AND node=?", (LAST, str(node)))
+        figures.change(tx.db, old, None)
+        figures.put_stock(tx.db, None, str(node))
         tx.journal(stamp, "statement-departed", detail=f"node={node} day={day.isoformat()}")
         due(tx, [day])
-
-
-def _change(db: sqlite3.Connection, old: Statement | None, new: Statement | None) -> None:
-    """Take the old figures out of the sums and add the new ones."""
-    either = new or old
-    assert either is not None
-    before, after = _subjects(old), _subjects(new)
-    if old is not None and new is not None and old.parent == new.parent:
-        differences = {subject: minus(after.get(subject, {}), before.get(subject, {})) for subject in {**before, **after}}
-        parts: list[tuple[OrgId | None, Mapping[str, Counts]]] = [(new.parent, differences)]
-    else:
-        parts = []
-        if old is not None:
-            parts.append((old.parent, {subject: minus({}, counts) for subject, counts in before.items()}))
-        if new is not None:
-            parts.append((new.parent, after))
-    for parent, changes in parts:
-        cells = {(span, subject): counts for subject, counts in changes.items() if counts for span in _spans(either.day, subject)}
-        _add_figures(db, str(either.node), None if parent is None else str(parent), cells)
-
-
-def _subjects(statement: Statement | None) -> dict[str, Counts]:
-    if statement is None:
-        return {}
-    return {
-        **{organ_subject(organ): counts for organ, counts in statement.organs.items()},
-        **{pair_subject(pair): counts for pair, counts in statement.pairs.items()},
-        ROAD: statement.road,
-        CLAIM: statement.subtree,
-    }
-
-
-def _spans(day: date, subject: str) -> Iterator[str]:
-    yield day.isoformat()
-    yield span_of(day)
-    if subject[0] == "p":
-        yield EVER
-
-
-def _add_figures(db: sqlite3.Connection, node: str, parent: str | None, cells: Mapping[tuple[str, str], Counts]) -> None:
-    above = NOBODY if parent is None else parent
-    for (span, subject), counts in cells.items():
-        key = (span, subject, node, above)
-        row = db.execute("SELECT counts FROM figure WHERE span=? AND subject=? AND node=? AND parent=?", key).fetchone()
-        total = plus(json.loads(row[0]) if row else {}, counts)
-        if total:
-            db.execute("INSERT OR REPLACE INTO figure VALUES (?,?,?,?,?)", (*key, _json(total)))
-        elif row:
-            db.execute("DELETE FROM figure WHERE span=? AND subject=? AND node=? AND parent=?", key)
 
 
 # upwards
@@ -389,65 +333,6 @@ def gone_up(tx: Transaction, sent: Sequence[tuple[Statement, bool]]) -> None:
 
 def waiting_up(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT count(*) FROM statement WHERE up=0").fetchone()[0])
-
-
-# reports
-
-
-def figures(db: sqlite3.Connection, spans: Sequence[str]) -> list[Figure]:
-    """Everything added over these spans, by subject, node, and parent the node hung under. Of claims, the counts of this node's own
-    children only: others' are their parents' matter, and read for whom they hung under."""
-    found = db.execute(
-        "SELECT subject,node,parent,CASE WHEN subject=?2 AND parent<>(SELECT value FROM meta WHERE key='node') THEN ''"
-        " ELSE group_concat(counts) END FROM figure WHERE span IN (SELECT value FROM json_each(?1))"
-        " GROUP BY subject,node,parent ORDER BY subject,node,max(span)",
-        (json.dumps(spans), CLAIM),
-    )
-    return [
-        Figure(subject, _code(node), None if parent == NOBODY else _code(parent), _added(counts))
-        for subject, node, parent, counts in found
-    ]
-
-
-def _added(texts: str) -> dict[str, int]:
-    """Objects with commas between them, added."""
-    total: dict[str, int] = {}
-    for counts in json.loads(f"[{texts}]"):
-        for key, number in counts.items():
-            total[key] = total.get(key, 0) + number
-    return total
-
-
-def ever(db: sqlite3.Connection) -> list[Figure]:
-    """Pairs over all time, and what there was of each at last."""
-    return figures(db, [EVER, LAST])
-
-
-def held(db: sqlite3.Connection, first: date, last: date) -> dict[OrgId, HeldDays]:
-    """How many days of a range are here of each node, how many of them final, and since when there are any."""
-    found = db.execute(
-        "SELECT node,sum(day BETWEEN ?1 AND ?2),sum(final AND day BETWEEN ?1 AND ?2),min(day) FROM statement GROUP BY node",
-        (first.isoformat(), last.isoformat()),
-    )
-    return {_code(node): HeldDays(int(days), int(final), date.fromisoformat(since)) for node, days, final, since in found}
-
-
-def refused(db: sqlite3.Connection, first: date, last: date) -> list[Refusal]:
-    found = db.execute(
-        "SELECT node,day,epoch,n,reason FROM statement_refused WHERE day BETWEEN ? AND ? ORDER BY day,node,reason",
-        (first.isoformat(), last.isoformat()),
-    )
-    return [Refusal(_code(node), date.fromisoformat(day), Version(epoch, n), reason) for node, day, epoch, n, reason in found]
-
-
-def heard(db: sqlite3.Connection, since: date) -> dict[OrgId, date]:
-    """The last day on which an organ did something itself: sent, collected, said a status. What merely arrived for it is no sign."""
-    found = db.execute(
-        "SELECT substr(subject,2),max(span) FROM figure WHERE span>=? AND length(span)=10 AND subject GLOB 'o*' AND"
-        """ (counts LIKE '%"sent%' OR counts LIKE '%"received%' OR counts LIKE '%"statuses%') GROUP BY subject""",
-        (since.isoformat(),),
-    )
-    return {_code(organ): date.fromisoformat(day) for organ, day in found}
 
 
 # reconciling
@@ -494,10 +379,6 @@ def sums(db: sqlite3.Connection, span: Span) -> list[Sums]:
 
 def facts(db: sqlite3.Connection, span: Span, node: OrgId) -> list[Fact]:
     return [Fact(origin, id_, sender, to, event, str(node)) for event, origin, id_, sender, to in deliveries(db, span)]
-
-
-def _json(counts: Counts) -> str:
-    return json.dumps(counts, sort_keys=True, separators=(",", ":"))
 
 
 class SqliteNumbers:
@@ -571,12 +452,8 @@ class SqliteNumbers:
         found: int = await self._ask(waiting_up)
         return found
 
-    async def figures(self, spans: Sequence[str]) -> list[Figure]:
-        found: list[Figure] = await self._ask(lambda db: figures(db, spans))
-        return found
-
-    async def ever(self) -> list[Figure]:
-        found: list[Figure] = await self._ask(ever)
+    async def found(self, spans: Sequence[str], first: date, last: date) -> Found:
+        found: Found = await self._ask(lambda db: figures.found(db, spans, first, last))
         return found
 
     async def sums(self, span: Span) -> list[Sums]:
@@ -587,14 +464,6 @@ class SqliteNumbers:
         found: list[Fact] = await self._ask(lambda db: facts(db, span, node))
         return found
 
-    async def held(self, first: date, last: date) -> dict[OrgId, HeldDays]:
-        found: dict[OrgId, HeldDays] = await self._ask(lambda db: held(db, first, last))
-        return found
-
-    async def refused(self, first: date, last: date) -> list[Refusal]:
-        found: list[Refusal] = await self._ask(lambda db: refused(db, first, last))
-        return found
-
     async def heard(self, since: date) -> dict[OrgId, date]:
-        found: dict[OrgId, date] = await self._ask(lambda db: heard(db, since))
+        found: dict[OrgId, date] = await self._ask(lambda db: figures.heard(db, since))
         return found

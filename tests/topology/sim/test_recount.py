@@ -51,7 +51,7 @@ TRUTH = {
 
 
 def reports(**changes: object) -> dict[OrgId, dict[date, Report]]:
-    plain = Report(DAY, DAY, 0, False, {}, {}, {}, {}, {}, Coverage((HUB,)), Proof(), ())
+    plain = Report(DAY, DAY, 0, False, {}, {}, {}, {}, Coverage((HUB,)), Proof(), ())
     return {HUB: {day: replace(plain, organs=organs, **changes) for day, organs in TRUTH.items()}}  # type: ignore[arg-type]
 
 

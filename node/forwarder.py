@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -268,12 +269,15 @@ class Forwarder:
         now_ms = self._clock.utc_ms()
         settlements = settle(offered, verdicts, now_ms=now_ms, patience=self._bounds.patience, rng=self._rng, receipt=receipt)
         rows = {row.item: row for row in offered}
+        if neighbour.crossing:
+            for each in settlements:
+                for ref in rows[each.item].bodies if each.settled is Settled.TAKEN else ():
+                    neighbour.crossing.pop(ref.sha256, None)
+        if all(each.settled is Settled.TAKEN for each in settlements):
+            return settlements
         return together([await self._finished(neighbour, rows[each.item], each, now_ms) for each in settlements], rows)
 
     async def _finished(self, neighbour: Neighbour, row: Offered, settlement: Settlement, now_ms: int) -> Settlement:
-        if settlement.settled is Settled.TAKEN and neighbour.crossing:
-            for ref in row.bodies:
-                neighbour.crossing.pop(ref.sha256, None)
         if settlement.settled is Settled.ENDED:
             return await self._ended(neighbour, row, settlement)
         if settlement.settled is Settled.BODY:
@@ -333,8 +337,9 @@ class Forwarder:
         receipt = next((each.receipt for each in settlements if each.receipt is not None), None)
         if receipt is not None:  # with its chain, it is durable now
             neighbour.knows = read_statement(receipt.statement).key
+        for settled, number in Counter(each.settled for each in settlements).items():
+            self._tally.add("truc_attempts_total", number, neighbour=str(neighbour.code), result=settled.value)
         for settlement in settlements:
-            self._tally.add("truc_attempts_total", neighbour=str(neighbour.code), result=settlement.settled.value)
             if settlement.settled is Settled.HELD and settlement.reason is not None:
                 self._tally.add("truc_held_total", reason=settlement.reason.value)
                 log.error("item held for a person", neighbour=str(neighbour.code), reason=settlement.reason.value)

@@ -100,7 +100,7 @@ class _Now:
 
     def passed(self, envelope: Envelope) -> Envelope:
         """As it leaves this node: with its hop."""
-        return replace(envelope, hops=(*envelope.hops, self.hop))
+        return Envelope(envelope.sealed, envelope.remaining, (*envelope.hops, self.hop), envelope.attempts)
 
 
 Outcome = Submitted | Refused | Deferred

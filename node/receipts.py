@@ -22,6 +22,9 @@ from node.ports import Clock, Signer, Store, Verifier
 
 log = structlog.get_logger()
 
+CHAINS_MAX = 256
+"""Chains remembered; the store has them all."""
+
 
 class Receipts:
     """One per node."""
@@ -33,6 +36,8 @@ class Receipts:
         self._signer = signer
         self._verifier = verifier
         self._tally = tally
+        self._chains: dict[str, bytes] = {}
+        """Of neighbours' keys, as they lie in the store: asked for once, not with each batch."""
 
     def give(self, presenter: OrgId, batch: Batch, verdicts: Sequence[EnvelopeVerdicts]) -> tuple[EnvelopeVerdicts, ...]:
         """The verdicts on a batch, one for each envelope, with the receipt for what was taken, after the commit that took it."""
@@ -51,7 +56,7 @@ class Receipts:
         chain = b"" if batch.knows == key else self._signer.chain_pem
         receipt = Receipt(statement, self._signer.sign(SIGNED_RECEIPT + statement), chain)
         self._tally.add("truc_receipts_total", result="given")
-        return tuple(replace(spoken, receipt=receipt) for spoken in verdicts)
+        return tuple(EnvelopeVerdicts(spoken.origin, spoken.id, spoken.verdicts, receipt) for spoken in verdicts)
 
     async def witness(self, neighbour: OrgId, offered: Sequence[Offered], verdicts: Sequence[EnvelopeVerdicts]) -> Receipt | None:
         """The neighbour's receipt for what it says it has taken of these, with its leaves and its chain; None where it took
@@ -80,9 +85,18 @@ class Receipts:
             raise Refused(Reason.WIRE_MALFORMED, "receipt.node", str(said.node), str(neighbour))
         if said.root != merkle_root(found).hex():
             raise Refused(Reason.WIRE_MALFORMED, "receipt.root")
-        chain = receipt.chain or await self._store.chain(said.key) or b""
+        chain = receipt.chain or await self._chain(said.key)
         self._verifier.witness(said, SIGNED_RECEIPT + receipt.statement, receipt.signature, chain)
         return replace(receipt, chain=chain, leaves=b"".join(found))
+
+    async def _chain(self, key: str) -> bytes:
+        """b"": it is not here."""
+        chain = self._chains.get(key) or await self._store.chain(key) or b""
+        if chain:
+            if len(self._chains) >= CHAINS_MAX:
+                self._chains.clear()
+            self._chains[key] = chain
+        return chain
 
 
 def _taken(verdicts: Sequence[EnvelopeVerdicts], digests: dict[tuple[OrgId, str], str]) -> list[tuple[Delivery, str]]:

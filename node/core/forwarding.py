@@ -195,12 +195,17 @@ def settle(
     for entry in verdicts:
         for code, verdict in entry.verdicts.items():
             spoken[entry.origin, entry.id, code] = verdict
-    # One draw for all rows of an envelope, so that they go on together (decision 7).
-    waits = {(row.origin, row.id): patience.wait_ms(row.attempts, rng) for row in offered}
-    return [
-        _one(row, spoken.get((row.origin, row.id, row.recipient)), now_ms, patience, waits[row.origin, row.id], receipt)
-        for row in offered
-    ]
+    waits: dict[tuple[OrgId, str], int] = {}
+    found = []
+    for row in offered:
+        verdict = spoken.get((row.origin, row.id, row.recipient))
+        drawn_ms = 0
+        if verdict is not None and verdict.outcome is Outcome.LATER:
+            # One draw for all rows of an envelope, so that they go on together (decision 7).
+            drawn_ms = waits.get((row.origin, row.id)) or patience.wait_ms(row.attempts, rng)
+            waits[row.origin, row.id] = drawn_ms
+        found.append(_one(row, verdict, now_ms, patience, drawn_ms, receipt))
+    return found
 
 
 def _one(

@@ -108,6 +108,9 @@ class Frame(IntEnum):
     KNOWS = 6
 
 
+_KINDS = {int(kind): kind for kind in Frame}
+
+
 class Outcome(StrEnum):
     TAKEN = "taken"
     NEED = "need"
@@ -125,6 +128,10 @@ class Verdict:
     need: tuple[str, ...] = ()
     reason: Reason | None = None
     retry_s: float = 0.0
+
+
+_OUTCOMES = {str(outcome): outcome for outcome in Outcome}
+_TAKEN = Verdict(Outcome.TAKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,13 +358,13 @@ def _frames(data: memoryview) -> Iterator[tuple[Frame, memoryview]]:
         if len(data) < _FRAME.size:
             raise _malformed("frame", str(len(data)), "cut short")
         number, flags, length = _FRAME.unpack_from(data)
-        if number not in Frame.__members__.values():
+        kind = _KINDS.get(number)
+        if kind is None:
             raise _malformed("frame.kind", str(number))
         if flags:
             raise _malformed("frame.flags", str(flags), "0")
         if length > len(data) - _FRAME.size:
             raise _malformed("frame.length", str(length), f"≤ {len(data) - _FRAME.size}")
-        kind = Frame(number)
         if kind < last:
             raise _malformed("frame.kind", str(number), f"≥ {int(last)}")
         last = kind
@@ -452,13 +459,10 @@ def _keep(kept: dict[str, bytes], what: str, digest: str, value: bytes) -> None:
 
 
 def _encode_wrapper(envelope: Envelope) -> bytes:
-    return _json_bytes(
-        {
-            "to": [str(code) for code in envelope.remaining],
-            "hops": [[str(hop.node), hop.at_ms, hop.bound_ms] for hop in envelope.hops],
-            "attempts": envelope.attempts,
-        }
-    )
+    """As JSON. A code needs no escapes: it is of letters, digits, dots and hyphens."""
+    to = ",".join([f'"{code}"' for code in envelope.remaining])
+    hops = ",".join([f'["{hop.node}",{hop.at_ms},{hop.bound_ms}]' for hop in envelope.hops])
+    return f'{{"to":[{to}],"hops":[{hops}],"attempts":{envelope.attempts}}}'.encode()
 
 
 def _read_envelope(payload: memoryview) -> Envelope:
@@ -493,8 +497,10 @@ def _read_hop(item: object) -> Hop:
     if not isinstance(item, list) or len(item) != 3:
         raise _malformed("wrapper.hops", repr(item)[:80])
     code, at_ms, bound_ms = item
-    instant = Fields({"at": at_ms, "bound": bound_ms}, "wrapper.hops")
-    return Hop(read_code(code, "wrapper.hops"), instant.whole("at"), instant.whole("bound"))
+    for instant in (at_ms, bound_ms):
+        if type(instant) is not int or not 0 <= instant <= TIME_MAX_MS:
+            raise _malformed("wrapper.hops", repr(item)[:80])
+    return Hop(read_code(code, "wrapper.hops"), at_ms, bound_ms)
 
 
 # -- verdicts --------------------------------------------------------------------------------------------------------------
@@ -561,14 +567,16 @@ def _read_verdicts(fields: Fields, limits: WireLimits) -> tuple[EnvelopeVerdicts
 
 
 def _read_verdict(line: Fields) -> Verdict:
-    outcome = line.text("outcome", 20)
-    if outcome not in Outcome.__members__.values():
-        raise _malformed("verdict.outcome", outcome)
+    outcome = _OUTCOMES.get(line.text("outcome", 20))
+    if outcome is None:
+        raise _malformed("verdict.outcome", line.text("outcome", 20))
+    if outcome is Outcome.TAKEN and all(line.get(name) is None for name in ("need", "reason", "retry_s")):
+        return _TAKEN
     need = line.items("need", NEED_MAX) if line.get("need") is not None else []
     if not all(isinstance(digest, str) and _DIGEST.fullmatch(digest) for digest in need):
         raise _malformed("verdict.need", repr(need)[:80])
     reason = line.text("reason", 64, _REASON) if line.get("reason") is not None else None
-    return Verdict(Outcome(outcome), tuple(need), None if reason is None else _known_reason(reason), _read_retry(line))
+    return Verdict(outcome, tuple(need), None if reason is None else _known_reason(reason), _read_retry(line))
 
 
 def _known_reason(text: str) -> Reason:

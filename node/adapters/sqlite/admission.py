@@ -267,14 +267,19 @@ def _passing(tx: Transaction, arrivals: Sequence[Arrival]) -> list[Arrival]:
     for arrival in arrivals:
         header = arrival.envelope.header
         key = (str(header.origin), header.id)
-        orders = {rows.order_key(header, code) for code in arrival.envelope.remaining} - {None}
         new = id(arrival) in passing and key not in known and header.key in chains
-        if new and others.isdisjoint({key, *orders}):
+        if new and (not others or others.isdisjoint({key, *_orders(arrival.envelope)})):
             known.add(key)  # the same twice in one batch: the second is a copy
             found.append(arrival)
         else:
-            others |= {key, *orders}
+            others |= {key, *_orders(arrival.envelope)}
     return found
+
+
+def _orders(envelope: Envelope) -> set[str]:
+    """What it must keep its place in."""
+    keys = (rows.order_key(envelope.header, code) for code in envelope.remaining)
+    return {key for key in keys if key is not None}
 
 
 def _only_passes(arrival: Arrival) -> bool:

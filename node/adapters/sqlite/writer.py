@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring
 from typing import Any, Generic, TypeVar
 
 from node.adapters.sqlite.connection import Connection
@@ -160,7 +161,11 @@ _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 def chained(previous: bytes, fields: tuple[Any, ...]) -> bytes:
     """SHA-256 over the hash before and the row as compact JSON: what `journal.hash` holds."""
-    return hashlib.sha256(previous + _COMPACT(fields).encode()).digest()
+    try:
+        text = f"[{','.join([str(each) if type(each) is int else encode_basestring(each) for each in fields])}]"
+    except TypeError:  # no row of ours: some other value was put into it
+        text = _COMPACT(fields)
+    return hashlib.sha256(previous + text.encode()).digest()
 
 
 @dataclass(slots=True)

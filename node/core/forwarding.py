@@ -198,13 +198,13 @@ def settle(
     waits: dict[tuple[OrgId, str], int] = {}
     found = []
     for row in offered:
-        verdict = spoken.get((row.origin, row.id, row.recipient))
+        said = spoken.get((row.origin, row.id, row.recipient))
         drawn_ms = 0
-        if verdict is not None and verdict.outcome is Outcome.LATER:
+        if said is not None and said.outcome is Outcome.LATER:
             # One draw for all rows of an envelope, so that they go on together (decision 7).
             drawn_ms = waits.get((row.origin, row.id)) or patience.wait_ms(row.attempts, rng)
             waits[row.origin, row.id] = drawn_ms
-        found.append(_one(row, verdict, now_ms, patience, drawn_ms, receipt))
+        found.append(_one(row, said, now_ms, patience, drawn_ms, receipt))
     return found
 
 

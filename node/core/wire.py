@@ -108,9 +108,6 @@ class Frame(IntEnum):
     KNOWS = 6
 
 
-_KINDS = {int(kind): kind for kind in Frame}
-
-
 class Outcome(StrEnum):
     TAKEN = "taken"
     NEED = "need"
@@ -130,6 +127,7 @@ class Verdict:
     retry_s: float = 0.0
 
 
+_KINDS = {int(kind): kind for kind in Frame}
 _OUTCOMES = {str(outcome): outcome for outcome in Outcome}
 _TAKEN = Verdict(Outcome.TAKEN)
 
@@ -479,10 +477,8 @@ def _read_envelope(payload: memoryview) -> Envelope:
         raise _malformed("signature", str(signature), f"1..{SIGNATURE_BYTES_MAX}")
     header_at = _PARTS.size + wrapper
     signature_at = header_at + header
-    remaining, hops, attempts = _read_wrapper(bytes(payload[_PARTS.size : header_at]))
-    header_bytes = bytes(payload[header_at:signature_at])
-    envelope = open_envelope(header_bytes, bytes(payload[signature_at:]), remaining, hops, attempts)
-    return envelope
+    wrapped = _read_wrapper(bytes(payload[_PARTS.size : header_at]))
+    return open_envelope(bytes(payload[header_at:signature_at]), bytes(payload[signature_at:]), *wrapped)
 
 
 def _read_wrapper(data: bytes) -> tuple[tuple[OrgId, ...], tuple[Hop, ...], int]:
@@ -567,8 +563,7 @@ def _read_verdicts(fields: Fields, limits: WireLimits) -> tuple[EnvelopeVerdicts
 
 
 def _read_verdict(line: Fields) -> Verdict:
-    outcome = _OUTCOMES.get(line.text("outcome", 20))
-    if outcome is None:
+    if (outcome := _OUTCOMES.get(line.text("outcome", 20))) is None:
         raise _malformed("verdict.outcome", line.text("outcome", 20))
     if outcome is Outcome.TAKEN and all(line.get(name) is None for name in ("need", "reason", "retry_s")):
         return _TAKEN

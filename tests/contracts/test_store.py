@@ -7,9 +7,11 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from node.adapters.sqlite import admission
 from node.adapters.sqlite.store import WrongNode
 from node.core.custody import Admitted, DoorRefusal, End, EndOf, Homeward, Stored, StoredBody
 from node.core.envelope import Header
@@ -17,7 +19,7 @@ from node.core.errors import Reason
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.core.package import Business
-from node.core.routing import Deliver, Forward, Refuse
+from node.core.routing import Decision, Deliver, Forward, Refuse
 from node.core.wire import Outcome, Verdict
 from tests.adapters.pki import NOW_MS
 from tests.contracts.opened import Opened, opened
@@ -34,6 +36,7 @@ from tests.making import (
     envelope,
     header,
     org,
+    received_by,
     submission,
 )
 
@@ -474,6 +477,38 @@ async def test_what_is_written_together_overtakes_nothing_of_its_document(at: Op
     await at.store.submit_many([first, second])
     told = at.rows("SELECT e.id FROM outbox o JOIN envelope e ON e.seq=o.envelope ORDER BY o.item")
     assert told == [(first.local.envelope.header.id,), (second.local.envelope.header.id,)]
+
+
+@pytest.mark.parametrize("change", [{}, {"kind": "status", "expires_ms": 0}, {"kind": "to-trinh"}])
+async def test_envelopes_together_leave_the_rows_that_each_would_leave_by_itself(
+    at: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    """One for an office here, one that goes on, one that does both, and one for two codes that one organ receives for."""
+    mixed: dict[OrgId, Decision] = {OFFICE: Deliver(), UNIT: DOWN}
+    shared = header(recipients=received_by(OFFICE, *(org("H54.02.09"), org("H54.02.08"))), document_id="12", **change)
+    many = [
+        *(arrival(header(OFFICE, **change)), arrival(header(OFFICE, **change), DOWN)),
+        *(arrival(header(OFFICE, UNIT, document_id="12", **change), mixed), arrival(shared, doc_ids={OFFICE: "cua-he-thong"})),
+    ]
+    alone = [TAKEN] * len(many)
+    found = await at.store.admit(many, HUB)
+    assert [set(each.verdicts.values()) for each in found] == [{each} for each in alone]
+    async with opened(tmp_path / "khac.db") as other:
+        monkeypatch.setattr(admission, "_plain", lambda tx, arrivals: [])
+        assert await other.store.admit(many, HUB) == found
+        for table in (*WRITTEN, "body_peer", "mailbox"):
+            assert at.rows(f"SELECT * FROM {table}") == other.rows(f"SELECT * FROM {table}"), table
+        assert await at.store.depths() == await other.store.depths()
+        assert await at.store.verify_chain() is None
+
+
+async def test_what_lies_before_an_office_wakes_it_though_it_came_with_others(at: Opened) -> None:
+    asked = at.store.lay_out([OFFICE], "edoc", after=None, limit=10, room_bytes=None, stands=True)
+    await at.store.admit([arrival(header(OFFICE)), arrival(header(OTHER_OFFICE))], HUB)
+    async with asyncio.timeout(10):
+        laid = await asked
+    assert laid is not None
+    assert len(laid.lines) == 1
 
 
 async def test_a_receiver_refused_at_the_door_does_not_make_the_file_new(at: Opened) -> None:

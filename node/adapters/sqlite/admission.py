@@ -22,7 +22,7 @@ from node.core.errors import Deferred, Reason
 from node.core.identifier import OrgId
 from node.core.lifecycle import StatusFlag, Transport
 from node.core.package import Business
-from node.core.routing import Deliver, Forward, Refuse
+from node.core.routing import Decision, Deliver, Forward, Refuse
 from node.core.wire import Outcome, Verdict
 
 log = structlog.get_logger()
@@ -223,18 +223,16 @@ def _put_door_refusals(tx: Transaction, seq: int, header: Header, refused: Itera
 
 
 def admit_each(tx: Transaction, arrivals: Sequence[Arrival], neighbour: OrgId, stamp: Stamp) -> list[Admitted]:
-    """Judge a batch. What is new here and only passes through is written together; the rest each under a savepoint of its own: an
+    """Judge a batch. What is plain is written together; the rest each under a savepoint of its own: an
     error nobody classified is `later` for that one alone, and after enough attempts the presenter holds it for a person."""
-    passing = _passing(tx, arrivals)
+    plain = _plain(tx, arrivals)
     admitted: dict[int, Admitted] = {}
-    if passing:
-        outcome = attempt(tx, partial(_pass_on, arrivals=passing, neighbour=neighbour, stamp=stamp))
+    if plain:
+        outcome = attempt(tx, partial(_take_together, arrivals=plain, neighbour=neighbour, stamp=stamp))
         if outcome.error is None:
-            admitted = {id(arrival): each for arrival, each in zip(passing, outcome.value, strict=True)}
+            admitted = {id(arrival): each for arrival, each in zip(plain, outcome.value, strict=True)}
         else:  # one of them cannot be written: it is found by writing each by itself
-            log.warning(
-                "batch could not be stored together", neighbour=str(neighbour), count=len(passing), exc_info=outcome.error
-            )
+            log.warning("batch could not be stored together", neighbour=str(neighbour), count=len(plain), exc_info=outcome.error)
     return [admitted.get(id(arrival)) or _admit_safely(tx, arrival, neighbour, stamp) for arrival in arrivals]
 
 
@@ -247,9 +245,10 @@ def _admit_safely(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: St
     return found
 
 
-def _passing(tx: Transaction, arrivals: Sequence[Arrival]) -> list[Arrival]:
-    """Those of which nothing was ever seen here, that are whole, and that go on to neighbours only: a relay's daily bread."""
-    whole = [arrival for arrival in arrivals if _only_passes(arrival)]
+def _plain(tx: Transaction, arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """Those of which nothing was ever seen here, that are whole, and of which all is taken, to go on or to lie before an office
+    here: a node's daily bread. Not what says something that this node acts upon."""
+    whole = [arrival for arrival in arrivals if _is_plain(arrival)]
     keys = json.dumps([(str(each.envelope.header.origin), each.envelope.header.id) for each in whole])
     certificates = json.dumps(list({each.envelope.header.key for each in whole if each.chain is None}))
     known = {
@@ -261,13 +260,13 @@ def _passing(tx: Transaction, arrivals: Sequence[Arrival]) -> list[Arrival]:
     }
     held = tx.db.execute("SELECT digest FROM certificate WHERE digest IN (SELECT value FROM json_each(?))", (certificates,))
     chains = {digest for (digest,) in held}.union(each.envelope.header.key for each in whole if each.chain is not None)
-    passing = {id(arrival) for arrival in whole}
+    plain = {id(arrival) for arrival in whole}
     found = []
     others: set[object] = set()  # of those that go one by one: what stands behind them must not overtake them (decision 9)
     for arrival in arrivals:
         header = arrival.envelope.header
         key = (str(header.origin), header.id)
-        new = id(arrival) in passing and key not in known and header.key in chains
+        new = id(arrival) in plain and key not in known and header.key in chains
         if new and (not others or others.isdisjoint({key, *_orders(arrival.envelope)})):
             known.add(key)  # the same twice in one batch: the second is a copy
             found.append(arrival)
@@ -282,32 +281,37 @@ def _orders(envelope: Envelope) -> set[str]:
     return {key for key in keys if key is not None}
 
 
-def _only_passes(arrival: Arrival) -> bool:
+def _is_plain(arrival: Arrival) -> bool:
     inline = {body.sha256 for body in arrival.inline if body.data is not None}
     return (
         arrival.later is None
         and not (arrival.unseen or arrival.ends)
         and arrival.report is None
-        and all(isinstance(arrival.judged.get(code), Forward) for code in arrival.envelope.remaining)
+        and all(isinstance(arrival.judged.get(code), Forward | Deliver) for code in arrival.envelope.remaining)
         and all(ref.sha256 in inline for ref in arrival.envelope.header.bodies)
     )
 
 
-def _pass_on(tx: Transaction, arrivals: Sequence[Arrival], neighbour: OrgId, stamp: Stamp) -> list[Admitted]:
+def _take_together(tx: Transaction, arrivals: Sequence[Arrival], neighbour: OrgId, stamp: Stamp) -> list[Admitted]:
     """Take all of these into custody, a statement for each table."""
-    rows.put_passing(tx, list(enumerate(arrivals, _last_envelope(tx) + 1)), neighbour, stamp)
+    rows.put_arriving(tx, list(enumerate(arrivals, _last_envelope(tx) + 1)), neighbour, stamp)
     admitted = []
     for arrival in arrivals:
         for code, decision in arrival.judged.items():
-            assert isinstance(decision, Forward)
             _journal_taken(tx, arrival.envelope.header, code, decision, neighbour, stamp)
         admitted.append(Admitted(dict.fromkeys(arrival.judged, TAKEN)))
     return admitted
 
 
-def _journal_taken(tx: Transaction, header: Header, code: OrgId, decision: Forward, neighbour: OrgId, stamp: Stamp) -> None:
+def _journal_taken(tx: Transaction, header: Header, code: OrgId, decision: Decision, neighbour: OrgId, stamp: Stamp) -> None:
+    onward = isinstance(decision, Forward)
     tx.journal(
-        stamp, "taken", envelope=header.id, recipient=str(code), neighbour=str(neighbour), detail=f"next={decision.neighbour}"
+        stamp,
+        "taken" if onward else "in-mailbox",
+        envelope=header.id,
+        recipient=str(code),
+        neighbour=str(neighbour),
+        detail=f"next={decision.neighbour}" if isinstance(decision, Forward) else "",
     )
 
 
@@ -445,7 +449,7 @@ def _take(
         if isinstance(decision, Deliver):
             organ = organs[code]
             rows.put_mailbox(tx, seq, header, organ, code, arrival.doc_ids.get(organ, header.doc_id), flag or "", stamp)
-            tx.journal(stamp, "in-mailbox", envelope=header.id, recipient=str(code), neighbour=str(neighbour))
+            _journal_taken(tx, header, code, decision, neighbour, stamp)
             rows.move_delivery(tx, seq, str(code), Transport.IN_MAILBOX, stamp)
         else:
             rows.put_outbox(tx, seq, envelope, code, decision.neighbour, stamp)

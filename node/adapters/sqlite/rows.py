@@ -137,6 +137,11 @@ _OUTBOX = (
     "INSERT OR IGNORE INTO outbox (envelope,recipient,neighbour,lane,sender,order_key,bytes,state,due_ms,since_ms,expires_ms,hops)"
     " VALUES (?,?,?,?,?,?,?,'waiting',?,?,?,{hops})"
 )
+_ITEM = (
+    "INSERT INTO mailbox (envelope,organ,fetched_ms,recipients,kind,doc_id,lane,state,flag,since_ms,updated_ms,expires_ms)"
+    " VALUES (?1,?2,{fetched},?3,?4,?5,?6,'initial',?7,?8,?9,?10)"
+)
+_ITEM_NEW = _ITEM.format(fetched="NULL")
 _OUTBOX_NEW = _OUTBOX.format(hops="NULL")
 _OUTBOX_MORE = _OUTBOX.format(hops="nullif(?,(SELECT hops FROM envelope WHERE seq=?1))")
 
@@ -177,8 +182,8 @@ def _envelope_row(seq: int | None, envelope: Envelope, came_from: OrgId | None, 
     )
 
 
-def put_passing(tx: Transaction, arrivals: Sequence[tuple[int, Arrival]], neighbour: OrgId, stamp: Stamp) -> None:
-    """Rows for envelopes under these numbers, of which nothing is known here and all of which goes on."""
+def put_arriving(tx: Transaction, arrivals: Sequence[tuple[int, Arrival]], neighbour: OrgId, stamp: Stamp) -> None:
+    """Rows for envelopes under these numbers, of which nothing is known here and all of which is taken."""
     db, came_from = tx.db, str(neighbour)
     db.executemany(_ENVELOPE, [_envelope_row(seq, arrival.envelope, neighbour, stamp) for seq, arrival in arrivals])
     db.executemany(_CHAIN, {each.envelope.header.key: each.chain for _, each in arrivals if each.chain is not None}.items())
@@ -186,22 +191,49 @@ def put_passing(tx: Transaction, arrivals: Sequence[tuple[int, Arrival]], neighb
     numbers = _put_inline(tx, bodies, stamp)
     db.executemany(_NAMED, [(seq, numbers[ref.sha256]) for seq, arrival in arrivals for ref in arrival.envelope.header.bodies])
     db.executemany(_PEER, [(number, came_from) for number in numbers.values()])
-    keys, waiting = [], []
+    keys, waiting, items, boxed = [], [], [], []
     for seq, arrival in arrivals:
-        size = _whole_bytes(arrival.envelope) + sum({body.sha256: body.size for body in arrival.inline}.values())
+        envelope, header = arrival.envelope, arrival.envelope.header
+        size = _whole_bytes(envelope) + sum({body.sha256: body.size for body in arrival.inline}.values())
+        here: list[OrgId] = []
         for code, decision in arrival.judged.items():
-            assert isinstance(decision, Forward)
-            tx.queued(str(decision.neighbour), int(arrival.envelope.header.lane))
-            keys.append(_seen_row(arrival.envelope, code, stamp))
-            waiting.append(_outbox_row(seq, arrival.envelope, code, decision.neighbour, size, stamp))
+            keys.append(_seen_row(envelope, code, stamp))
+            if isinstance(decision, Forward):
+                tx.queued(str(decision.neighbour), int(header.lane))
+                tx.fed.add(towards(str(decision.neighbour)))
+                waiting.append(_outbox_row(seq, envelope, code, decision.neighbour, size, stamp))
+            else:
+                here.append(code)
+        if here:
+            boxed.append((seq,))
+            items += _new_items(tx, seq, arrival, here, stamp)
     db.executemany(_SEEN, keys)
     db.executemany(_OUTBOX_NEW, waiting)
-    tx.fed.update(
-        towards(str(decision.neighbour))
-        for _, arrival in arrivals
-        for decision in arrival.judged.values()
-        if isinstance(decision, Forward)
-    )
+    db.executemany("UPDATE envelope SET boxed=1 WHERE seq=?", boxed)
+    db.executemany(_ITEM_NEW, items)
+
+
+def _new_items(tx: Transaction, seq: int, arrival: Arrival, here: Sequence[OrgId], stamp: Stamp) -> list[tuple[object, ...]]:
+    """What `put_mailbox` would lay down for these codes of an envelope of which nothing lies here yet: an item for each organ."""
+    header = arrival.envelope.header
+    organs = {recipient.code: recipient.organ for recipient in header.recipients}
+    codes: dict[OrgId, list[str]] = {}
+    for code in here:
+        organ = organs[code]
+        facts = Facts(organ not in codes, str(organ))
+        ledger(tx, stamp, arrived_event(header), header, str(code), str(header.sender), "", facts)
+        codes.setdefault(organ, []).append(str(code))
+    tx.fed.update(laid_before(str(organ)) for organ in codes)
+    tx.boxed(len(codes))
+    return [
+        (seq, str(organ), *_item_row(header, found, arrival.doc_ids.get(organ, header.doc_id), "", stamp))
+        for organ, found in codes.items()
+    ]
+
+
+def _item_row(header: Header, codes: Sequence[str], doc_id: str, flag: str, stamp: Stamp) -> tuple[object, ...]:
+    kind = KIND_STATUS if header.kind == KIND_STATUS else KIND_DOCUMENT
+    return (json.dumps(codes), kind, doc_id, int(header.lane), flag, stamp.at_ms, stamp.at_ms, header.over_ms)
 
 
 def _put_inline(tx: Transaction, bodies: Mapping[str, StoredBody], stamp: Stamp) -> dict[str, int]:
@@ -350,20 +382,8 @@ def put_mailbox(
     tx.boxed()
     tx.db.execute("UPDATE envelope SET boxed=1 WHERE seq=?", (seq,))
     tx.db.execute(
-        "INSERT INTO mailbox (envelope,organ,fetched_ms,recipients,kind,doc_id,lane,state,flag,since_ms,updated_ms,expires_ms)"
-        " VALUES (?1,?2,(SELECT max(fetched_ms) FROM mailbox WHERE envelope=?1 AND organ=?2 AND state='done'),?3,?4,?5,?6,'initial',?7,?8,?9,?10)",
-        (
-            seq,
-            str(organ),
-            json.dumps([str(recipient)]),
-            KIND_STATUS if header.kind == KIND_STATUS else KIND_DOCUMENT,
-            doc_id,
-            int(header.lane),
-            flag,
-            stamp.at_ms,
-            stamp.at_ms,
-            header.over_ms,
-        ),
+        _ITEM.format(fetched="(SELECT max(fetched_ms) FROM mailbox WHERE envelope=?1 AND organ=?2 AND state='done')"),
+        (seq, str(organ), *_item_row(header, [str(recipient)], doc_id, flag, stamp)),
     )
 
 
@@ -401,7 +421,7 @@ def put_leaving(tx: Transaction, made: Sequence[tuple[int, LocalEnvelope]], stam
             keys.append(_seen_row(local.envelope, code, stamp))
             waiting.append(_outbox_row(seq, local.envelope, code, neighbour, size, stamp))
     db.executemany(_SEEN, keys)
-    db.executemany(_OUTBOX, waiting)
+    db.executemany(_OUTBOX_NEW, waiting)
 
 
 def close_if_done(tx: Transaction, seqs: Iterable[int], stamp: Stamp) -> None:

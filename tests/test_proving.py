@@ -24,6 +24,8 @@ from node.core.evidence import SIGNED_RECEIPT, Taken, canonical, leaf, write_sta
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
 from node.proving import KIND, Collected
+from tests.adapters.pki import ZONE, put
+from tests.adapters.pki import leaf as leaf_of
 from tests.tree import _ROOT, DIRECTORY, H41, H54, HUB, UNIT, Tree, document, org, planted, refused_with, status
 
 
@@ -178,6 +180,33 @@ async def test_a_node_that_is_silent_for_good_is_not_in_the_way_where_nothing_la
     doc_id = await collected(tree, "H54.02")
     tree[H54].duties.questions.handlers.clear()
     assert opened((await evidence(tree, doc_id)).bundle).journeys
+
+
+async def test_keys_that_change_before_during_and_after_are_each_proven_by_their_own_chain(tree: Tree) -> None:
+    """Every node gets another key, twice; what was signed before stays provable."""
+
+    def rotate() -> None:
+        for site in tree.sites.values():
+            put(site.folder, leaf_of(_ROOT, site.code.dns_name(ZONE)), _ROOT)
+            site.signer.reload()
+
+    keys: set[str] = set()
+    before = await collected(tree, "H54.02")
+    await tree[H54].rest()
+    during = (await tree[UNIT].send("so-noi-vu", document("H54.03", sender="000.00.07.H41", number="2"))).doc_id
+    await tree.until(lambda: tree[HUB].rows("SELECT 1 FROM outbox WHERE recipient='H54.03'"))
+    rotate()
+    tree[H54].run()
+    await confirm(tree, "H54.03")
+    await tree.until(lambda: ended(tree))
+    rotate()
+    for doc_id in (before, during):
+        story = opened(await evidence_of(tree, doc_id))
+        (journey,), (told,) = story.journeys, story.bundle.verdicts
+        assert [hop.node for hop in journey.hops] == [H41, HUB, H54]
+        assert len({story.header.key, story.bundle.key}) == 2
+        keys.add(decode_header(told.header).key)
+    assert len(keys) == 2
 
 
 async def hangs_on(tree: Tree, unit: OrgId, parent: OrgId) -> None:

@@ -78,6 +78,16 @@ async def test_a_row_that_is_missing_is_named_wherever_it_stood(tree: Tree) -> N
         assert await found(tree[UNIT]) == Broken(seq, Fault.MISSING)
 
 
+async def test_rows_taken_off_the_end_are_missed_also_when_others_were_written_since(tree: Tree) -> None:
+    """The journal goes on where the writer left it, not where it ends by now: a start writes before anybody has looked."""
+    site = tree[UNIT]
+    end = await last(site)
+    tamper(site, f"DELETE FROM journal WHERE seq>={end - 1}")
+    await site.send("so-noi-vu", document("G22", sender="000.00.07.H41", number="9"))
+    assert await last(site) > end
+    assert await found(site) == Broken(end - 1, Fault.MISSING)
+
+
 async def test_a_past_that_was_made_anew_is_found_by_the_heads(tree: Tree) -> None:
     """Whoever works out every hash behind the row he altered is found by the head that was signed before."""
     site = tree[UNIT]

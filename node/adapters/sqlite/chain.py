@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from node.adapters.sqlite import rows
-from node.adapters.sqlite.writer import TAIL, Stamp, Transaction, chained
+from node.adapters.sqlite.writer import Stamp, Transaction, chained, noted_tail
 from node.core.audit import Act, Broken, Fault, KeptHead, Place, read_head
 
 _ROWS = "SELECT seq,at_ms,bound_ms,event,envelope,recipient,neighbour,reason,detail,hash FROM journal"
@@ -36,12 +36,12 @@ def walk(db: sqlite3.Connection, after: Place, limit: int) -> tuple[Place, Broke
 
 def tail(db: sqlite3.Connection) -> Place:
     """Where the journal ended with the last commit, as the writer noted it."""
-    row = db.execute("SELECT value FROM meta WHERE key=?", (TAIL,)).fetchone()
-    if row is None:  # of an older version, or a database that has not had a row yet
-        last = db.execute("SELECT seq,hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
-        return Place(last[0], bytes(last[1])) if last else Place()
-    seq, _, hexed = row[0].partition(" ")
-    return Place(int(seq), bytes.fromhex(hexed))
+    noted = noted_tail(db)
+    if noted is not None:
+        return Place(*noted)
+    # of an older version, or a database that has not had a row yet
+    last = db.execute("SELECT seq,hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
+    return Place(last[0], bytes(last[1])) if last else Place()
 
 
 def stands(db: sqlite3.Connection, place: Place) -> Broken | None:

@@ -149,8 +149,20 @@ class Transaction:
         del self._added[length:]
 
     def _last(self) -> tuple[int, bytes]:
+        """Where the journal goes on. Rows that were taken off its end leave a gap, whatever is written after them."""
         row = self.db.execute("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
-        return (row[0], bytes(row[1])) if row else (0, b"\0" * 32)
+        last = (row[0], bytes(row[1])) if row else (0, b"\0" * 32)
+        noted = noted_tail(self.db)
+        return last if noted is None or noted[0] <= last[0] else noted
+
+
+def noted_tail(db: sqlite3.Connection) -> tuple[int, bytes] | None:
+    """Number and hash of the journal's last row as the writer noted them with the commit; None: it never has."""
+    row = db.execute("SELECT value FROM meta WHERE key=?", (TAIL,)).fetchone()
+    if row is None:
+        return None
+    seq, _, hexed = row[0].partition(" ")
+    return int(seq), bytes.fromhex(hexed)
 
 
 TAIL = "journal"

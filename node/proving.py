@@ -50,6 +50,8 @@ KIND = "evidence"
 ONWARD = 0.9
 """Of the time that is left, so much is left to the next node: its answer must come back."""
 PARTS_MAX = 20_000
+FOUND_BYTES_MAX = 8 * 1024 * 1024
+"""What one neighbour may have to show of PORTION recipients, far above what they need; read, it takes twenty times as much."""
 MANY_MAX = 20
 PORTION = 500
 """Of so many recipients is asked at once: what nodes say of all communes of the country would be no answer in size or time."""
@@ -304,6 +306,8 @@ def _written(found: Found) -> bytes:
 
 def _read(data: bytes) -> Found:
     """Whatever a neighbour says; it proves itself or is found out when all is judged."""
+    if len(data) > FOUND_BYTES_MAX:
+        raise Refused(Reason.WIRE_TOO_LARGE, KIND, str(len(data)), f"≤ {FOUND_BYTES_MAX}")
     fields = Fields(strict_json(data), KIND)
     chains = fields.get("chains")
     if not isinstance(chains, dict) or len(chains) > PARTS_MAX:

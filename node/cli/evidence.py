@@ -158,6 +158,7 @@ def _as_json(story: Story, zone: str) -> None:
                     "node": str(journey.told_by),
                 },
                 "early": [str(node) for node in journey.early],
+                "elsewhere": journey.elsewhere,
             }
         )
 
@@ -183,6 +184,14 @@ def _as_text(story: Story, zone: str) -> None:
         say(
             f"Lưu ý: giờ của {node} sớm hơn giờ của nút giữ văn bản trước đó, quá cả sai số hai bên đã nêu.",
             f"Note: the instant of {node} is before that of the node which had custody before, beyond the bounds of both.",
+        )
+    for journey in (each for each in story.journeys if each.elsewhere):
+        node = str(journey.told_by) or t("nút gốc", "hub")
+        say(
+            f"Lưu ý: {node} nói {journey.recipient} đã lấy về, mà mã của nút không phải cấp trên của mã đó:"
+            " hỏi danh mục xem nút này có phục vụ Bên nhận không.",
+            f"Note: {node} says that {journey.recipient} collected it, and its code is not above that one:"
+            " ask the directory whether it serves the recipient.",
         )
     say("Gói bằng chứng nguyên vẹn.", "The bundle is whole and unaltered.")
 

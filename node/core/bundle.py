@@ -48,7 +48,7 @@ from node.core.evidence import (
     read_statement,
 )
 from node.core.identifier import OrgId
-from node.core.lifecycle import may_move
+from node.core.lifecycle import Transport, may_move
 from node.core.notice import decode_notice
 
 SIGNED_BUNDLE = b"truc-evidence-1\n"
@@ -152,8 +152,15 @@ class Journey:
     hops: tuple[Taken, ...]
     end: End
     told_by: OrgId
+    organ: OrgId
     bound_ms: int
     early: tuple[OrgId, ...] = ()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Collected, as a node says whose code the receiver's does not lie under. It may serve several prefixes, or have followed
+        a closed one: the directory knows, a bundle does not."""
+        return self.end.state is Transport.COLLECTED and not self.told_by.covers(self.organ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +311,8 @@ def _journey(recipient: OrgId, header: Header, steps: _Steps, ends: _Ends, used:
     instants += [(each.node, each.at_ms, min(each.bound_ms, BOUND_MAX_MS)) for each in hops]
     instants.append((told_by, end.at_ms, bound_ms))
     early = (node for (_, then, slack), (node, at_ms, own) in pairwise(instants) if at_ms + own < then - slack)
-    return Journey(recipient, tuple(hops), end, told_by, bound_ms, tuple(early))
+    organ = next(each.organ for each in header.recipients if each.code == recipient)
+    return Journey(recipient, tuple(hops), end, told_by, organ, bound_ms, tuple(early))
 
 
 def _stated(header: Header) -> Statement:

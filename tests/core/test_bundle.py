@@ -156,6 +156,12 @@ def test_an_instant_before_the_one_before_it_is_named_beyond_the_bounds_of_both(
         assert opened(file_of(replace(made, verdicts=(told,)))).journeys[0].early == early
 
 
+def test_a_relay_that_says_it_collected_what_it_keeps_back_is_shown_to_be_elsewhere() -> None:
+    """With the origin it could hide who had custody after it, and no more: the file says by whose word it was collected."""
+    assert not opened(file_of(bundle())).journeys[0].elsewhere
+    assert opened(file_of(bundle((UNIT, H41)))).journeys[0].elsewhere
+
+
 def test_a_receipt_that_leads_nowhere_is_named_by_its_hop() -> None:
     aside = bundle((UNIT, HUB, H41)).receipts[1]
     made = replace(bundle((UNIT, H54)), receipts=(*bundle((UNIT, H54)).receipts, aside))

@@ -210,14 +210,14 @@ def _storms(name: str, query: Query) -> Iterator[Violation]:
 
 
 def ended(query: Query, limit: int) -> list[str]:
-    """Envelope ids of what offices of this node have sent that is over for every receiver, the newest."""
+    """Envelope ids of what offices of this node have sent that is over for every receiver: the first, from before units moved and
+    keys changed, and the newest."""
     rows = query(
         "SELECT s.id FROM submission s JOIN delivery d ON d.envelope=s.envelope AND d.at_door=0 WHERE s.kind<>'status'"
-        " GROUP BY s.envelope HAVING min(d.state IN ('collected','refused','expired','stopped'))=1"
-        " ORDER BY s.envelope DESC LIMIT ?",
-        (limit,),
+        " GROUP BY s.envelope HAVING min(d.state IN ('collected','refused','expired','stopped'))=1 ORDER BY s.envelope",
+        (),
     )
-    return [str(id_) for (id_,) in rows]
+    return [str(id_) for (id_,) in (*rows[:limit], *rows[limit:][-limit:])]
 
 
 def notices(queries: Iterable[Query], ledger: Ledger) -> list[Violation]:

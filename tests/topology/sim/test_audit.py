@@ -109,7 +109,8 @@ def put_box(db: sqlite3.Connection, seq: int, organ: str, doc_id: str, state: st
 
 def put_delivery(db: sqlite3.Connection, seq: int, recipient: str, doc_id: str, state: str) -> None:
     db.execute(
-        "INSERT INTO submission VALUES (?,'H41','e'||?,'s',?,'','edoc','edoc','H41','','','','','','',0,0,0)", (seq, seq, doc_id)
+        "INSERT INTO submission VALUES (?,'H41','e'||?,'s',?,'','edoc','edoc','H41','','','','','','',0,0,0,0)",
+        (seq, seq, doc_id),
     )
     db.execute(
         "INSERT INTO delivery (envelope,recipient,organ,written,state,derived_doc_id,updated_ms) VALUES (?,?,?,?,?,'',0)",
@@ -271,5 +272,6 @@ def test_what_is_over_for_every_receiver_is_what_can_be_proven(db: sqlite3.Conne
         put_delivery(db, seq, "G22", f"d{seq}", state)
     fields = "(envelope,recipient,organ,written,state,derived_doc_id,updated_ms)"
     db.execute(f"INSERT INTO delivery {fields} VALUES (4,'H54','','','held','',0)")
-    assert ended(query, 10) == ["e3", "e1"]
-    assert ended(query, 1) == ["e3"]
+    assert ended(query, 10) == ["e1", "e3"]
+    put_delivery(db, 5, "G22", "d5", "refused")
+    assert ended(query, 1) == ["e1", "e5"]

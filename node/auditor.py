@@ -240,6 +240,8 @@ class Auditor:
                 log.error("a journal below goes back", neighbour=str(peer), row=head.seq)
                 raise Refused(Reason.DIGEST_CONFLICT, "head.seq", str(head.seq), f"≥ {known.seq}")
         if sum(abs(now_ms - each.told_ms) < DAY_MS for each in kept) >= HEADS_A_DAY_MAX:
+            self._tally.add("truc_journal_heads_total", result="put-off")
+            log.warning("a journal below tells too many heads", neighbour=str(peer), row=head.seq)
             raise Deferred(TELL_AGAIN_S)
         if brought.statement not in [each.statement for each in kept]:  # else its answer was lost
             await self._store.take_head(peer, KeptHead(brought.statement, brought.signature, now_ms), brought.chain)

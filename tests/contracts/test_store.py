@@ -13,7 +13,7 @@ import pytest
 
 from node.adapters.sqlite import admission
 from node.adapters.sqlite.store import WrongNode
-from node.core.custody import Admitted, DoorRefusal, End, EndOf, Homeward, Stored, StoredBody
+from node.core.custody import Admitted, DoorRefusal, End, EndOf, Homeward, Settled, Settlement, Stored, StoredBody
 from node.core.envelope import Header
 from node.core.errors import Reason
 from node.core.identifier import OrgId
@@ -182,6 +182,41 @@ async def test_what_was_handed_to_another_neighbour_does_not_come_back(at: Opene
     for presenter in (OTHER_UNIT, HUB):
         assert (await at.admit(arrival(head, Forward(HUB), anew=Forward(HUB)), presenter)).duplicates == 1
     assert at.count("outbox") == 0
+
+
+@pytest.mark.parametrize(
+    ("way", "anew", "outcome"),
+    [
+        ([H41, UNIT, HUB, H41], Forward(OTHER_UNIT), "taken"),
+        ([H41, UNIT, HUB, H41], DOWN, "refused"),  # it would go round once more
+        ([H41, OTHER_UNIT, HUB, H41], Forward(OTHER_UNIT), "repeated"),  # another copy: ours is where we gave it
+    ],
+)
+async def test_what_comes_round_by_others_from_whom_it_was_handed_to_is_ours_again(
+    at: Opened, way: list[OrgId], anew: Decision, outcome: str
+) -> None:
+    """Units and their parents have moved until the road was a circle. Said taken to, as to a copy, nobody would have it."""
+    head = header()
+    await at.admit(arrival(head, DOWN), HUB)
+    await at.hand_over(UNIT)
+    admitted = await at.admit(arrival(head, Refuse(Reason.LOOP), anew=anew, hops=way), HUB)
+    assert {"repeated" if admitted.duplicates else outcomes(admitted)["H54.02"]} == {outcome}
+    assert admitted.comebacks == at.count("outbox") == (1 if outcome == "taken" else 0)
+
+
+@pytest.mark.parametrize(("held", "outcome"), [(False, "later"), (True, "taken")])
+async def test_what_comes_round_before_its_neighbour_has_answered_waits_until_we_have_heard(
+    at: Opened, held: bool, outcome: str
+) -> None:
+    """Or its answer would make us forget what we have just called a copy. What a person has to decide is ours as it is."""
+    head = header()
+    await at.admit(arrival(head, DOWN), HUB)
+    (row,) = await at.offer(UNIT)
+    if held:
+        await at.store.settle(UNIT, [Settlement(row.item, Settled.HELD, reason=Reason.WIRE_MALFORMED, was_in_doubt=True)])
+    round_ = arrival(head, Refuse(Reason.LOOP), anew=Forward(OTHER_UNIT), hops=[H41, UNIT, HUB, H41])
+    assert outcomes(await at.admit(round_, HUB)) == {"H54.02": outcome}
+    assert at.count("outbox") == 1
 
 
 async def test_what_is_not_yet_confirmed_by_the_neighbour_does_not_come_back(at: Opened) -> None:

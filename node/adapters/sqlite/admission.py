@@ -328,7 +328,7 @@ def admit(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: Stamp) -> 
     returned: list[OrgId] = []
     duplicates = 0
     for code in envelope.remaining:
-        known, back = _known(tx, header, code, neighbour)
+        known, back = _known(tx, envelope, code, neighbour)
         if known and not back and _on_the_way_to(tx, envelope, code, neighbour):
             # Our own offer to it was not answered yet, and here it presents the same: it must not forget the document before we
             # have heard that it was handed over, or nobody would hold it.
@@ -341,8 +341,8 @@ def admit(tx: Transaction, arrival: Arrival, neighbour: OrgId, stamp: Stamp) -> 
             rows.ledger(tx, stamp, "duplicate", header, str(code), str(header.sender))
             continue
         decision = (arrival.anew if back else arrival.judged)[code]
-        if back and isinstance(decision, Forward) and decision.neighbour == neighbour:
-            decision = Refuse(Reason.LOOP)  # two directories disagree: it waits where it is, instead of going to and fro
+        if back and isinstance(decision, Forward) and decision.neighbour in (neighbour, _went_to(envelope)):
+            decision = Refuse(Reason.LOOP)  # directories disagree: it waits where it is, instead of going to and fro, or round
         if isinstance(decision, Refuse):
             verdicts[code] = Verdict(Outcome.REFUSED, reason=decision.reason)
             tx.journal(
@@ -377,35 +377,47 @@ def _conflicts(tx: Transaction, arrival: Arrival) -> bool:
     return row is not None and row[0] != arrival.envelope.digest
 
 
-def _known(tx: Transaction, header: Header, code: OrgId, neighbour: OrgId) -> tuple[bool, bool]:
-    """(this key was taken before, it now comes back from the very neighbour it was handed to)."""
+def _known(tx: Transaction, envelope: Envelope, code: OrgId, neighbour: OrgId) -> tuple[bool, bool]:
+    """(this key was taken before, it now comes back: from the very neighbour it was handed to, or round by others from there)."""
+    header = envelope.header
     row = tx.db.execute(
         "SELECT handed_to FROM seen WHERE origin=? AND id=? AND recipient=?", (str(header.origin), header.id, str(code))
     ).fetchone()
     if row is None:
         return False, False
-    return True, row[0] is not None and row[0] == str(neighbour)
+    went = _went_to(envelope)
+    return True, row[0] is not None and row[0] in (str(neighbour), None if went is None else str(went))
+
+
+def _went_to(envelope: Envelope) -> OrgId | None:
+    """Whom this very copy was handed to when it was here last, by the way it says it has come; None: it never was here."""
+    *before, here = envelope.hops
+    last = max((place for place, hop in enumerate(before) if hop.node == here.node), default=len(before))
+    return before[last + 1].node if last + 1 < len(before) else None
 
 
 def _on_the_way_to(tx: Transaction, envelope: Envelope, code: OrgId, neighbour: OrgId) -> bool:
-    """Whether what the neighbour presents is the very copy we are handing to it, on its way back before we heard that it arrived.
+    """Whether what the neighbour presents is the very copy we are handing on, to it or to another, on its way back before we heard
+    that it arrived.
 
     Of two copies of one key that meet on a link, one side must say "taken" and the other "later": both would lose it, or both
     would wait. Where ours has come by what is presented, ours is the younger, and we have custody; where what is presented has
     come by ours, theirs is. Copies that went different ways: the node with the lesser code keeps it.
     """
     row = tx.db.execute(
-        "SELECT coalesce(o.hops,e.hops) FROM envelope e JOIN outbox o ON o.envelope=e.seq AND o.recipient=? WHERE e.origin=? AND e.id=?"
-        " AND o.neighbour=?",
+        "SELECT coalesce(o.hops,e.hops),o.neighbour FROM envelope e JOIN outbox o ON o.envelope=e.seq AND o.recipient=?"
+        " WHERE e.origin=? AND e.id=? AND (o.neighbour=? OR o.state<>'held')",
         (str(code), str(envelope.header.origin), envelope.header.id, str(neighbour)),
     ).fetchone()
     if row is None:
         return False
     *before, here = envelope.hops  # the last hop is our own
     presented, ours = tuple(before), rows.hops_value(row[0])
-    if ours[: len(presented)] == presented:
+    if presented[: len(ours)] == ours and len(presented) > len(ours):
+        return True
+    if row[1] != str(neighbour) or ours[: len(presented)] == presented:
         return False
-    return presented[: len(ours)] == ours or here.node > neighbour
+    return here.node > neighbour
 
 
 def _missing(tx: Transaction, arrival: Arrival, neighbour: OrgId) -> tuple[str, ...]:

@@ -156,22 +156,24 @@ def _branches(claims: Mapping[OrgId, Counts], summed: Mapping[OrgId, Counts]) ->
 
 
 def _flows(directory: Directory, nodes: Sequence[OrgId], node: OrgId, ever: Iterable[Figure]) -> tuple[Flow, ...]:
-    """Pairs of which both codes lie wholly in the subtree: of others this node sees one side only."""
+    """Pairs of which both codes lie wholly in the subtree, and ever have, as far as is known: of others this node sees one side
+    only, or what a branch counted before it moved here is its former parent's."""
     inside = set(nodes)
     whole: dict[OrgId, bool] = {}
     return tuple(
         Flow(pair, counts)
         for pair, counts in sorted(_pairs(ever).items())
-        if all(_whole(directory, code, inside, node == HUB, whole) for code in (pair.sender, pair.recipient))
+        if all(_whole(directory, code, inside, node, whole) for code in (pair.sender, pair.recipient))
     )
 
 
-def _whole(directory: Directory, code: OrgId, inside: Collection[OrgId], hub: bool, known: dict[OrgId, bool]) -> bool:
-    if hub:
+def _whole(directory: Directory, code: OrgId, inside: Collection[OrgId], node: OrgId, known: dict[OrgId, bool]) -> bool:
+    if node == HUB:
         return True
     if code not in known:
         owners = {directory.owner(prefix) for prefix in (code, *directory.held_below([code]))}
-        known[code] = owners <= set(inside)
+        hung = {parent for owner in owners - {node} if owner is not None for parent in directory.hung.get(owner, ())}
+        known[code] = owners | hung <= set(inside)
     return known[code]
 
 

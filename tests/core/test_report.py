@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
+
+import pytest
 
 from node.core.directory import Connection, Directory, Entry, NodeEntry
 from node.core.identifier import HUB, OrgId
@@ -116,6 +119,18 @@ def test_a_pair_is_proven_where_both_codes_lie_wholly_inside() -> None:
     assert [(flow.pair.sender, flow.difference) for flow in hub.proof.flows] == [(H41, 0), (H41, 1), (org("K41"), 0)]
     assert [flow.pair for flow in made(node=H41, ever=ever).proof.flows] == [Pair(H41, H41), Pair(org("K41"), org("K41"))]
     assert [flow.pair for flow in made(node=UNIT, ever=ever).proof.flows] == [Pair(org("K41"), org("K41"))]
+
+
+@pytest.mark.parametrize(("parents", "proven"), [((H41,), [H41, org("K41")]), ((H41, H54), []), ((HUB,), [])])
+def test_a_pair_of_which_a_unit_ever_hung_elsewhere_is_proven_above_both_alone(
+    parents: tuple[OrgId, ...], proven: list[OrgId]
+) -> None:
+    """What the unit counted there is in no statement that its parent of today holds."""
+    ever = (figure("pH41>H41", "H41", "", sent=1, collected=1), figure("pK41>K41", "H41.07", "H41", collected=1))
+    directory = replace(DIRECTORY, hung={UNIT: frozenset(parents), H41: frozenset((HUB, H54))})
+    found = {each: report(each, directory, Found((), ever, {}, {}, ()), DAY, DAY, DAY, 1).proof for each in (H41, HUB)}
+    assert [flow.pair.sender for flow in found[H41].flows] == proven
+    assert [flow.pair.sender for flow in found[HUB].flows] == [H41, org("K41")]
 
 
 def test_who_sent_no_statement_is_missing() -> None:

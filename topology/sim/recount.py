@@ -147,8 +147,6 @@ def judge(ledger: Ledger, reports: Mapping[OrgId, Mapping[date, Report]]) -> Ite
             if missing:
                 yield Violation("wrong", f"{where}: figures of {day} are missing or late: {', '.join(map(str, missing))}")
         yield from _unanswered(ledger, where, days.values()) if not ledger.changed else ()
-        if node != HUB and ledger.changed:
-            continue  # what a branch that moved here had counted before is its former parent's
         flows = [each for report in days.values() for each in report.proof.flows if each.difference]
         if flows:
             yield Violation("wrong", f"{where}: {flows[0].pair} does not add up: {dict(flows[0].counts)}")

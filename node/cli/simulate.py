@@ -37,8 +37,8 @@ profile_option = option(
     metavar="NAME",
     default="small",
     texts=(
-        "kịch bản: small, quiet, medium, country, expiry, flood, slow, change, clocks, days, month (mặc định: small)",
-        "profile: small, quiet, medium, country, expiry, flood, slow, change, clocks, days, month (default: small)",
+        "kịch bản: small, quiet, medium, country, expiry, flood, slow, change, moves, clocks, days, month (mặc định: small)",
+        "profile: small, quiet, medium, country, expiry, flood, slow, change, moves, clocks, days, month (default: small)",
     ),
 )
 jobs_option = option(

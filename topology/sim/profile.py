@@ -241,6 +241,8 @@ CHANGE = Profile(
     options=NODE_OPTIONS,
 )
 """Documents to several receivers at once, while some of those are closed or put off: one envelope goes more than one way."""
+MOVES = replace(CHANGE, name="moves", crashes=0, faults=6, kinds={"moved": 1.0})
+"""Half of all units, and who is left without units, hang elsewhere in the end: roads turn round, and into circles."""
 CLOCKS = Profile(
     "clocks",
     Traffic(documents=25, span_s=1_800.0),
@@ -258,10 +260,11 @@ CLOCKS = Profile(
 
 
 def _seldom(hours: float) -> Options:
-    """Options of nodes that ask each other only so often where nothing happens: days go by in which nothing does."""
+    """Options of nodes that ask each other only so often where nothing happens: days go by in which nothing does. What was
+    collected is kept beyond the end of a run: it is asked for then."""
     return {
         "link": {"pull_wait_s": hours * 3_600.0, "probe_max_s": 600.0 * hours},
-        "retention": {"sweep_s": hours * 3_600.0},
+        "retention": {"sweep_s": hours * 3_600.0, "collected_d": 90.0},
         "clock": {"poll_min_s": hours * 3_600.0, "poll_max_s": hours * 7_200.0},
         "report": {"every_s": hours * 900.0},
     }
@@ -302,7 +305,7 @@ MONTH = replace(
 )
 """Thirty days of the same."""
 PROFILES: Mapping[str, Profile] = {
-    each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD, SLOW, CHANGE, CLOCKS, DAYS, MONTH)
+    each.name: each for each in (SMALL, QUIET, MEDIUM, COUNTRY, EXPIRY, FLOOD, SLOW, CHANGE, MOVES, CLOCKS, DAYS, MONTH)
 }
 """By name. `small` is what a campaign runs unless told otherwise."""
 

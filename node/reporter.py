@@ -184,9 +184,12 @@ class Reporter:
                 return
 
     def _silent(self, last: date | None, today: date) -> Sequence[date]:
-        """Days nothing was stated of yet: a silent unit is a row of zeros, and not missing. Not by a clock that may be wrong."""
-        if last is None or not self._clock.synchronised():
-            return [today] if last is None or last < today else []
+        """Days nothing was stated of yet: a silent unit is a row of zeros, and not missing. Not by a clock that may be wrong: a
+        machine that wakes in 1970 would be asked for every day since."""
+        if not self._clock.synchronised():
+            return []
+        if last is None:
+            return [today]
         first = max(last + timedelta(days=1), today - timedelta(days=DAYS_MAX))
         return [first + timedelta(days=number) for number in range((today - first).days + 1)]
 
@@ -302,7 +305,7 @@ class Reporter:
             statement = decode_statement(data)
         except Refused:
             return Refusal(peer, instant.day(now_ms), Version(0, 0), Kept.MALFORMED)
-        if not self._hangs_under(peer, statement):
+        if not self._hangs_under(peer, statement) or not self._speaks_for(statement):
             return _named(statement, Kept.OUTSIDE)
         chain = post.chains.get(statement.key) or await self._store.chain(statement.key)
         if chain is None:
@@ -318,6 +321,13 @@ class Reporter:
         table = self._sight.table()
         lines = (statement.node, statement.parent)
         return peer in lines or any(code is not None and decide_node(table, code) == Forward(peer) for code in lines)
+
+    def _speaks_for(self, statement: Statement) -> bool:
+        """Whether all organs it counts for are served by its node or below it: nobody adds to the figures of another. What no
+        node is known to serve yet is nobody's."""
+        directory = self._sight.directory()
+        owners = {directory.owner(organ) for organ in statement.organs}
+        return all(owner is None or statement.node in directory.ever_above(owner) for owner in owners)
 
     # reports
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from node.core.connections import connections
 from node.core.directory import Directory
 from node.core.errors import Reason, Refused
-from node.core.identifier import OrgId
+from node.core.identifier import HUB, OrgId
 from node.core.instant import day, iso
 from node.core.periods import BadPeriod, Kind, Period, Rule, around, named
 from node.core.report import Report
@@ -60,8 +60,15 @@ class Reports:
         if kind == RECONCILE:
             return await self._reconciled(period)
         chosen = self._period(_word(Kind, "kind", kind), period, _word(Rule, "rule", rule) if rule else self._rule)
-        code = None if not organ else self._directory().resolve(organ)
-        return await self.of(chosen, code)
+        return await self.of(chosen, self._inside(organ) if organ else None)
+
+    def _inside(self, organ: str) -> OrgId:
+        """A code of which this node sees all: of one above it, or beside it, it knows a part at most."""
+        directory = self._directory()
+        code, node = directory.resolve(organ), directory.node(self._place.code)
+        if node is not None and node.code != HUB and not any(prefix.covers(code) for prefix in node.prefixes):
+            raise Refused(Reason.REQUEST_MALFORMED, "organ", organ, f"mã thuộc phạm vi của nút {node.code}")
+        return code
 
     async def of(self, period: Period, organ: OrgId | None = None) -> Document:
         found = await self._ask(period.first, period.last)

@@ -12,7 +12,7 @@ import pytest
 
 from node import reporter
 from node.core import instant
-from node.core.directory import Directory
+from node.core.directory import Connection, Directory
 from node.core.errors import Deferred
 from node.core.identifier import OrgId
 from node.core.package import Business, Priority
@@ -238,6 +238,63 @@ async def test_an_altered_a_forged_and_a_replayed_statement_are_named_and_a_with
     await up(tree, H41, H54, HUB)
     assert (await reported(tree[HUB], TODAY, TODAY)).coverage.late == (UNIT,)
     assert (await reported(tree[HUB], TODAY + timedelta(days=1))).coverage.missing == (UNIT,)
+
+
+async def test_a_trial_that_ends_at_midnight_leaves_no_trace_in_any_figure(tree: Tree) -> None:
+    """QĐ 28/2018 Điều 21.1. The document counts for the other receiver, wherever the one on trial stands in the list."""
+    tomorrow = TODAY + timedelta(days=1)
+    for site in tree.sites.values():
+        there = site.surroundings.directory
+        (entry,) = [each for each in there.entries if each.code == org("H54.03")]
+        trial = replace(entry, connection=Connection.TRIAL, valid_to=TODAY)
+        entries = [each for each in there.entries if each is not entry]
+        site.surroundings.take(replace(there, entries=(*entries, trial, replace(entry, valid_from=tomorrow)), version=2))
+    await send(tree, "H54.03", "H54.02", number="1")
+    await up(tree, H41, HUB)
+    flows = {flow.pair: flow.counts for flow in (await reported(tree[HUB])).proof.flows}
+    assert flows == {Pair(H41, H54): {"sent": 1, "moving": 1}}
+    assert counts(await reported(tree[HUB]), "H41", "sent", "sent_deliveries") == [1, 1]
+    tree.run()
+    await quiet(tree)
+    tree.clock.now_ms += DAY_MS
+    await up(tree)
+    found = await reported(tree[HUB])
+    assert found.proof.holds, "it waits in the mailbox of what is official by now"
+    await send(tree, "H54.03", number="2")
+    await collect(tree, H54, "thai-binh", 3)
+    await quiet(tree)
+    await up(tree)
+    both = await reported(tree[HUB], TODAY, tomorrow)
+    assert both.proof.holds
+    assert (counts(both, "H54.03", "received", "arrived"), counts(both, "H54.02", "received")) == ([1, 1], [1])
+    assert counts(both, "H41", "sent", "sent_deliveries") == [2, 2]
+
+
+async def test_nobody_adds_to_the_figures_of_another(tree: Tree) -> None:
+    """A node speaks for the organs it serves and, as their parent, for those below. Threats, row 23."""
+    await some_traffic(tree)
+    await up(tree)
+    before = (await reported(tree[HUB])).organs
+    kept = decode_statement(tree[HUB].rows("SELECT data FROM statement WHERE node='H41.07'")[0][0])
+    for place, organ in enumerate(("H54.02", "H41", "G22")):
+        forged = replace(kept, version=Version(1, 90 + place), organs={org(organ): {"sent": 1_000}})
+        assert await bring(tree, H41, UNIT, forged) == Kept.OUTSIDE
+    assert (await reported(tree[H41])).organs[H41] == before[H41]
+    more = replace(kept, version=Version(1, 99), organs={**kept.organs, org("H41.07.77"): {"sent": 1}})
+    assert await bring(tree, H41, UNIT, more) == Kept.NEW, "a code of its own that the directory does not have yet"
+
+
+async def test_a_clock_that_nobody_vouches_for_states_no_silent_day(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that wakes in 1970 would be missing every day since."""
+    right_ms, synchronised = tree.clock.now_ms, tree.clock.synchronised
+    monkeypatch.setattr(tree.clock, "synchronised", lambda: False)
+    tree.clock.now_ms = 1_000
+    await up(tree)
+    tree.clock.now_ms = right_ms
+    monkeypatch.setattr(tree.clock, "synchronised", synchronised)
+    await up(tree)
+    assert (await reported(tree[HUB], TODAY - timedelta(days=30), TODAY)).coverage.in_ == (HUB, H41, UNIT, H54)
+    assert tree[HUB].rows("SELECT DISTINCT day FROM statement") == [(str(TODAY),)]
 
 
 async def test_a_parent_that_was_set_up_anew_asks_for_chains_and_a_claim_that_does_not_add_up_is_named(tree: Tree) -> None:

@@ -89,3 +89,13 @@ def test_every_kind_is_a_word_of_the_command() -> None:
     from node.cli.report import command
 
     assert {kind.value for kind in Kind} <= set(command.commands)
+
+
+async def test_a_node_tells_nothing_of_a_code_above_it_or_beside_it() -> None:
+    """Of those it knows a part, which would read as the whole. # QĐ 28/2018 Điều 11.1–3"""
+    asked, _ = reports()
+    below = Reports(replace(PLACE, code=H41), asked._ask, asked._heard, Clock(), lambda: DIRECTORY, Rule.CALENDAR)
+    assert (await below.document("day", organ="H41.07"))["rows"]
+    for outside in ("G22", "H4"):
+        with pytest.raises(Refused, match="thuộc phạm vi"):
+            await below.document("day", organ=outside)

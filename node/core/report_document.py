@@ -107,7 +107,7 @@ ROAD = ("duplicates", "held")
 
 DEFINITIONS: tuple[str, ...] = (
     "Văn bản gửi: mỗi văn bản tính một lần, dù bao nhiêu Bên nhận, vào ngày nút của Bên gửi nhận (Sơn La Điều 10.4.a).",
-    "Văn bản nhận: mỗi văn bản và Bên nhận tính một lần, vào ngày của thời điểm tiếp nhận (Sơn La Điều 10.4.b).",
+    "Văn bản nhận: mỗi văn bản và cơ quan lấy về tính một lần, dù gửi đến nhiều mã; vào ngày tiếp nhận (Sơn La Điều 10.4.b).",
     "Thu hồi, cập nhật, thay thế tính riêng. Trạng thái xử lý, thông báo và văn bản thử nghiệm không tính là văn bản.",
     "Gửi chậm: sau sáng ngày làm việc tiếp theo ngày ghi trên văn bản; văn bản khẩn: quá số giờ đã đặt ra, kể từ hết ngày đó.",
     "Báo nhận: trạng thái đầu tiên cơ quan gửi về văn bản; trong ngày là trong ngày của thời điểm tiếp nhận (NĐ 30/2020).",
@@ -119,7 +119,8 @@ DEFINITIONS: tuple[str, ...] = (
 
 
 _PLAIN = {column.key: None for column in COLUMNS}
-_GROUPED = {column.key: None for column in GROUPS}
+_GROUPED: dict[str, dict[str, int]] = {column.key: {} for column in GROUPS}
+"""One empty object for all rows in which nothing of a group was counted: nobody changes it."""
 _NOTHING: Row = {**dict.fromkeys(_PLAIN, 0), **_GROUPED, **dict.fromkeys([column.key for column in DERIVED])}
 _FIGURES_TEXT = ", ".join(f'"{key}": %s' for key in _NOTHING)
 _path = attrgetter("path")
@@ -236,9 +237,8 @@ def figures(counts: Counts) -> Row:
         if group in _GROUPED:
             parts.setdefault(group, {})[part] = number
         measured |= group == "delay"
-    for group in _GROUPED:
-        some = parts.get(group, {})
-        found[group] = some if len(some) < 2 else dict(sorted(some.items()))
+    for group, some in parts.items():
+        found[group] = dict(sorted(some.items())) if len(some) > 1 else some
     if measured:
         delay = delays(counts)
         found["delivery_median_s"], found["delivery_p95_s"] = quantile_s(delay, 0.5), quantile_s(delay, 0.95)

@@ -68,6 +68,16 @@ async def test_a_focal_point_acknowledges_for_the_code_it_receives_for_once(at: 
     assert acknowledged(at) == [("H41.07", "H54.02", "H41.01", 0, 0, 1)]
 
 
+async def test_one_document_for_one_office_has_arrived_once_whatever_the_codes_and_the_copies(at: Opened) -> None:
+    """QĐ 28/2018 Điều 11, 21.2: what comes for another code after the first item is done is another item of the same document."""
+    head = header(recipients=received_by(FOCAL, UNIT, org("H41.08")), sender=OFFICE)
+    for code in (UNIT, org("H41.08")):
+        await at.admit(arrival(head, remaining=(code,)), HUB)
+        await collect(at, head.doc_id, FOCAL)
+    for event in ("arrived", "collected"):
+        assert at.rows("SELECT organ,document FROM ledger WHERE event=? ORDER BY seq", event) == [("H41.07", 1), ("H41.08", 0)]
+
+
 async def test_what_is_no_answer_to_something_received_acknowledges_nothing(at: Opened) -> None:
     head = await lay(at, sender=OFFICE, document_id="12")
     await collect(at, head.doc_id)

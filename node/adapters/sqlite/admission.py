@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -208,8 +209,13 @@ def _note_sent(tx: Transaction, submission: Submission, stamp: Stamp) -> None:
     )
     event = "status-sent" if header.kind == KIND_STATUS else "sent"
     whole = rows.Facts(True, dated=submission.date, said=submission.said)
-    for place, recipient in enumerate(header.recipients):
-        facts = rows.NO_FACTS if place else whole
+    for recipient in header.recipients:
+        organ = str(recipient.organ)
+        trial = stamp.on_trial((str(header.sender), str(recipient.code), organ), header.created_ms)
+        # The document is counted with the first receiver that counts: one on trial is in no figure. # Điều 21.1
+        facts = rows.NO_FACTS if trial else whole
+        whole = whole if trial else rows.NO_FACTS
+        facts = facts if recipient.organ == recipient.code else replace(facts, office=organ)
         rows.ledger(tx, stamp, event, header, str(header.sender), str(recipient.code), "", facts)
 
 

@@ -292,7 +292,7 @@ def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
     reason = home.end.reason.value if home.end.reason is not None else ""
     for code in json.loads(recipients):
         tx.journal(stamp, home.end.state.value, envelope=header.id, recipient=code, reason=reason)
-        rows.ledger(tx, stamp, home.end.state.value, header, code, str(header.sender), reason)
+        rows.ledger(tx, stamp, home.end.state.value, header, code, str(header.sender), reason, rows.office_of(header, code))
     rows.send_home(tx, home, stamp)
     rows.close_if_done(tx, [seq], stamp)
 

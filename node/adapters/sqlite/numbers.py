@@ -19,7 +19,7 @@ from node.adapters.sqlite.rows import put_chain
 from node.adapters.sqlite.status import overdue
 from node.adapters.sqlite.writer import COUNTABLE, Look, Stamp, Transaction, Writer
 from node.core.counting import Drafted, Fold, Row, Tail, ToState
-from node.core.envelope import KIND_NOTICE, KIND_STATUS
+from node.core.envelope import KIND_NOTICE, KIND_STATUS, decode_header
 from node.core.errors import Refused
 from node.core.identifier import HUB, OrgId
 from node.core.package import Business, Priority
@@ -66,14 +66,15 @@ def _cursor(db: sqlite3.Connection) -> tuple[int]:
     return (int(row[0]) if row else 0,)
 
 
-def tail(db: sqlite3.Connection, limit: int, *, stocks: bool) -> Tail:
-    """Rows that are not folded yet, and, where these are all, what there is of each pair at this very moment of the store."""
+def tail(db: sqlite3.Connection, limit: int, on_trial: OnTrial | None) -> Tail:
+    """Rows that are not folded yet, and, where these are all, what there is of each pair at this very moment of the store; not
+    without being told which organs are on trial."""
     db.execute("BEGIN")
     try:
         (cursor,) = _cursor(db)
         found = db.execute(_ROWS, (cursor, limit)).fetchall()
         whole = len(found) < limit
-        stock = _stock(db) if whole and stocks else None
+        stock = _stock(db, on_trial) if whole and on_trial is not None else None
     finally:
         db.execute("COMMIT")
     return Tail(cursor, found[-1][0] if found else cursor, [_row(each) for each in found], whole, stock)
@@ -111,27 +112,35 @@ def _code(text: str) -> OrgId:
         return HUB
 
 
-def _stock(db: sqlite3.Connection) -> dict[Pair, Counts]:
-    """Deliveries of documents here, by pair: in mailboxes, on their way, set aside."""
+OnTrial = Callable[[Sequence[str], int], bool]
+TRIED_MS = 30 * 86_400_000
+"""What waits here was made no longer ago than this before it came."""
+_WAITS = (
+    "(SELECT e.sender AS sender,json_array(o.recipient) AS codes,o.recipient AS organ,iif(o.state='held','held','moving') AS stock,"
+    f"e.seq AS seq,e.taken_ms AS taken_ms FROM outbox o JOIN envelope e ON e.seq=o.envelope WHERE e.kind NOT IN ('{KIND_STATUS}','{KIND_NOTICE}') UNION ALL"
+    " SELECT e.sender,m.recipients,m.organ,iif(m.state='held','held','waiting'),e.seq,e.taken_ms FROM mailbox m JOIN envelope e"
+    f" ON e.seq=m.envelope WHERE m.state NOT IN ('done','ended') AND e.kind NOT IN ('{KIND_STATUS}','{KIND_NOTICE}'))"
+)
+
+
+def _stock(db: sqlite3.Connection, on_trial: OnTrial) -> dict[Pair, Counts]:
+    """Deliveries of documents here, by pair: in mailboxes, on their way, set aside. Those of a trial are in no figure, as they were
+    not when they were sent: looked at one by one where an organ was on trial lately. # QĐ 28/2018 Điều 21.1"""
     found: dict[Pair, dict[str, int]] = {}
-
-    def add(sender: str, recipient: str, key: str, number: int) -> None:
-        cell = found.setdefault(Pair.of(_code(sender), _code(recipient)), {})
-        cell[key] = cell.get(key, 0) + number
-
-    other = f"('{KIND_STATUS}','{KIND_NOTICE}')"
-    for sender, recipient, held, number in db.execute(
-        "SELECT e.sender,o.recipient,o.state='held',count(*) FROM outbox o JOIN envelope e ON e.seq=o.envelope"
-        f" WHERE e.kind NOT IN {other} GROUP BY 1,2,3"
-    ):
-        add(sender, recipient, "held" if held else "moving", number)
-    for states, key in (("('initial','processing','fail')", "waiting"), ("('held')", "held")):
-        for sender, recipients, number in db.execute(
-            "SELECT e.sender,m.recipients,count(*) FROM mailbox m JOIN envelope e ON e.seq=m.envelope"
-            f" WHERE m.state IN {states} AND e.kind NOT IN {other} GROUP BY 1,2"
-        ):
-            for recipient in json.loads(recipients):
-                add(sender, recipient, key, number)
+    for sender, texts, organ, key, all_, oldest_ms, newest_ms in db.execute(
+        f"SELECT sender,codes,organ,stock,count(*),min(taken_ms),max(taken_ms) FROM {_WAITS} GROUP BY 1,2,3,4"
+    ).fetchall():
+        codes, number = json.loads(texts), all_
+        tried = (sender, organ, *codes)
+        if any(on_trial(tried, at_ms) for at_ms in (oldest_ms - TRIED_MS, oldest_ms, newest_ms)):
+            one_by_one = db.execute(
+                f"SELECT header FROM envelope WHERE seq IN (SELECT seq FROM {_WAITS} WHERE sender=? AND codes=? AND organ=? AND stock=?)",
+                (sender, texts, organ, key),
+            )
+            number = sum(not on_trial(tried, decode_header(bytes(header)).created_ms) for (header,) in one_by_one)
+        for code in codes if number else ():
+            cell = found.setdefault(Pair.of(_code(sender), _code(code)), {})
+            cell[key] = cell.get(key, 0) + number
     return dict(found)
 
 
@@ -395,7 +404,8 @@ class SqliteNumbers:
         return self._writer.ask([COUNTABLE], to_count, stands=True)
 
     async def tail(self, limit: int, *, stocks: bool) -> Tail:
-        found: Tail = await self._ask(lambda db: tail(db, limit, stocks=stocks))
+        on_trial = self._stamp().on_trial if stocks else None
+        found: Tail = await self._ask(lambda db: tail(db, limit, on_trial))
         return found
 
     async def fold(self, counted: Fold) -> bool:

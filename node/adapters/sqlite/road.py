@@ -450,7 +450,7 @@ def end(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
     reason = ended.reason.value if ended.reason is not None else ""
     tx.journal(stamp, ended.state.value, envelope=id_, recipient=recipient, neighbour=neighbour, reason=reason)
     sealed = decode_header(bytes(header))
-    rows.ledger(tx, stamp, ended.state.value, sealed, recipient, str(sealed.sender), reason)
+    rows.ledger(tx, stamp, ended.state.value, sealed, recipient, str(sealed.sender), reason, rows.office_of(sealed, recipient))
     rows.send_home(tx, home, stamp)
     rows.close_if_done(tx, [seq], stamp)
 

@@ -32,8 +32,9 @@ _LEDGER = (
 )
 _LEDGER_OF_SENT = (
     "INSERT INTO ledger (at_ms,bound_ms,synchronised,event,organ,counterpart,origin,id,kind,business,priority,reason,made_ms,trial)"
-    " SELECT ?,?,?,?,sender,?,origin,id,kind,business,priority,?,?,"
-    "coalesce((SELECT max(l.trial) FROM ledger l WHERE l.id=submission.id),0) FROM submission WHERE envelope=?"
+    " SELECT ?1,?2,?3,?4,sender,?5,origin,id,kind,business,priority,?6,?7,"
+    "coalesce((SELECT max(l.trial) FROM ledger l WHERE l.id=submission.id AND l.counterpart=?5 AND l.event='sent'),0)"
+    " FROM submission WHERE envelope=?8"
 )
 
 
@@ -103,6 +104,12 @@ def ledger(
             int(stamp.on_trial((organ, counterpart, facts.office), header.created_ms)),
         ),
     )
+
+
+def office_of(header: Header, code: str) -> Facts:
+    """Whose office receives for this code, where it is another's."""
+    organs = (each.organ for each in header.recipients if each.organ != each.code and str(each.code) == code)
+    return Facts(office=str(next(organs, "")))
 
 
 def ledger_of_sent(
@@ -374,7 +381,8 @@ def put_mailbox(
     row = tx.db.execute(
         "SELECT item, recipients FROM mailbox WHERE envelope=? AND organ=? AND state NOT IN ('done','ended')", (seq, str(organ))
     ).fetchone()
-    ledger(tx, stamp, arrived_event(header), header, str(recipient), str(header.sender), "", Facts(row is None, str(organ)))
+    before = row is not None or tx.db.execute("SELECT 1 FROM mailbox WHERE envelope=? AND organ=?", (seq, str(organ))).fetchone()
+    ledger(tx, stamp, arrived_event(header), header, str(recipient), str(header.sender), "", Facts(not before, str(organ)))
     if row is not None:
         codes = dict.fromkeys((*json.loads(row[1]), str(recipient)))
         tx.db.execute("UPDATE mailbox SET recipients=? WHERE item=?", (json.dumps(list(codes)), row[0]))

@@ -502,10 +502,12 @@ class Intake:
         """This node is the destination: verify the origin's signature, read what a notice or a status says."""
         envelope = arrival.envelope
         header = envelope.header
-        chain = arrival.chain or await self._store.chain(header.key)
-        if chain is None:
-            return replace(arrival, unseen=(header.key,))
-        self._verifier.verify(envelope, chain, self._clock.utc_ms())
+        chain = arrival.chain
+        if chain is None and not self._verifier.knows(header.key):
+            chain = await self._store.chain(header.key)
+            if chain is None:
+                return replace(arrival, unseen=(header.key,))
+        self._verifier.verify(envelope, chain or b"", self._clock.utc_ms())
         directory = self._directory()
         if not speaking.signs_for(directory, header):
             raise Refused(Reason.SENDER_OUTSIDE, "from", str(header.sender), str(header.origin))

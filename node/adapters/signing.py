@@ -196,6 +196,10 @@ class Verifier:
         except InvalidSignature:
             raise _wrong("signature", said.key) from None
 
+    def knows(self, key: str) -> bool:
+        """Whether a chain of this key was found good, so that nobody need hand one over."""
+        return key in self._known
+
     def vouch(self, header: Header, chain_pem: bytes) -> None:
         """Whether this is a good chain for the key the header names; `Refused(ORIGIN_SIGNATURE)` if not. A relay asks before it
         keeps a chain, so that nobody can put a bad one in the place of a good one."""

@@ -407,7 +407,7 @@ def everything(tx: Transaction, stamp: Stamp) -> None:
     boxes.items_of(db, ["H41.07"], head.doc_id, own.doc_id)
     (item,) = boxes.items_of(db, ["H41.07"], head.doc_id)
     boxes.body_of(db, item.item)
-    boxes.fetched(tx, item.item, stamp)
+    boxes.fetched(tx, [item.item], stamp)
     boxes.set_word(tx, item.item, "processing", stamp)
     boxes.fail(tx, item.item, 5, "", stamp)
     boxes.collect_many(tx, [Confirmed([(item.item, DONE)])], stamp)

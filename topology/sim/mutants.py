@@ -204,9 +204,9 @@ def _handed_over_at_fetch(stack: ExitStack) -> None:
     """An item ends when its office has fetched it, not when it has said "done": a crash in between loses it."""
     fetched = boxes.fetched
 
-    def ended(tx: writer.Transaction, item: int, stamp: writer.Stamp) -> bool:
-        early = fetched(tx, item, stamp)
-        tx.db.execute("UPDATE mailbox SET state='done' WHERE item=?", (item,))
+    def ended(tx: writer.Transaction, items: Sequence[int], stamp: writer.Stamp) -> frozenset[int]:
+        early = fetched(tx, items, stamp)
+        tx.db.executemany("UPDATE mailbox SET state='done' WHERE item=?", [(item,) for item in items])
         return early
 
     _put(stack, boxes, "fetched", ended)

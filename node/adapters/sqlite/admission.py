@@ -468,9 +468,9 @@ def _take(
             organ = organs[code]
             rows.put_mailbox(tx, seq, header, organ, code, arrival.doc_ids.get(organ, header.doc_id), flag or "", stamp)
             _journal_taken(tx, header, code, decision, neighbour, stamp)
-            rows.move_delivery(tx, seq, str(code), Transport.IN_MAILBOX, stamp)
+            rows.move_deliveries(tx, [(seq, str(code))], Transport.IN_MAILBOX, stamp)
         else:
             rows.put_outbox(tx, seq, envelope, code, decision.neighbour, stamp)
             _journal_taken(tx, header, code, decision, neighbour, stamp)
-            rows.move_delivery(tx, seq, str(code), Transport.QUEUED, stamp)
+            rows.move_deliveries(tx, [(seq, str(code))], Transport.QUEUED, stamp)
     return tuple(orphans), flag

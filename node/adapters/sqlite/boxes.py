@@ -15,7 +15,7 @@ from typing import Any
 from node.adapters.sqlite import rows
 from node.adapters.sqlite.writer import Look, Stamp, Transaction, attempt
 from node.core.custody import BoxItem, Confirmed, Homeward, SubmissionInfo
-from node.core.envelope import KIND_DOCUMENT, KIND_STATUS, decode_header
+from node.core.envelope import KIND_DOCUMENT, KIND_STATUS, Header, decode_header
 from node.core.errors import Deferred
 from node.core.identifier import OrgId
 from node.core.office import LaidOut, Listed, SentLine, Waiting, fitting
@@ -121,7 +121,7 @@ def lay_out(
             files[item] = file or ""
         elif hashlib.sha256(data).hexdigest() == digests[item]:
             packages[item] = data
-            fetched(tx, item, tx.stamp)
+    fetched(tx, [*packages], tx.stamp)
     return Look(LaidOut(lines, packages, files, frozenset(found.keys() - packages.keys() - files.keys())))
 
 
@@ -176,17 +176,19 @@ def body_of(db: sqlite3.Connection, item: int) -> tuple[str, int, bytes | None, 
     return (row[0], row[1], None if row[2] is None else bytes(row[2]), row[3]) if row else None
 
 
-def fetched(tx: Transaction, item: int, stamp: Stamp) -> bool:
-    """The office begins to read the package; only the first time is an event. False: its delivery has ended without it, the
-    sender was told so, and nobody may read it any more."""
-    row = tx.db.execute(
-        "SELECT e.id,m.organ,m.fetched_ms FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=? AND m.state<>'ended'",
-        (item,),
-    ).fetchone()
-    if row is not None and row[2] is None:
-        tx.db.execute("UPDATE mailbox SET fetched_ms=?,updated_ms=? WHERE item=?", (stamp.at_ms, stamp.at_ms, item))
-        tx.journal(stamp, "fetched", envelope=row[0], recipient=row[1])
-    return row is not None
+def fetched(tx: Transaction, items: Sequence[int], stamp: Stamp) -> frozenset[int]:
+    """The office begins to read these packages; only the first time is an event. Returns those it may read: of another the
+    delivery has ended without it, and the sender was told so."""
+    found = tx.db.execute(
+        "SELECT m.item,e.id,m.organ,m.fetched_ms FROM json_each(?) k CROSS JOIN mailbox m ON m.item=k.value JOIN envelope e ON e.seq=m.envelope"
+        " WHERE m.state<>'ended'",
+        (json.dumps(items),),
+    ).fetchall()
+    first = [row for row in found if row[3] is None]
+    tx.db.executemany("UPDATE mailbox SET fetched_ms=?1,updated_ms=?1 WHERE item=?2", [(stamp.at_ms, item) for item, *_ in first])
+    for _, id_, organ, _ in first:
+        tx.journal(stamp, "fetched", envelope=id_, recipient=organ)
+    return frozenset(row[0] for row in found)
 
 
 def _same(recipients: str, home: Homeward) -> None:
@@ -197,37 +199,43 @@ def _same(recipients: str, home: Homeward) -> None:
 
 def collect(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> None:
     """The office confirms: the delivery ends well. A second confirmation changes nothing."""
-    seq = _ends_well(tx, item, home, stamp)
-    if seq is not None:
+    if seqs := _end_well(tx, [(item, home)], stamp):
         rows.send_home(tx, home, stamp)
-        rows.close_if_done(tx, [seq], stamp)
+        rows.close_if_done(tx, seqs, stamp)
 
 
-def _ends_well(tx: Transaction, item: int, home: Homeward, stamp: Stamp) -> int | None:
-    """The item is done; nobody is told yet. Returns its envelope; None: it was done or ended before."""
-    row = tx.db.execute(
-        "SELECT m.envelope,m.recipients,m.state,e.header,m.organ,EXISTS (SELECT 1 FROM mailbox p WHERE p.envelope=m.envelope"
-        " AND p.organ=m.organ AND p.state='done'),m.answered_ms FROM mailbox m JOIN envelope e ON e.seq=m.envelope WHERE m.item=?",
-        (item,),
-    ).fetchone()
-    if row is None or row[2] in ("done", "ended"):
-        return None
-    seq: int
-    seq, recipients, state, header_bytes, organ, again, answered_ms = row
-    header = decode_header(bytes(header_bytes))
-    _same(recipients, home)
-    tx.boxed(0 if state == "held" else -1)
-    tx.db.execute("UPDATE mailbox SET state='done',updated_ms=? WHERE item=?", (stamp.at_ms, item))
-    event = "status-collected" if header.kind == KIND_STATUS else "collected"
-    for place, code in enumerate(json.loads(recipients)):
-        tx.journal(stamp, "collected", envelope=header.id, recipient=code)
+def _end_well(tx: Transaction, items: Sequence[tuple[int, Homeward]], stamp: Stamp) -> list[int]:
+    """The items are done; nobody is told yet. Returns their envelopes, without those that were done or ended before."""
+    homes = dict(items)
+    found = tx.db.execute(
+        "SELECT m.item,m.envelope,m.recipients,m.state,e.header,m.organ,EXISTS (SELECT 1 FROM mailbox p WHERE p.envelope=m.envelope"
+        " AND p.organ=m.organ AND p.state='done'),m.answered_ms FROM json_each(?) k CROSS JOIN mailbox m ON m.item=k.value"
+        " JOIN envelope e ON e.seq=m.envelope WHERE m.state NOT IN ('done','ended')",
+        (json.dumps([*homes]),),
+    ).fetchall()
+    done: dict[tuple[int, str], None] = {}
+    for item, seq, recipients, state, header_bytes, organ, again, answered_ms in found:
+        _same(recipients, homes[item])
+        tx.boxed(0 if state == "held" else -1)
         # One document for this office, whatever the number of codes it was addressed to.
-        facts = rows.Facts(not (place or again), organ, header.created_ms)
+        first = not (again or (seq, organ) in done)
+        _note_collected(tx, decode_header(bytes(header_bytes)), organ, json.loads(recipients), first, answered_ms, stamp)
+        done[seq, organ] = None
+    tx.db.executemany("UPDATE mailbox SET state='done',updated_ms=? WHERE item=?", [(stamp.at_ms, row[0]) for row in found])
+    return [row[1] for row in found]
+
+
+def _note_collected(
+    tx: Transaction, header: Header, organ: str, codes: Sequence[str], first: bool, answered_ms: int | None, stamp: Stamp
+) -> None:
+    event = "status-collected" if header.kind == KIND_STATUS else "collected"
+    for place, code in enumerate(codes):
+        tx.journal(stamp, "collected", envelope=header.id, recipient=code)
+        facts = rows.Facts(first and not place, organ, header.created_ms)
         rows.ledger(tx, stamp, event, header, code, str(header.sender), "", facts)
         if facts.document and answered_ms is not None:  # it has said so before
             facts = rows.Facts(True, organ, stamp.at_ms)
             rows.ledger(tx, stamp, "acknowledged", header, code, str(header.sender), "", facts)
-    return seq
 
 
 def collect_many(tx: Transaction, groups: Sequence[Confirmed], stamp: Stamp) -> list[bool]:
@@ -241,12 +249,11 @@ def _collect_group(tx: Transaction, group: Confirmed, stamp: Stamp) -> None:
         for item, home in group.items:
             collect(tx, item, home, stamp)
         return
-    seqs = [_ends_well(tx, item, home, stamp) for item, home in group.items]
-    whole = [seq for seq in seqs if seq is not None]
-    if len(whole) < len(seqs):
+    seqs = _end_well(tx, group.items, stamp)
+    if len(seqs) < len(group.items):
         raise Deferred(0)  # the notice would tell of an end a second time
     rows.put_local(tx, group.notice, stamp)
-    rows.close_if_done(tx, whole, stamp)
+    rows.close_if_done(tx, seqs, stamp)
 
 
 def set_word(tx: Transaction, item: int, word: str, stamp: Stamp) -> None:

@@ -154,7 +154,7 @@ def _due_now(tx: Transaction, item: int, stamp: Stamp) -> None:
     if row[2] == "held":
         tx.queued(row[4], row[5])
         tx.journal(stamp, "released", envelope=row[3], recipient=row[1])
-        rows.move_delivery(tx, row[0], row[1], Transport.QUEUED, stamp, {"reason": ""})
+        rows.move_deliveries(tx, [(row[0], row[1])], Transport.QUEUED, stamp, "")
 
 
 _HELD = (

@@ -428,7 +428,7 @@ def hold(tx: Transaction, item: int, reason: str, stamp: Stamp) -> bool:
         rows.ledger(tx, stamp, "held", sealed, recipient, str(sealed.sender), reason)
     except Refused:  # no longer a header: the journal has it, and nobody can say under what to count it
         tx.journal(stamp, "not-counted", envelope=id_, recipient=recipient, reason=UNREADABLE)
-    rows.move_delivery(tx, seq, recipient, Transport.HELD, stamp, {"reason": reason})
+    rows.move_deliveries(tx, [(seq, recipient)], Transport.HELD, stamp, reason)
     return True
 
 

@@ -118,7 +118,7 @@ def ledger_of_sent(
     """The same, of something an office here has sent, of which the envelope may be gone by now."""
     tx.fed.add(COUNTABLE)
     about = (stamp.at_ms, stamp.bound_ms, int(stamp.synchronised), event, counterpart, reason, made_ms, seq)
-    tx.db.execute(_LEDGER_OF_SENT, about)
+    tx.add(_LEDGER_OF_SENT, about)
 
 
 def arrived_event(header: Header) -> str:
@@ -434,42 +434,28 @@ def put_leaving(tx: Transaction, made: Sequence[tuple[int, LocalEnvelope]], stam
 
 def close_if_done(tx: Transaction, seqs: Iterable[int], stamp: Stamp) -> None:
     """Mark those envelopes ended of which no outbox row, open mailbox item or open delivery is left."""
-    tx.db.executemany(
-        "UPDATE envelope SET ended_ms=?1 WHERE seq=?2 AND ended_ms IS NULL"
-        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE envelope=?2)"
-        " AND NOT EXISTS (SELECT 1 FROM mailbox WHERE envelope=?2 AND state NOT IN ('done','ended'))"
+    tx.db.execute(
+        "UPDATE envelope SET ended_ms=? WHERE seq IN (SELECT value FROM json_each(?)) AND ended_ms IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.envelope=envelope.seq)"
+        " AND NOT EXISTS (SELECT 1 FROM mailbox m WHERE m.envelope=envelope.seq AND m.state NOT IN ('done','ended'))"
         # A status has no verdict to wait for: it is done when handed over.
-        " AND NOT EXISTS (SELECT 1 FROM delivery d JOIN submission s ON s.envelope=d.envelope WHERE d.envelope=?2 AND s.kind<>'status'"
-        " AND d.state IN ('queued','moving','in-mailbox','held'))",
-        [(stamp.at_ms, seq) for seq in seqs],
+        " AND NOT EXISTS (SELECT 1 FROM delivery d JOIN submission s ON s.envelope=d.envelope WHERE d.envelope=envelope.seq"
+        " AND s.kind<>'status' AND d.state IN ('queued','moving','in-mailbox','held'))",
+        (stamp.at_ms, json.dumps([*seqs])),
     )
 
 
-def move_deliveries(tx: Transaction, which: Iterable[tuple[int, str]], to: Transport, stamp: Stamp) -> None:
-    """Change the transport state of deliveries, (envelope, recipient) each, where the table of moves allows it."""
+def move_deliveries(
+    tx: Transaction, which: Iterable[tuple[int, str]], to: Transport, stamp: Stamp, reason: str | None = None
+) -> None:
+    """Change the transport state of deliveries, (envelope, recipient) each, where the table of moves allows it; and their reason,
+    where one is said."""
     before = [state.value for state in Transport if may_move(state, to)]
     tx.db.executemany(
-        f"UPDATE delivery SET state=?,updated_ms=? WHERE envelope=? AND recipient=? AND state IN ({','.join('?' * len(before))})",
-        [(to.value, stamp.at_ms, seq, recipient, *before) for seq, recipient in which],
+        "UPDATE delivery SET state=?,updated_ms=?,reason=coalesce(?,reason) WHERE envelope=? AND recipient=?"
+        f" AND state IN ({','.join('?' * len(before))})",
+        [(to.value, stamp.at_ms, reason, seq, recipient, *before) for seq, recipient in which],
     )
-
-
-def move_delivery(
-    tx: Transaction, seq: int, recipient: str, to: Transport, stamp: Stamp, changes: Mapping[str, object] | None = None
-) -> bool:
-    """Change a delivery's transport state where the table of moves allows it. Returns whether it moved."""
-    row = tx.db.execute("SELECT state FROM delivery WHERE envelope=? AND recipient=?", (seq, recipient)).fetchone()
-    if row is None or not may_move(Transport(row[0]), to):
-        return False
-    fields = {"state": to.value, "updated_ms": stamp.at_ms, **(changes or {})}
-    columns = ", ".join(f"{name}=?" for name in fields)
-    tx.db.execute(f"UPDATE delivery SET {columns} WHERE envelope=? AND recipient=?", (*fields.values(), seq, recipient))
-    return True
-
-
-def submission_seq(tx: Transaction, origin: OrgId, id_: str) -> int | None:
-    row = tx.db.execute("SELECT envelope FROM submission WHERE origin=? AND id=?", (str(origin), id_)).fetchone()
-    return row[0] if row else None
 
 
 def apply_notice(tx: Transaction, arrival: Arrival, stamp: Stamp) -> None:
@@ -479,42 +465,54 @@ def apply_notice(tx: Transaction, arrival: Arrival, stamp: Stamp) -> None:
         "INSERT INTO notice (at_ms,header,signature,body) VALUES (?,?,?,?)",
         (stamp.at_ms, envelope.header_bytes, envelope.signature, arrival.content),
     )
-    moved = [
-        apply_end(tx, each, arrival.returns.get((str(each.origin), each.id, each.recipient)), stamp, cursor.lastrowid)
-        for each in arrival.ends
-    ]
-    if not any(moved):
+    if not apply_ends(tx, arrival.ends, arrival.returns, stamp, cursor.lastrowid):
         tx.db.execute("DELETE FROM notice WHERE seq=?", (cursor.lastrowid,))
 
 
-def apply_end(tx: Transaction, end_of: EndOf, returned: LocalEnvelope | None, stamp: Stamp, notice: int | None = None) -> bool:
-    """An end becomes known at the origin: once. Returns whether the delivery moved; a 02 is laid down only then. notice: the
-    number of the one that tells it; None: it ended here."""
-    seq = submission_seq(tx, end_of.origin, end_of.id)
-    end = end_of.end
-    reason = end.reason.value if end.reason is not None else ""
-    moved = seq is not None and move_delivery(
-        tx,
-        seq,
-        str(end_of.recipient),
-        end.state,
-        stamp,
-        {
-            "reason": reason,
-            "receiver_doc_id": end.receiver_doc_id,
-            "collected_ms": end.at_ms if end.state is Transport.COLLECTED else 0,
-            "notice": notice,
-        },
+Delivery = tuple[str, str, OrgId]
+"""Origin, envelope id, recipient."""
+
+
+def apply_ends(
+    tx: Transaction, ends: Iterable[EndOf], returns: Mapping[Delivery, LocalEnvelope], stamp: Stamp, notice: int | None = None
+) -> int:
+    """Ends become known at the origin: each once. Returns how many deliveries moved; a 02 of `returns` is laid down only then.
+    notice: the number of the one that tells them; None: they ended here."""
+    told = [((str(each.origin), each.id, each.recipient), each.end) for each in ends]
+    standing = _standing(tx, [key for key, _ in told])
+    moves: dict[Delivery, tuple[object, ...]] = {}
+    for key, end in told:
+        seq, state = standing.get(key, (0, None))
+        moved = state is not None and key not in moves and may_move(state, end.state)
+        code, reason = str(key[2]), end.reason.value if end.reason is not None else ""
+        event = end.state.value if moved else "notice"
+        tx.journal(stamp, event, envelope=key[1], recipient=code, reason=reason, detail=f"at={end.at_ms}")
+        if not moved:
+            continue
+        collected_ms = end.at_ms if end.state is Transport.COLLECTED else 0
+        moves[key] = (end.state.value, stamp.at_ms, reason, end.receiver_doc_id, collected_ms, notice, seq, code)
+        ledger_of_sent(tx, stamp, f"known-{end.state.value}", seq, code, reason)
+        returned = returns.get(key)
+        if returned is not None and end.state is not Transport.COLLECTED:
+            put_local(tx, returned, stamp)
+    tx.db.executemany(
+        "UPDATE delivery SET state=?,updated_ms=?,reason=?,receiver_doc_id=?,collected_ms=?,notice=? WHERE envelope=? AND recipient=?",
+        moves.values(),
     )
-    event = end.state.value if moved else "notice"
-    tx.journal(stamp, event, envelope=end_of.id, recipient=str(end_of.recipient), reason=reason, detail=f"at={end.at_ms}")
-    if not moved or seq is None:
-        return False
-    ledger_of_sent(tx, stamp, f"known-{end.state.value}", seq, str(end_of.recipient), reason)
-    if returned is not None and end.state is not Transport.COLLECTED:
-        put_local(tx, returned, stamp)
-    close_if_done(tx, [seq], stamp)
-    return True
+    close_if_done(tx, {standing[key][0]: None for key in moves}, stamp)
+    return len(moves)
+
+
+def _standing(tx: Transaction, keys: Sequence[Delivery]) -> dict[Delivery, tuple[int, Transport]]:
+    """The envelope's number and the transport state of those deliveries that began here."""
+    texts = {(origin, id_, str(code)): (origin, id_, code) for origin, id_, code in keys}
+    found = tx.db.execute(
+        "SELECT s.origin,s.id,d.recipient,s.envelope,d.state FROM json_each(?) k"
+        " JOIN submission s ON s.origin=k.value->>0 AND s.id=k.value->>1"
+        " JOIN delivery d ON d.envelope=s.envelope AND d.recipient=k.value->>2",
+        (json.dumps([*texts]),),
+    )
+    return {texts[origin, id_, code]: (seq, Transport(state)) for origin, id_, code, seq, state in found}
 
 
 def send_home(tx: Transaction, homeward: Homeward, stamp: Stamp) -> None:
@@ -522,5 +520,5 @@ def send_home(tx: Transaction, homeward: Homeward, stamp: Stamp) -> None:
     if homeward.notice is not None:
         put_local(tx, homeward.notice, stamp)
         return
-    for end_of in homeward.ends:
-        apply_end(tx, end_of, homeward.returned.get(end_of.recipient), stamp)
+    returns = {(str(each.origin), each.id, each.recipient): homeward.returned.get(each.recipient) for each in homeward.ends}
+    apply_ends(tx, homeward.ends, {key: local for key, local in returns.items() if local is not None}, stamp)

@@ -264,12 +264,12 @@ class SqliteStore:
 
     async def fetched(self, item: int) -> bool:
         stamp = self.stamp()
-        return await self._do(lambda tx: boxes.fetched(tx, item, stamp))
+        return await self._do(lambda tx: item in boxes.fetched(tx, [item], stamp))
 
     async def fetched_many(self, items: Sequence[int]) -> frozenset[int]:
         """The office begins to read these; those that have ended are not among what is returned."""
         stamp = self.stamp()
-        return await self._do(lambda tx: frozenset(item for item in items if boxes.fetched(tx, item, stamp)))
+        return await self._do(lambda tx: boxes.fetched(tx, items, stamp))
 
     async def collect(self, item: int, home: Homeward) -> None:
         stamp = self.stamp()

@@ -55,7 +55,8 @@ SINGLES = (
 )
 """Values read once: the first that says something stands."""
 
-VALUES = frozenset(SINGLES) | {f"{record}/{name}" for record, names in RECORDS.items() for name in names}
+_IN_RECORD = {f"{record}/{name}": name for record, names in RECORDS.items() for name in names}
+VALUES = frozenset(SINGLES) | frozenset(_IN_RECORD)
 PAYLOAD = f"{ATTACHMENT}/ContentTransferEncoded"
 FLAT_PAYLOAD = f"{ATTACHMENT}/Content"
 KNOWN = frozenset(path.rsplit("/", cut)[0] for path in VALUES | {PAYLOAD, FLAT_PAYLOAD} for cut in range(path.count("/") + 1))
@@ -176,9 +177,9 @@ class Draft:
         self._keep(len(text))
         if text.lower() in _PLACEHOLDERS:
             self.odd("placeholder-value")
-        record, _, name = path.rpartition("/")
-        if record not in RECORDS:
-            fields, name = self._fields, path
+        fields, name = self._fields, _IN_RECORD.get(path, "")
+        if not name:
+            name = path
         else:
             fields = self._record
             if path in ONCE_IN_RECORD and name in fields:

@@ -45,9 +45,11 @@ PLACES_KNOWN = 1024
 
 
 class _Place(NamedTuple):
-    """What an open element is. path: None where nobody asks for it, "" for a wrapper. once: only one may be there."""
+    """What an open element is. path: None where nobody asks for it, "" for a wrapper. once: only one may be there. opens: it is
+    one of these."""
 
     path: str | None
+    opens: bool = False
     once: bool = False
     record: bool = False
     value: bool = False
@@ -207,18 +209,22 @@ class Reader:
             raise Refused(Reason.VALUE_TOO_LONG, "xmlns", uri or "", f"≤ {NAME_CHARS_MAX}")
 
     def _on_start(self, name: str, attributes: dict[str, str]) -> None:
-        self._count(1 + len(attributes))
-        depth = len(self._places) + 1
-        place = _place(self._places[-1].path, name, self._flat) if depth > 1 else self._root(name)
+        places = self._places
+        depth = len(places) + 1
+        self._counted += 1
+        if self._counted > self._limits.elements_max or len(self._names) > NAMES_MAX:
+            self._count(0)
+        place = _place(places[-1].path, name, self._flat) if places else self._root(name)
         if depth > self._limits.depth_max:
             raise Refused(Reason.XML_TOO_DEEP, _local(name), str(depth), f"≤ {self._limits.depth_max}")
         if attributes:
+            self._count(len(attributes))
             self._check_attributes(_local(name), attributes)
         if not self._value_depth:
             self._run = 0
-        self._places.append(place)
-        if place.path:
-            self._open(place, place.path, depth, attributes)
+        places.append(place)
+        if place.opens:
+            self._open(place, depth, attributes)
 
     def _on_end(self, name: str) -> None:
         depth = len(self._places)
@@ -227,21 +233,22 @@ class Reader:
             self._value_depth = 0
             if place.payload:
                 self._draft.end_payload()
-            elif place.path:
-                self._draft.value(place.path, "".join(self._parts).strip())
-        elif place.record and place.path:
-            self._draft.end_record(place.path)
+            else:
+                self._draft.value(place.path or "", "".join(self._parts).strip())
+        elif place.record:
+            self._draft.end_record(place.path or "")
         if not self._value_depth:
             self._run = 0
 
     def _on_text(self, data: str) -> None:
-        if self._value_depth == len(self._places):
-            if self._places[-1].payload:
-                self._draft.payload(data)
+        if self._value_depth != len(self._places):
+            if data.isspace():
                 return
-            self._parts.append(data)
-        elif data.isspace():
+        elif self._places[-1].payload:
+            self._draft.payload(data)
             return
+        else:
+            self._parts.append(data)
         self._run += len(data)
         if self._run > self._limits.text_max:
             raise Refused(Reason.VALUE_TOO_LONG, self._here(), data[:100].strip(), f"≤ {self._limits.text_max}")
@@ -279,9 +286,9 @@ class Reader:
             self._draft.odd("root-envelope")
         return _Place("")
 
-    def _open(self, place: _Place, path: str, depth: int, attributes: dict[str, str]) -> None:
+    def _open(self, place: _Place, depth: int, attributes: dict[str, str]) -> None:
         if place.once:
-            self._draft.only_one(path)
+            self._draft.only_one(place.path or "")
         if place.record:
             self._draft.begin_record({key.rpartition("\x01")[2]: value for key, value in attributes.items()})
         elif place.value:
@@ -305,7 +312,8 @@ def _place(parent: str | None, name: str, flat: bool) -> _Place:
     """What stands there. parent: the path of the element around it. Raises as `_local`."""
     path = _path(parent, _local(name), flat)
     payload = path == PAYLOAD or (path == FLAT_PAYLOAD and flat)
-    return _Place(path, path in ONCE, path in RECORDS, path in VALUES, payload)
+    kinds = (path in ONCE, path in RECORDS, path in VALUES, payload)
+    return _Place(path, any(kinds), *kinds)
 
 
 def _path(parent: str | None, local: str, flat: bool) -> str | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,6 +112,23 @@ async def test_members_are_committed_in_the_order_in_which_they_came(bench: Benc
     await outcomes(*(bench.writer.do(put(n)) for n in (3, 1, 2)))
     details = await bench.reader.run(lambda db: db.execute("SELECT detail FROM journal ORDER BY seq").fetchall())
     assert details == [("3",), ("1",), ("2",)]
+
+
+async def test_who_stand_behind_one_another_and_want_the_same_are_one_member_each_with_its_own_answer(bench: Bench) -> None:
+    seen: list[list[int]] = []
+
+    def all_of(tx: Transaction, given: Sequence[int]) -> list[int]:
+        seen.append(list(given))
+        return [put(each)(tx) * 10 for each in given]
+
+    join = partial(bench.writer.join, all_of)
+    found = await outcomes(
+        join(1), join(2), bench.writer.put(put(3)), join(4), bench.writer.put(put(5)), join(6), join(5), join(7)
+    )
+    assert found[:5] == [10, 20, 3, 40, 5]
+    assert seen[:4] == [[1, 2], [4], [6, 5, 7], [6, 5, 7]], "what could not be written with the others was tried once more alone"
+    assert [type(each) for each in found[5:]] == [sqlite3.IntegrityError] * 3
+    assert await bench.values() == [1, 2, 3, 4, 5]
 
 
 async def test_nobody_hears_of_a_commit_before_it_is_done(bench: Bench) -> None:

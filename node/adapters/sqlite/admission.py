@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 import structlog
 
@@ -59,6 +60,12 @@ def submit(tx: Transaction, submission: Submission, stamp: Stamp) -> Stored:
         flag = match_status(tx, submission.report, header, stamp)
         tx.db.execute("UPDATE mailbox SET flag=? WHERE envelope=?", (flag or "", seq))
     return Stored(header.doc_id, False, tuple(orphans))
+
+
+def submit_all(tx: Transaction, given: Sequence[Sequence[Submission]]) -> list[list[Stored | Deferred]]:
+    """Packages that several callers have handed in."""
+    found = iter(submit_each(tx, [each for some in given for each in some], tx.stamp))
+    return [list(islice(found, len(some))) for some in given]
 
 
 def submit_each(tx: Transaction, submissions: Sequence[Submission], stamp: Stamp) -> list[Stored | Deferred]:

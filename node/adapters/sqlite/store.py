@@ -117,12 +117,14 @@ class SqliteStore:
     # documents in
 
     async def submit(self, submission: Submission) -> Stored:
-        stamp = self.stamp()
-        return await self._do(lambda tx: admission.submit(tx, submission, stamp))
+        (found,) = await self.submit_many([submission])
+        if isinstance(found, Deferred):
+            raise found
+        return found
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[Stored | Deferred]:
-        stamp = self.stamp()
-        return await self._do(lambda tx: admission.submit_each(tx, submissions, stamp))
+        found: list[Stored | Deferred] = await self._writer.join(admission.submit_all, submissions)
+        return found
 
     async def repeat_of(self, system: str, file_digest: str, kind: str, since_ms: int) -> Stored | None:
         return await self._ask(lambda db: admission.repeat_of(db, system, file_digest, kind, since_ms))

@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from json.encoder import encode_basestring
 from typing import Any, Generic, TypeVar
 
@@ -180,10 +181,18 @@ def chained(previous: bytes, fields: tuple[Any, ...]) -> bytes:
     return hashlib.sha256(previous + text.encode()).digest()
 
 
+Joint = Callable[[Transaction, Sequence[Any]], Sequence[Any]]
+"""Does for many callers at once what each has asked for: what they have given, to what became of each, in order."""
+
+
 @dataclass(slots=True)
 class _Member(Generic[T]):
+    """What somebody waits for. joint: it is done together with its neighbours of the same kind, each with its given."""
+
     work: Callable[[Transaction], T]
     future: asyncio.Future[T]
+    joint: Joint | None = None
+    given: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,14 +376,21 @@ class Writer:
         The future raises what work raised; Deferred when the disk is full or the writer has gone (then nobody knows whether the
         row exists: the caller's retry will meet it).
         """
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        return self._add(_Member(work, asyncio.get_running_loop().create_future()))
+
+    def join(self, joint: Joint, given: Any) -> asyncio.Future[Any]:
+        """As `put`, for what is done with fewer statements together: those who stand one behind another in a group are one member,
+        and what that raises all of them hear."""
+        return self._add(_Member(lambda tx: joint(tx, [given])[0], asyncio.get_running_loop().create_future(), joint, given))
+
+    def _add(self, member: _Member[T]) -> asyncio.Future[T]:
         if self._closed is not None:
-            _refuse(future)
-            return future
+            _refuse(member.future)
+            return member.future
         self._put += 1
-        self._waiting.append(_Member(work, future))
+        self._waiting.append(member)
         self._wake.set()
-        return future
+        return member.future
 
     def ask(self, keys: Sequence[Key], work: Callable[[Transaction], Look[T]], *, stands: bool) -> asyncio.Future[T | None]:
         """Ask behind what was put before. The answer comes after the commit of the group that gave it. Raises as `put` says. A
@@ -439,7 +455,8 @@ class Writer:
         for question in asked:
             del self._fresh[question]
             self._stand(question)
-        group = Group([member.work for member in members], list(asked), self._standing, self._stamp())
+        runs = [tuple(run) for _, run in groupby(members, key=lambda member: member.joint or id(member))]
+        group = Group([_joined(run) for run in runs], list(asked), self._standing, self._stamp())
         try:
             outcomes = await self._run(group)
         except sqlite3.Error as error:
@@ -455,13 +472,15 @@ class Writer:
         self._tally.add("truc_commits_total")
         self._tally.add("truc_commit_members_total", len(members))
         self._tally.add("truc_commit_retries_total", sum(outcome.alone for outcome in outcomes))
-        for member, outcome in zip(members, outcomes, strict=True):
-            if member.future.done():
-                continue
-            if outcome.error is not None:
-                member.future.set_exception(outcome.error)
-            else:
-                member.future.set_result(outcome.value)
+        for run, outcome in zip(runs, outcomes, strict=True):
+            values = outcome.value if len(run) > 1 and outcome.error is None else [outcome.value] * len(run)
+            for member, value in zip(run, values, strict=True):
+                if member.future.done():
+                    continue
+                if outcome.error is not None:
+                    member.future.set_exception(outcome.error)
+                else:
+                    member.future.set_result(value)
         for question, outcome in group.looks:
             self._answer(question, outcome)
         for question in group.left:
@@ -502,6 +521,12 @@ class Writer:
         for each in waiting:
             if not each.future.done():
                 _refuse(each.future, error)
+
+
+def _joined(run: Sequence[_Member[Any]]) -> Callable[[Transaction], Any]:
+    """One work for members that are done together; a list of what became of each, where there are several."""
+    joint, given = run[0].joint, [member.given for member in run]
+    return run[0].work if joint is None or len(run) == 1 else lambda tx: joint(tx, given)
 
 
 def _refuse(future: asyncio.Future[Any], error: Exception | None = None) -> None:

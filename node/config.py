@@ -147,6 +147,10 @@ class Retention(Section):
     sweep_s: float = Field(default=30.0, ge=0.1, le=3600, description="pause between rounds of the housekeeper")
 
 
+class Evidence(Section):
+    tsa_url: str = Field(default="", pattern=r"^(https?://\S+)?$", description="RFC 3161 authority that stamps files of evidence")
+
+
 class NodeConfig(Section):
     """One node. Built by `load` in this file's lower half; every other part receives the section it needs."""
 
@@ -160,6 +164,7 @@ class NodeConfig(Section):
     retention: Retention = Retention()
     calendar: Calendar = Calendar()
     report: Report = Report()
+    evidence: Evidence = Evidence()
 
     @model_validator(mode="after")
     def _relations(self) -> NodeConfig:

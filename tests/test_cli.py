@@ -23,6 +23,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from node.adapters import directory_file, registry
+from node.adapters.http import time_stamps
+from node.adapters.http.time_stamps import BadStamp, NoLibrary
 from node.cli.face import Group, Late
 from node.cli.root import COMMANDS, truc
 from node.cli.talk import Code
@@ -474,6 +476,52 @@ def test_a_root_that_is_no_certificate_is_said(bundled: tuple[Path, Path]) -> No
     data, root = bundled
     assert run("verify", str(data), "--root", str(data)).exit_code == Code.USAGE
     assert run("verify", str(data), "--root", str(root.parent / "no.pem")).exit_code == Code.USAGE
+
+
+@pytest.mark.parametrize(
+    ("comes", "code", "said"),
+    [
+        (b"DER", Code.DONE, "Dấu thời gian: "),
+        (
+            BadStamp("no answer"),
+            Code.DONE,
+            "Chưa có dấu thời gian (no answer). Gói vẫn dùng được; chạy lại lệnh này trong 90 ngày",
+        ),
+        (NoLibrary(), Code.CONFIG, "pip install 'truc[tsa]'"),
+    ],
+)
+def test_a_file_of_evidence_is_stamped_where_an_authority_is_named_and_waits_for_none(
+    running: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comes: bytes | Exception, code: Code, said: str
+) -> None:
+    async def stamped(url: str, digest: bytes, nonce: int) -> bytes:
+        assert (url, digest) == ("http://tsa.example", hashlib.sha256(b"PK").digest())
+        if isinstance(comes, Exception):
+            raise comes
+        return comes
+
+    monkeypatch.setattr(time_stamps, "stamped", stamped)
+    monkeypatch.setenv("TRUC_EVIDENCE__TSA_URL", "http://tsa.example")
+    running.desk.evidence_found = {"bundle": "UEs="}
+    (tmp_path / "b.zip.tsr").write_bytes(b"of another")
+    result = running.truc("evidence", "doc-1", "-o", str(tmp_path / "b.zip"))
+    assert result.exit_code == code and said in result.stderr
+    assert (tmp_path / "b.zip").read_bytes() == b"PK"
+    assert [path.read_bytes() for path in tmp_path.glob("b.zip.tsr")] == ([comes] if comes == b"DER" else [])
+
+
+def test_a_stamp_is_demanded_where_its_authority_is_named(bundled: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    data, root = bundled
+    command = ("verify", str(data), "--root", str(root), "--tsa-ca", str(root))
+    assert run(*command).exit_code == Code.FAILED  # there is none
+    data.with_name("bundle.zip.tsr").write_bytes(b"DER")
+
+    def judged(answer: bytes, digest: bytes, roots: bytes) -> time_stamps.Stamp:
+        assert (answer, digest, roots) == (b"DER", hashlib.sha256(data.read_bytes()).digest(), root.read_bytes())
+        return time_stamps.Stamp(1_930_000_000_000, "TSA")
+
+    monkeypatch.setattr(time_stamps, "judged", judged)
+    assert "dấu thời gian: 2031-02-28T06:06:40.000+07:00 · TSA" in run(*command).stdout
+    assert json_lines(run(*command, "--json"))[0]["stamped"] == "2031-02-28T06:06:40.000+07:00"
 
 
 # --- audit -----------------------------------------------------------------------------------------------------------------

@@ -123,6 +123,7 @@ KNOWS: Mapping[str, tuple[str, ...]] = {
         *("node.adapters.authority", "node.adapters.issuing", "node.adapters.clock"),
         *("node.adapters.peers", "node.adapters.enrolment", "node.adapters.chance"),
         *("node.adapters.http.enrol_client", "node.adapters.http.tls", "node.adapters.signing", "node.adapters.acts"),
+        "node.adapters.http.time_stamps",
         "node.adapters.discovery",
         *("node.adapters.http.enrol_client", "node.adapters.http.tls", "node.adapters.signing"),
     ),

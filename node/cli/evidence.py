@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from node.cli.config import load_config
 from node.cli.desk import running
 from node.cli.face import Command, config_option, json_option, option
 from node.cli.talk import Code, Stop, Texts, because, json_line, lang, pairs, say, t, table, when
 from node.core.words import label, visible
 
 if TYPE_CHECKING:
+    from node.adapters.http.time_stamps import Stamp
     from node.core.bundle import Flawed, Journey, Story
 
 FLAWS: dict[str, Texts] = {
@@ -56,12 +60,62 @@ def evidence(key: str, output: str, to: tuple[str, ...], as_json: bool) -> None:
     except OSError as error:
         what = (f"không ghi được {output} ({error.strerror})", f"cannot write {output} ({error.strerror})")
         raise Stop(Code.FAILED, what) from None
+    stamp = _stamp(Path(output))
     if as_json:
-        json_line({"file": output})
+        json_line({"file": output, "stamp": stamp})
     say(
         f"Đã ghi {output}. Kiểm tra ở bất cứ máy nào: truc verify {output} --root CA.pem",
         f"Written to {output}. Check it anywhere: truc verify {output} --root CA.pem",
     )
+
+
+def _stamp(file: Path) -> str | None:
+    """Have the authority that the node's owner trusts stamp the file; where the stamp lies. It is no part of the file: one that
+    the authority does not give today can be asked for as long as the evidence can be made."""
+    config, _ = load_config()
+    if not config.evidence.tsa_url:
+        return None
+    from node.adapters import chance
+    from node.adapters.http.time_stamps import BadStamp, NoLibrary, stamped
+
+    place = file.with_name(f"{file.name}.tsr")
+    place.unlink(missing_ok=True)
+    try:
+        digest = hashlib.sha256(file.read_bytes()).digest()
+        place.write_bytes(asyncio.run(stamped(config.evidence.tsa_url, digest, chance.generator().getrandbits(63))))
+    except NoLibrary:
+        raise _no_library() from None
+    except BadStamp as bad:
+        days = f"{config.retention.evidence_d:g}"
+        say(
+            f"Chưa có dấu thời gian ({visible(bad.why)}). Gói vẫn dùng được; chạy lại lệnh này trong {days} ngày để xin dấu.",
+            f"No time stamp yet ({visible(bad.why)}). The bundle is good; run this again within {days} days to ask for one.",
+        )
+        return None
+    say(f"Dấu thời gian: {place}", f"Time stamp: {place}")
+    return str(place)
+
+
+def _no_library() -> Stop:
+    what = ("dấu thời gian cần thêm thư viện pyHanko", "time stamps need the library pyHanko")
+    return Stop(Code.CONFIG, what, ("pip install 'truc[tsa]'", "pip install 'truc[tsa]'"))
+
+
+def _judged(file: str, data: bytes, authority: str) -> Stamp:
+    """The stamp beside a file."""
+    from node.adapters.http.time_stamps import STAMP_BYTES_MAX, BadStamp, NoLibrary, judged
+
+    try:
+        with open(f"{file}.tsr", "rb") as beside:
+            return judged(beside.read(STAMP_BYTES_MAX + 1), hashlib.sha256(data).digest(), Path(authority).read_bytes())
+    except NoLibrary:
+        raise _no_library() from None
+    except BadStamp as bad:
+        what = (f"{file}.tsr: dấu thời gian không dùng được ({bad.why})", f"{file}.tsr: the time stamp is not good ({bad.why})")
+    except OSError as error:
+        name = error.filename
+        what = (f"không đọc được {name} ({error.strerror})", f"cannot read {name} ({error.strerror})")
+    raise Stop(Code.FAILED, what, ("xin dấu lại bằng truc evidence", "ask for one with truc evidence"))
 
 
 def _none(key: str, found: dict[str, Any]) -> Stop:
@@ -103,8 +157,17 @@ def _said(flaw: str, part: str, detail: str) -> tuple[Texts]:
     metavar="ZONE",
     texts=("vùng tên của cây; không nêu thì lấy từ chứng thư", "the tree's zone; else what the certificates say"),
 )
+@option(
+    "--tsa-ca",
+    default="",
+    metavar="TSA.pem",
+    texts=(
+        "đòi dấu thời gian ở FILE.tsr, do nơi cấp dưới chứng thư gốc này",
+        "demand a time stamp in FILE.tsr from under this root",
+    ),
+)
 @json_option
-def verify(bundle: str, root: str, zone: str, as_json: bool) -> None:
+def verify(bundle: str, root: str, zone: str, tsa_ca: str, as_json: bool) -> None:
     from node.adapters.http.tls import TlsFileError
     from node.adapters.signing import Offline
     from node.core.bundle import BUNDLE_BYTES_MAX, Flawed, open_bundle
@@ -121,7 +184,8 @@ def verify(bundle: str, root: str, zone: str, as_json: bool) -> None:
     except OSError as error:
         what = (f"không đọc được {bundle} ({error.strerror})", f"cannot read {bundle} ({error.strerror})")
         raise Stop(Code.USAGE, what) from None
-    (_as_json if as_json else _as_text)(story, offline.zone)
+    stamp = _judged(bundle, data, tsa_ca) if tsa_ca else None
+    (_as_json if as_json else _as_text)(story, offline.zone, stamp)
 
 
 def _flawed(bundle: str, flawed: Flawed, as_json: bool) -> Stop:
@@ -132,7 +196,7 @@ def _flawed(bundle: str, flawed: Flawed, as_json: bool) -> Stop:
     return Stop(Code.FAILED, (f"{bundle}: {vi}", f"{bundle}: {en}"), todo)
 
 
-def _as_json(story: Story, zone: str) -> None:
+def _as_json(story: Story, zone: str, stamp: Stamp | None) -> None:
     header = story.header
     for journey in story.journeys:
         json_line(
@@ -159,11 +223,12 @@ def _as_json(story: Story, zone: str) -> None:
                 },
                 "early": [str(node) for node in journey.early],
                 "elsewhere": journey.elsewhere,
+                "stamped_ms": stamp.at_ms if stamp is not None else None,
             }
         )
 
 
-def _as_text(story: Story, zone: str) -> None:
+def _as_text(story: Story, zone: str, stamp: Stamp | None) -> None:
     header = story.header
     pairs(
         [
@@ -193,6 +258,8 @@ def _as_text(story: Story, zone: str) -> None:
             f"Note: {node} says that {journey.recipient} collected it, and its code is not above that one:"
             " ask the directory whether it serves the recipient.",
         )
+    if stamp is not None:
+        pairs([(t("dấu thời gian", "time stamp"), f"{when(stamp.at_ms)} · {stamp.by}")])
     say("Gói bằng chứng nguyên vẹn.", "The bundle is whole and unaltered.")
 
 

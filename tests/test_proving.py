@@ -18,11 +18,13 @@ from node.adapters.directory_file import dump
 from node.adapters.signing import Offline
 from node.core.bundle import Flaw, Flawed, Proof, Proven, Story, judge, open_bundle, pack, proven_fields, unpack
 from node.core.custody import FIRST, End
-from node.core.envelope import decode_header, header_digest
+from node.core.envelope import Hop, decode_header, header_digest, open_envelope
 from node.core.errors import Reason, Refused
 from node.core.evidence import SIGNED_RECEIPT, Taken, canonical, leaf, write_statement
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
+from node.core.routing import Child
+from node.core.wire import Batch, Outcome
 from node.proving import KIND, Collected
 from tests.adapters.pki import ZONE, put
 from tests.adapters.pki import leaf as leaf_of
@@ -150,6 +152,25 @@ async def test_a_document_that_expired_on_its_own_node_is_proven_to_have(tree: T
     (journey,) = opened(await evidence_of(tree, doc_id)).journeys
     assert (journey.hops, journey.told_by, journey.end.state) == ((), UNIT, Transport.EXPIRED)
     assert journey.end.reason is Reason.EXPIRED
+
+
+async def test_what_came_back_to_a_node_and_ended_there_is_told_by_that_node(tree: Tree) -> None:
+    """The receipt of whoever had it in between is no proof any more: it has given custody back (decision 4)."""
+    doc_id = (await tree[UNIT].send("so-noi-vu", document("H54.02", sender="000.00.07.H41"))).doc_id
+    await tree.until(lambda: lying(tree, H54, "thai-binh", "H54.02", "edoc"))
+    await tree.until(lambda: tree[HUB].rows("SELECT 1 FROM seen WHERE handed_to='H54'"))
+    hub, table = tree[HUB], tree[HUB].surroundings.table()
+    elsewhere = Child(org("H99"), (org("H54.02"),))
+    hub.surroundings._table = replace(table, children=(*table.children, elsewhere))
+    ((header, signature),) = hub.rows("SELECT header,signature FROM envelope WHERE kind='edoc'")
+    hops = tuple(Hop(node, tree.clock.utc_ms(), 5) for node in (UNIT, H41, HUB, H54))
+    back = open_envelope(bytes(header), bytes(signature), (org("H54.02"),), hops, 1)
+    (said,) = await hub.duties.intake.accept(Batch((back,)), H54)
+    assert [each.outcome for each in said.verdicts.values()] == [Outcome.TAKEN]
+    tree.clock.now_ms += 8 * 86_400_000
+    assert await hub.duties.housekeeper.expire() == 1
+    (journey,) = opened(await tree.until(lambda: evidence_of(tree, doc_id))).journeys
+    assert ([hop.node for hop in journey.hops], journey.told_by, journey.end.state) == ([H41, HUB], HUB, Transport.EXPIRED)
 
 
 async def test_a_status_is_proven_by_the_node_where_it_was_collected(tree: Tree) -> None:

@@ -139,7 +139,7 @@ _BODY = "INSERT OR IGNORE INTO body (seq,digest,size,file,taken_ms,data) VALUES 
 _NAMED = "INSERT OR IGNORE INTO envelope_body VALUES (?,?)"
 _PEER = "INSERT OR IGNORE INTO body_peer VALUES (?,?)"
 _CHAIN = "INSERT OR IGNORE INTO certificate VALUES (?,?)"
-_SEEN = "INSERT INTO seen VALUES (?,?,?,?,NULL,?,NULL) ON CONFLICT DO UPDATE SET handed_to=NULL"
+_SEEN = "INSERT INTO seen VALUES (?,?,?,?,NULL,?,NULL) ON CONFLICT DO UPDATE SET handed_to=NULL,receipt=NULL"
 _OUTBOX = (
     "INSERT OR IGNORE INTO outbox (envelope,recipient,neighbour,lane,sender,order_key,bytes,state,due_ms,since_ms,expires_ms,hops)"
     " VALUES (?,?,?,?,?,?,?,'waiting',?,?,?,{hops})"

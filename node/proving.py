@@ -262,7 +262,10 @@ class Proving:
         """What this node and those behind it have to show of deliveries that were here, or what the node says that is meant."""
         asked = _read_question(body)
         if asked.at is not None and asked.at != self._code:
-            return await self._questions.ask(self._towards(asked.at), KIND, body, left_s * ONWARD)
+            onward = self._towards(asked.at)
+            if onward == peer:  # two directories disagree: it would go to and fro as long as it may
+                raise Deferred(ANSWER_S)
+            return await self._questions.ask(onward, KIND, body, left_s * ONWARD)
         return _written(await self._gather(asked, left_s))
 
 

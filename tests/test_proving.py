@@ -19,7 +19,7 @@ from node.adapters.signing import Offline
 from node.core.bundle import Flaw, Flawed, Proof, Proven, Story, judge, open_bundle, pack, proven_fields, unpack
 from node.core.custody import FIRST, End
 from node.core.envelope import Hop, decode_header, header_digest, open_envelope
-from node.core.errors import Reason, Refused
+from node.core.errors import Deferred, Reason, Refused
 from node.core.evidence import SIGNED_RECEIPT, Taken, canonical, leaf, write_statement
 from node.core.identifier import OrgId
 from node.core.lifecycle import Transport
@@ -297,6 +297,9 @@ async def test_whoever_does_not_know_the_header_is_told_nothing(tree: Tree) -> N
     asked = {"origin": "H41.07", "id": header.id, "digest": "00" * 32, "to": ["H54.02"]}
     answer = await tree[HUB].duties.proving.answer(H41, canonical(asked), 1.0)
     assert answer == canonical({"receipts": [], "told": [], "chains": {}, "silent": []})
+    for nowhere in ("H41.99", "H41"):  # the way there is the way it came
+        with pytest.raises(Deferred):
+            await tree[HUB].duties.proving.answer(H41, canonical({**asked, "at": nowhere}), 1.0)
 
 
 async def test_the_evidence_outlives_the_envelope_until_its_receipts_are_forgotten(tree: Tree) -> None:

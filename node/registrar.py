@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 import structlog
 
-from node.core.audit import Act, bounded
 from node.core.changes import (
     DOMAIN,
     HOURS,
+    Authors,
     Books,
     CalendarRow,
     Change,
@@ -30,41 +30,34 @@ from node.core.changes import (
     Held,
     Met,
     NodeRow,
-    Wanted,
-    additions,
     calendar_by,
     calendar_rows,
     encode,
     fold,
     held,
-    new_problems,
     next_change,
-    outside,
-    portions,
-    rows_for,
     said_by,
-    wanted_by,
 )
 from node.core.directory import Directory
-from node.core.directory_rows import entry_row, node_row
-from node.core.directory_told import about
-from node.core.directory_wire import Exchange, portion
+from node.core.directory_told import about, acted
+from node.core.directory_wire import AUTHORS_MAX, Exchange, portion
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import HUB, OrgId
 from node.core.tally import Tally
+from node.core.wanted import Wanted, additions, new_problems, outside, portions, rows_for, wanted_by, witnessed
 from node.ports import Clock, Link, Signer, Store, Verifier
 
 log = structlog.get_logger()
 
 LOOK_S = 60.0
 """The parent is asked after this even where it has not said that there is something new."""
-ACT_NAMES_MAX = 20
-"""Codes that the journal names of one act."""
 RETRY_S = 5.0
 JITTER = 0.2
 ROUNDS_MAX = 10_000
 """Of one exchange: a month of changes and a whole country fit easily."""
 NAMED_MAX = 5
+STRANGER = "stranger"
+"""The author of a change is no node."""
 RECONCILE_MS = 150_000
 """So long a restored hub hears its children, who ask every minute, before it says anything."""
 STALE_MS = 24 * 3_600_000
@@ -298,7 +291,7 @@ class Registrar:
             before = self.folded.directory
             rows = await self._say(wanted, why, {"why": why, **told})
             if rows:
-                await self._store.act(_acted(before, wanted, why, told.get("who", "")))
+                await self._store.act(acted(before, wanted, why, told.get("who", "")))
         self._stirred.set()
         await self._show()
         return Acted(rows, self._books.version)
@@ -325,7 +318,9 @@ class Registrar:
         said: list[Held] = []
         for part in portions(Change(self._code, epoch, 1, "", at_ms, why, axis, calendar=calendar), *rows):
             place = next_change(books, self._code, epoch, at_ms, first)
-            body = encode(replace(place, why=why, axis=part.axis, nodes=part.nodes, codes=part.codes, calendar=part.calendar))
+            seen = witnessed(self._books, self.folded, part.nodes)
+            place = replace(place, why=why, axis=part.axis, nodes=part.nodes, codes=part.codes, calendar=part.calendar, seen=seen)
+            body = encode(place)
             said.append(held(body, self._signer.sign(DOMAIN + body), self._signer.key_id))
             self._attest(said[-1], self._signer.chain_pem)  # what nobody would believe (a wrong clock) would end this log
             books = books.keeping(said[-1])
@@ -475,9 +470,14 @@ class Registrar:
             first = self.folded is None
             books, new, chains = self._books, [], {}
             refused: set[OrgId] = set()
+            authors = Authors(self._books, self.folded, fold, AUTHORS_MAX)
             for each in said.changes:
                 author, met = each.change.author, books.meet(each)
                 if met is Met.KNOWN or author in refused:  # what follows a refused one has no place: said once
+                    continue
+                if not authors.known(author, books):
+                    refused.add(author)
+                    self._refuse(each, STRANGER, neighbour)
                     continue
                 chain = self._attested(each, said.chains, neighbour)
                 if met is Met.NEW and chain is not None:
@@ -487,7 +487,7 @@ class Registrar:
                     continue
                 refused.add(author)
                 if chain is not None:  # else anybody could accuse anybody
-                    self._refuse(each, met, neighbour)
+                    self._refuse(each, met.value, neighbour)
             if not new:
                 return 0
             file = self._view.directory
@@ -520,14 +520,14 @@ class Registrar:
         change = found.change
         self._verifier.attest(change.author, found.key, chain, change.at_ms, DOMAIN + found.body, found.signature)
 
-    def _refuse(self, found: Held, met: Met, neighbour: str) -> None:
+    def _refuse(self, found: Held, why: str, neighbour: str) -> None:
         change = found.change
-        if met is Met.FORK:
+        if why == Met.FORK:
             self.forked[change.author] = None
-        self._count(met.value)
+        self._count(why)
         log.error(
             "change of the directory refused",
-            reason=met.value,
+            reason=why,
             author=str(change.author),
             number=change.number,
             neighbour=neighbour,
@@ -583,15 +583,3 @@ class Registrar:
 def _named(codes: Sequence[OrgId]) -> str:
     text = ", ".join(str(code) or "hub" for code in codes[:NAMED_MAX])
     return f"{text} …" if len(codes) > NAMED_MAX else text
-
-
-def _acted(before: Directory, wanted: Wanted, why: str, who: str) -> Act:
-    """What was said, as the journal keeps acts: rows before and after, or how many where they are many."""
-    then = {str(code): [entry_row(each) for each in before.history(code)] for code in wanted.codes}
-    now = {str(code): [entry_row(each) for each in entries] for code, entries in wanted.codes.items()}
-    nodes = {str(code): None if (node := before.node(code)) is None else node_row(node) for code in wanted.nodes}
-    fresh = {str(code): None if node is None else node_row(node) for code, node in wanted.nodes.items()}
-    named = " ".join(sorted({*now, *fresh})[:ACT_NAMES_MAX])
-    return Act(
-        "directory.change", named, who, why, bounded({"codes": then, "nodes": nodes}), bounded({"codes": now, "nodes": fresh})
-    )

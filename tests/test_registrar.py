@@ -11,11 +11,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from node.adapters import directory_file
-from node.core.changes import DOMAIN, Books, Change, CodeRow, Held, NodeRow, Wanted, encode, held, next_change
+from node.core.changes import DOMAIN, Books, Change, CodeRow, Held, NodeRow, encode, held, next_change
 from node.core.directory import Directory, Entry, NodeEntry
 from node.core.directory_wire import Exchange
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
+from node.core.wanted import Wanted
 from node.registrar import RECONCILE_MS
 from tests.tree import DIRECTORY, H41, H54, HUB, UNIT, Site, Tree, org, planted
 
@@ -130,6 +131,24 @@ async def test_a_change_that_its_author_did_not_sign_is_refused_and_named(tree: 
     ] * 2
     assert hub.tally.value("truc_directory_refused_total", reason="signature") == 2
     assert name(hub, H4105) != "giả"
+
+
+async def test_who_is_no_node_has_nothing_to_say_and_one_that_was_named_just_now_has(tree: Tree) -> None:
+    """Whoever may sign for many names cannot fill the books of all nodes with their logs."""
+    run(tree)
+    await tree.until(lambda: alike(tree))
+    hub, stranger = tree[HUB], org("H41.66")
+    hub.ground.verifier.attest = lambda *told: None  # type: ignore[method-assign]  # its issuer would sign for it
+    said = signed(Change(stranger, 1, 1, "", tree.clock.utc_ms(), codes=(CodeRow(org("H41.66.01"), 1, ()),)), tree[H41])
+    with capture_logs() as logs:
+        await hub.duties.registrar.answer(H41, brought(hub, said))
+    assert stranger not in hub.duties.registrar.books.logs
+    assert [line["reason"] for line in logs if line["event"] == "change of the directory refused"] == ["stranger"]
+    assert hub.tally.value("truc_directory_refused_total", reason="stranger") == 1
+    node = NodeEntry(stranger, "nút mới", "", H41, (stranger,))
+    named = forged(hub, H41, tree[H41], nodes=(NodeRow(stranger, 1, node),))
+    await hub.duties.registrar.answer(H41, brought(hub, named, said))
+    assert stranger in hub.duties.registrar.books.logs
 
 
 async def test_a_peer_that_claims_another_s_prefixes_is_set_aside_everywhere_and_named(tree: Tree) -> None:

@@ -22,12 +22,12 @@ from node.cli.face import Group, config_option, json_option, option
 from node.cli.talk import Code, Stop, agree, json_line, lang, pairs, say, t, table, when, who
 from node.cli.trust import now_ms
 from node.core import editing
-from node.core.changes import Wanted, wanted_by
 from node.core.directory import Connection, Contact, Directory, Entry, Fate
 from node.core.directory_rows import contact_row, entry_row, node_row
 from node.core.errors import Refused
 from node.core.identifier import OrgId
 from node.core.instant import day
+from node.core.wanted import Wanted, wanted_by
 from node.core.words import label, sentence
 
 SHOWN_MAX = 20

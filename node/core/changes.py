@@ -14,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,7 +23,7 @@ from node.core.directory import Directory, Entry, NodeEntry
 from node.core.directory_rows import check_history, entry_row, node_row, read_entry, read_node
 from node.core.envelope import Fields, read_code, strict_json
 from node.core.errors import Reason, Refused
-from node.core.identifier import HUB, OrgId
+from node.core.identifier import HUB, WRITTEN_CHARS_MAX, OrgId, normalise
 
 FORMAT = "truc-directory-change-1"
 DOMAIN = b"truc-directory-change-1\n"
@@ -41,7 +41,8 @@ CALENDAR_FILES_MAX = 60
 CALENDAR_CHARS_MAX = 100_000
 HOURS = "hours"
 _CALENDAR_NAME = re.compile(rf"2[0-9]{{3}}|{HOURS}")
-_KEYS = frozenset({"format", "author", "epoch", "number", "before", "at", "why", "axis", "nodes", "codes", "calendar"})
+SEEN_MAX = ROWS_MAX
+_KEYS = frozenset({"format", "author", "epoch", "number", "before", "at", "why", "axis", "nodes", "codes", "calendar", "seen"})
 
 
 class Head(NamedTuple):
@@ -82,7 +83,8 @@ class CalendarRow:
 @dataclass(frozen=True, slots=True)
 class Change:
     """before: SHA-256 (hex) of the change before it, "" for the first of an epoch. at_ms: UTC, by the author's clock. why: the
-    decision behind it, for people. axis: name and code text of the axis; the hub's word alone."""
+    decision behind it, for people. axis: name and code text of the axis; the hub's word alone. seen: how far its author had heard
+    those from whom it takes something: what they date back later does not count."""
 
     author: OrgId
     epoch: int
@@ -94,6 +96,7 @@ class Change:
     nodes: tuple[NodeRow, ...] = ()
     codes: tuple[CodeRow, ...] = ()
     calendar: tuple[CalendarRow, ...] = ()
+    seen: tuple[tuple[OrgId, Head], ...] = ()
 
     @property
     def head(self) -> Head:
@@ -141,6 +144,8 @@ def encode(change: Change) -> bytes:
     }
     if change.calendar:
         value["calendar"] = [[row.name, row.revision, row.text] for row in change.calendar]
+    if change.seen:
+        value["seen"] = [[str(code), *head] for code, head in change.seen]
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -179,7 +184,15 @@ def _read(fields: Fields) -> Change:
         nodes=tuple(_node_row(each) for each in fields.items("nodes", ROWS_MAX)),
         codes=tuple(_code_row(each) for each in fields.items("codes", ROWS_MAX)),
         calendar=tuple(map(_calendar_row, _calendar(fields))),
+        seen=tuple(map(_seen, fields.items("seen", SEEN_MAX) if fields.get("seen") is not None else ())),
     )
+
+
+def _seen(value: object) -> tuple[OrgId, Head]:
+    if not isinstance(value, list) or len(value) != 3:
+        raise Refused(Reason.WIRE_MALFORMED, "change.seen", repr(value)[:80])
+    row = Fields({"epoch": value[1], "number": value[2]}, "seen")
+    return read_code(value[0], "seen.code"), Head(row.whole("epoch", 0, NUMBER_MAX), row.whole("number", 0, NUMBER_MAX))
 
 
 def _triple(value: object) -> tuple[OrgId, int, Any]:
@@ -329,26 +342,18 @@ def said_by(books: Books, author: OrgId) -> tuple[tuple[NodeRow, ...], tuple[Cod
 
 
 class Grant(NamedTuple):
-    """A prefix that a node held until an instant (UTC ms); None: it still does."""
+    """A prefix that a node held until an instant (UTC ms); None: it still does. seen: how far who took it had heard the node by
+    then; None: nobody said."""
 
     prefix: OrgId
     until_ms: int | None
+    seen: Head | None = None
 
 
 Grants = tuple[Grant, ...]
 Hung = dict[OrgId, frozenset[OrgId]]
 EVERYTHING: Grants = (Grant(HUB, None),)
 ROW = TypeVar("ROW", CodeRow, NodeRow)
-
-
-def may(grants: Grants, code: OrgId, at_ms: int | None = None) -> bool:
-    """Whether a holder of these may speak of a code: one that lies below a prefix of its own. The prefix itself is administered
-    above. at_ms: when it spoke; None: now."""
-    return any(grant.prefix != code and grant.prefix.covers(code) and _stood(grant, at_ms) for grant in grants)
-
-
-def _stood(grant: Grant, at_ms: int | None) -> bool:
-    return grant.until_ms is None or (at_ms is not None and at_ms <= grant.until_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +364,21 @@ class Said:
     revision: int
     at_ms: int
     why: str
+    head: Head
+    seen: Mapping[OrgId, Head]
+
+
+def may(grants: Grants, code: OrgId, said: Said | None = None) -> bool:
+    """Whether a holder of these may speak of a code: one that lies below a prefix of its own. The prefix itself is administered
+    above. said: what it has said; None: now."""
+    return any(grant.prefix != code and grant.prefix.covers(code) and _stood(grant, said) for grant in grants)
+
+
+def _stood(grant: Grant, said: Said | None) -> bool:
+    """A date alone is its author's word: who takes a prefix says what it had heard by then."""
+    if grant.until_ms is None:
+        return True
+    return said is not None and said.at_ms <= grant.until_ms and (grant.seen is None or said.head <= grant.seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,7 +460,7 @@ def _fold_nodes(books: Books, aside: list[Aside]) -> tuple[dict[OrgId, tuple[Nod
         if author != HUB:
             grants[author] = _grants(history.get(author, []))
         for row, said in _words(author, log, "nodes"):
-            if not _may_name(grants[author], author, row, said.at_ms):
+            if not _may_name(grants[author], author, row, said):
                 aside.append(Aside(author, row.code, "outside"))
                 continue
             history.setdefault(row.code, []).append((row, said))
@@ -454,36 +474,41 @@ def _fold_nodes(books: Books, aside: list[Aside]) -> tuple[dict[OrgId, tuple[Nod
     return standing, grants, hung
 
 
-def _may_name(grants: Grants, author: OrgId, row: NodeRow, at_ms: int) -> bool:
+def _may_name(grants: Grants, author: OrgId, row: NodeRow, said: Said) -> bool:
     if author == HUB:
         return True
     named = (row.code, *(row.node.prefixes if row.node is not None else ()))
     parent = row.node.parent if row.node is not None else author
-    above = parent is not None and (parent == author or may(grants, parent, at_ms))  # nobody hangs its nodes on another's
-    return above and len(row.code.path) > len(author.path) and all(may(grants, code, at_ms) for code in named)
+    above = parent is not None and (parent == author or may(grants, parent, said))  # nobody hangs its nodes on another's
+    return above and len(row.code.path) > len(author.path) and all(may(grants, code, said) for code in named)
 
 
 def _grants(rows: Sequence[tuple[NodeRow, Said]]) -> Grants:
     """Each prefix that the rows of one node ever gave it, until the row by which it went; the row that counts is the last."""
-    given: dict[OrgId, int | None] = {}
+    given: dict[OrgId, Grant] = {}
     for row, said in sorted(rows, key=lambda each: (each[0].revision, -len(each[1].author.path))):
         now = row.node.prefixes if row.node is not None else ()
-        given.update({prefix: said.at_ms for prefix, until in given.items() if prefix not in now and until is None})
-        given.update(dict.fromkeys(now))
-    return tuple(Grant(prefix, until) for prefix, until in given.items())
+        lost = [prefix for prefix, grant in given.items() if prefix not in now and grant.until_ms is None]
+        given.update({prefix: Grant(prefix, said.at_ms, said.seen.get(row.code)) for prefix in lost})
+        given.update({prefix: Grant(prefix, None) for prefix in now})
+    return tuple(given.values())
 
 
 def _fold_codes(books: Books, grants: Mapping[OrgId, Grants], aside: list[Aside]) -> dict[OrgId, tuple[CodeRow, Said]]:
     standing: dict[OrgId, tuple[CodeRow, Said]] = {}
+    texts: dict[str, OrgId] = {}
     for author, log in sorted(books.logs.items(), key=lambda item: _rank(item[0])):
         own = grants.get(author, ())
         for row, said in _words(author, log, "codes"):
-            if not may(own, row.code, said.at_ms) or not _receives_within(own, row, said.at_ms):
+            if not may(own, row.code, said) or not _receives_within(own, row, said):
                 aside.append(Aside(author, row.code, "outside"))
-            elif author != HUB and _claims(own, row):
+            elif author != HUB and _claims(own, row, texts):
                 aside.append(Aside(author, row.code, "text"))
-            elif _counts(row, said, standing.get(row.code)):
+            elif _counts(row, said, known := standing.get(row.code)):
                 standing[row.code] = row, said
+                if known is not None:
+                    _forget(texts, known[0])
+                texts.update(dict.fromkeys(_texts(row), row.code))
     return standing
 
 
@@ -491,8 +516,9 @@ def _words(author: OrgId, log: Sequence[Held], what: str) -> Iterator[tuple[Any,
     for each in log:
         change = each.change
         rows: Sequence[CodeRow] | Sequence[NodeRow] = getattr(change, what)
+        seen = dict(change.seen)
         for row in rows:
-            yield row, Said(author, row.revision, change.at_ms, change.why)
+            yield row, Said(author, row.revision, change.at_ms, change.why, change.head, seen)
 
 
 def _counts(row: ROW, said: Said, known: tuple[ROW, Said] | None) -> bool:
@@ -502,98 +528,62 @@ def _counts(row: ROW, said: Said, known: tuple[ROW, Said] | None) -> bool:
     )
 
 
-def _receives_within(grants: Grants, row: CodeRow, at_ms: int) -> bool:
+def _receives_within(grants: Grants, row: CodeRow, said: Said) -> bool:
     prefixes = (prefix for entry in row.entries for prefix in entry.receives_for)
-    return all(any(grant.prefix.covers(prefix) and _stood(grant, at_ms) for grant in grants) for prefix in prefixes)
+    return all(any(grant.prefix.covers(prefix) and _stood(grant, said) for grant in grants) for prefix in prefixes)
 
 
-def _claims(grants: Grants, row: CodeRow) -> bool:
-    """Whether an old code or alias reads as a code that its author has nothing to say of."""
-    for entry in row.entries:
-        for text in (entry.old_code, *entry.aliases):
-            try:
-                meant = OrgId.parse(text) if text else row.code
-            except Refused:
-                continue
-            if meant != row.code and not may(grants, meant):
-                return True
+def _claims(grants: Grants, row: CodeRow, texts: Mapping[str, OrgId]) -> bool:
+    """Whether an old code or alias reads as a code that its author has nothing to say of, or as none, or names such an organ by
+    the word of another: what is no code, and codes that went elsewhere, are the hub's to give. texts: what names whom so far;
+    what names this very code already may be said again."""
+    for text in (text for entry in row.entries for text in (entry.old_code, *entry.aliases) if text):
+        try:
+            meant, holder = OrgId.parse(text), texts.get(normalise(text))
+        except Refused:
+            meant, holder = None, texts.get(normalise(text)) if len(text) <= WRITTEN_CHARS_MAX else None
+        if holder == row.code:
+            continue
+        if meant is None or any(each not in (None, row.code) and not may(grants, each) for each in (meant, holder)):
+            return True
     return False
+
+
+def _texts(row: CodeRow) -> list[str]:
+    """What names it beside its code and what follows from that."""
+    plain = ("", str(row.code), row.code.old_form())
+    return [normalise(text) for entry in row.entries for text in (entry.old_code, *entry.aliases) if text not in plain]
+
+
+def _forget(texts: dict[str, OrgId], row: CodeRow) -> None:
+    for text in _texts(row):
+        if texts.get(text) == row.code:
+            del texts[text]
 
 
 def _rank(author: OrgId) -> tuple[int, OrgId]:
     return len(author.path), author
 
 
-# --- what is to be said -------------------------------------------------------------------------------------------------------
+class Authors:
+    """Who may begin a log here: the hub, and whom somebody has named a node who may, by what is held and has just been heard.
+    Names come before what the named ones say (`Books.beyond`), so nothing is lost; and whoever may sign for a hundred thousand
+    names cannot fill the books of the whole tree with their logs. most: logs that are kept."""
 
+    def __init__(self, books: Books, folded: Folded | None, fold: Callable[[Books], Folded | None], most: int) -> None:
+        self._books, self._folded = books, folded
+        self._fold = fold
+        self._most = most
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the directory should say: nodes (None: gone) and histories of codes (none: withdrawn)."""
+    def known(self, author: OrgId, books: Books) -> bool:
+        """books: those held, with what was heard since."""
+        if author == HUB or author in books.logs:
+            return True
+        if len(books.logs) >= self._most:
+            return False
+        if not self._named(author) and books is not self._books:
+            self._books, self._folded = books, self._fold(books)
+        return self._named(author)
 
-    nodes: Mapping[OrgId, NodeEntry | None] = field(default_factory=dict)
-    codes: Mapping[OrgId, tuple[Entry, ...]] = field(default_factory=dict)
-
-
-def wanted_by(before: Directory, after: Directory) -> Wanted:
-    """What an editor of a whole directory has changed."""
-    nodes: dict[OrgId, NodeEntry | None] = {node.code: node for node in after.nodes if before.node(node.code) != node}
-    nodes.update((node.code, None) for node in before.nodes if after.node(node.code) is None)
-    codes = {code: entries for code, entries in after.histories() if before.history(code) != entries}
-    codes.update((code, ()) for code, _ in before.histories() if not after.history(code))
-    return Wanted(nodes, codes)
-
-
-def additions(before: Directory, after: Directory) -> Wanted:
-    """Of those, only nodes and codes of which nothing was said before."""
-    whole = wanted_by(before, after)
-    return Wanted(
-        {code: node for code, node in whole.nodes.items() if node is not None and before.node(code) is None},
-        {code: entries for code, entries in whole.codes.items() if not before.history(code)},
-    )
-
-
-def rows_for(wanted: Wanted, folded: Folded | None) -> tuple[tuple[NodeRow, ...], tuple[CodeRow, ...]]:
-    """Rows that say what is wanted, each above what counts now; what is so already is not said again."""
-    nodes = tuple(
-        NodeRow(code, _revision(folded.nodes if folded else {}, code), node)
-        for code, node in wanted.nodes.items()
-        if folded is None or folded.directory.node(code) != node
-    )
-    codes = tuple(
-        CodeRow(code, _revision(folded.codes if folded else {}, code), entries)
-        for code, entries in wanted.codes.items()
-        if folded is None or folded.directory.history(code) != entries
-    )
-    return nodes, codes
-
-
-def _revision(said: Mapping[OrgId, Said], code: OrgId) -> int:
-    """Above what counts; where there is nothing above, a superior's word counts with the same one."""
-    known = said.get(code)
-    return 1 if known is None else min(known.revision + 1, NUMBER_MAX)
-
-
-def portions(change: Change, nodes: Sequence[NodeRow], codes: Sequence[CodeRow]) -> Iterator[Change]:
-    """The rows of an act in as many changes as it takes; number and `before` are right only for the first."""
-    rows: list[NodeRow | CodeRow] = [*nodes, *codes]
-    whole = replace(change, nodes=tuple(nodes), codes=tuple(codes))
-    if len(rows) <= ROWS_MAX and (len(rows) < 2 or len(encode(whole)) <= CHANGE_BYTES_MAX // 2):
-        if rows or change.calendar:
-            yield whole
-        return
-    cut = ROWS_MAX if len(rows) > ROWS_MAX else len(rows) // 2
-    for part, begun in ((rows[:cut], change), (rows[cut:], replace(change, axis=None, calendar=()))):
-        named = [row for row in part if isinstance(row, NodeRow)]
-        yield from portions(begun, named, [row for row in part if isinstance(row, CodeRow)])
-
-
-def new_problems(before: Directory | None, after: Directory) -> list[str]:
-    """Laws that a directory would break and the one before it does not."""
-    known = frozenset(before.check()) if before is not None else frozenset()
-    return [problem for problem in after.check() if problem not in known]
-
-
-def outside(folded: Folded, author: OrgId, codes: Iterable[OrgId]) -> list[OrgId]:
-    """Of these the codes that the author does not administer."""
-    return [code for code in codes if not folded.may(author, code)]
+    def _named(self, author: OrgId) -> bool:
+        return self._folded is not None and author in self._folded.grants

@@ -20,7 +20,8 @@ from node.core.identifier import OrgId
 EXCHANGE_BYTES_MAX = 4 * CHANGE_BYTES_MAX
 PORTION_BYTES = 1024 * 1024
 """Changes go together up to here, the chains of their keys counted in; one at least."""
-AUTHORS_MAX = 20_000
+AUTHORS_MAX = 60_000
+"""Nodes that have said something: with the longest of codes they fit beside a portion of changes. No node keeps more."""
 CHANGES_MAX = 10_000
 SINCE_CHARS_MAX = 4000
 CHAIN_CHARS_MAX = 64 * 1024

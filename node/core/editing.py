@@ -11,10 +11,10 @@ from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
-from node.core.changes import Wanted
 from node.core.directory import Connection, Directory, Entry, Fate
 from node.core.errors import Reason, Refused
 from node.core.identifier import OrgId
+from node.core.wanted import Wanted
 
 DAY = timedelta(days=1)
 

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from node.adapters.http import admin_directory
 from node.adapters.http.admin import admin_app
-from node.core.changes import Wanted
 from node.core.directory_rows import entry_row
+from node.core.wanted import Wanted
 from tests.fake_desk import TOKEN, FakeDesk, metrics_text
 from tests.tree import DIRECTORY, org
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from node.core.changes import (
     NUMBER_MAX,
     ROWS_MAX,
+    Authors,
     Books,
     CalendarRow,
     Change,
@@ -24,25 +25,19 @@ from node.core.changes import (
     Held,
     Met,
     NodeRow,
-    Wanted,
-    additions,
     calendar_by,
     calendar_rows,
     decode,
     encode,
     fold,
     held,
-    new_problems,
     next_change,
-    outside,
-    portions,
-    rows_for,
     said_by,
-    wanted_by,
 )
 from node.core.directory import Connection, Contact, Entry, Fate, NodeEntry
 from node.core.errors import Reason, Refused
 from node.core.identifier import HUB, OrgId
+from node.core.wanted import Wanted, outside, portions, rows_for, witnessed
 
 AXIS = ("Trục liên thông văn bản quốc gia", "TRUC")
 DAY = date(2026, 11, 22)
@@ -183,6 +178,83 @@ def test_what_a_node_said_while_it_was_one_stays_and_what_it_says_afterwards_doe
     assert "H41.07.02" not in names(found)
     assert found.directory.node(H4107) is None
     assert found.administrator(code("H41.07.01")) == H41
+
+
+def test_what_a_removed_node_dates_back_does_not_count_unless_who_removed_it_had_seen_it() -> None:
+    writer = tree()
+    writer.say("H41.07", codes={"H41.07.01": (organ("H41.07.01"),)})
+    seen = writer.folded()
+    gone = witnessed(writer.books, seen, (NodeRow(H4107, 2, None),))
+    assert gone == ((H4107, Head(1, 1)),)
+    early_ms = writer.at_ms
+    writer.say("H41", nodes={"H41.07": None}, seen=gone)
+    writer.at_ms = early_ms - 1000  # its clock, or whoever has its key, says it was before
+    writer.say("H41.07", codes={"H41.07.02": (organ("H41.07.02"),)}, nodes={"H41.07.03": node("H41.07.03", "H41.07")})
+    found = writer.folded()
+    assert {"H41.07.01"} == {each for each in names(found) if each.startswith("H41.07.")}
+    assert found.directory.node(code("H41.07.03")) is None
+    assert {str(each.code) for each in found.aside} == {"H41.07.02", "H41.07.03"}
+    restated = witnessed(writer.books, found, (NodeRow(H4107, 2, None),))
+    assert restated == gone  # said again later, it vouches for no more than before
+
+
+def test_who_loses_a_prefix_keeps_what_it_said_of_it_before_and_no_more() -> None:
+    writer = tree()
+    writer.say("", nodes={"H41": node("H41", "", "H41", "K41")})
+    writer.say("H41", codes={"K41.01": (organ("K41.01"),)})
+    lost = NodeRow(H41, 3, node("H41"))
+    writer.say("", nodes={"H41": node("H41")}, seen=witnessed(writer.books, writer.folded(), (lost,)))
+    writer.at_ms -= 1900
+    writer.say("H41", codes={"K41.02": (organ("K41.02"),), "H41.31": (organ("H41.31", "Tên mới"),)})
+    assert "K41.01" in names(writer.folded()) and "K41.02" not in names(writer.folded())
+    assert names(writer.folded())["H41.31"] == "Tên mới"
+
+
+def test_what_an_authority_has_seen_of_others_travels_with_its_change() -> None:
+    change = Change(HUB, 1, 1, "", 5, seen=((H41, Head(2, 7)), (H14, Head(0, 0))))
+    assert decode(encode(change)) == change
+    for bad in ([["H41", 1]], [["H41", -1, 2]], "x", [[1, 1, 1]]):
+        with pytest.raises(Refused):
+            decode(json.dumps({**json.loads(encode(change)), "seen": bad}, sort_keys=True, separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize("text", ["h41.99", "000.00.99.H41", "Sở Tài chính"])
+def test_an_alias_that_names_an_organ_of_another_province_cannot_be_taken(text: str) -> None:
+    """An organ moved away and kept its old code as an alias, by the hub's word: the province it came from may not take it."""
+    writer = tree()
+    writer.say("", codes={"H14.05": (organ("H14.05", aliases=("H41.99", "000.00.99.H41", "Sở Tài chính")),)})
+    assert writer.folded().directory.resolve(text) == code("H14.05")
+    writer.say("H41", codes={"H41.31": (organ("H41.31", aliases=(text,)),)})
+    assert [(str(each.code), each.why) for each in writer.folded().aside] == [("H41.31", "text")]
+    assert writer.folded().directory.resolve(text) == code("H14.05")
+    writer.say("H41", codes={"H41.31": (organ("H41.31", aliases=("H41.98",)),)})
+    assert writer.folded().directory.resolve("H41.98") == H4131
+    writer.say("H14", codes={"H14.05": (organ("H14.05", "Tên mới", aliases=("H41.99", "000.00.99.H41", "Sở Tài chính")),)})
+    assert names(writer.folded())["H14.05"] == "Tên mới"  # what the hub has given stays with the organ
+    writer.say("", codes={"H14.05": (organ("H14.05"),)})
+    writer.say("H41", codes={"H41.31": (organ("H41.31", aliases=("H41.99",)),)})
+    assert writer.folded().directory.resolve("H41.99") == H4131  # given up, it may be taken
+
+
+def test_only_who_was_named_a_node_begins_a_log_and_no_more_logs_than_an_exchange_bears() -> None:
+    writer = tree()
+    folds: list[Books] = []
+
+    def counted(books: Books) -> Folded | None:
+        folds.append(books)
+        return fold(books)
+
+    before, folded = writer.books, writer.folded()
+    authors = Authors(before, folded, counted, 3)
+    assert [authors.known(each, before) for each in (HUB, H41, H14, code("H41.66"))] == [True, True, True, False]
+    assert folds == []
+    writer.say("H41", nodes={"H41.66": node("H41.66", "H41")})
+    assert authors.known(code("H41.66"), writer.books) and not authors.known(code("H41.67"), writer.books)
+    assert len(folds) == 1
+    writer.say("H14", codes={"H14.05": (organ("H14.05"),)})
+    assert not authors.known(code("H41.66"), writer.books)  # three logs are there by now
+    assert authors.known(H41, writer.books)
+    assert not Authors(Books(), None, fold, 3).known(H41, Books())  # before the hub was heard nobody is a node
 
 
 def test_a_directory_remembers_below_whom_a_node_ever_hung_by_the_word_of_those_who_may_say_so() -> None:
@@ -359,52 +431,6 @@ def test_only_the_difference_travels_the_hub_s_first() -> None:
     assert list(writer.books.beyond(writer.books.heads())) == []
     assert writer.books.behind(heads) == [HUB, H41]
     assert writer.books.behind({**writer.books.heads(), HUB: Head(1, 9)}) == []
-
-
-# what is to be said
-
-
-def test_an_edited_directory_is_said_row_by_row_and_nothing_twice() -> None:
-    writer = tree()
-    before = writer.folded().directory
-    entries = tuple(
-        replace(each, valid_to=DAY) if each.code == H4131 else each for each in before.entries if each.code != code("G22")
-    )
-    after = replace(before, entries=(*entries, organ("G30")), nodes=(*before.nodes, node("H54")))
-    wanted = wanted_by(before, after)
-    assert {str(each) for each in wanted.codes} == {"G22", "H41.31", "G30"}
-    assert wanted.codes[code("G22")] == ()
-    assert list(wanted.nodes) == [code("H54")]
-    assert list(additions(before, after).codes) == [code("G30")]
-    nodes, codes = rows_for(wanted, writer.folded())
-    assert [(str(row.code), row.revision) for row in codes] == [("H41.31", 2), ("G30", 1), ("G22", 2)]
-    assert rows_for(wanted_by(before, before), writer.folded()) == ((), ())
-    assert [row.code for row in nodes] == [code("H54")]
-
-
-def test_a_large_import_is_several_changes() -> None:
-    rows = [CodeRow(code(f"H41.{number}"), 1, (organ(f"H41.{number}"),)) for number in range(1, 1502)]
-    first, second = portions(Change(HUB, 1, 1, "", 1, axis=AXIS), [NodeRow(HUB, 1, HUB_NODE)], rows)
-    assert (len(first.nodes), len(first.codes), len(second.codes)) == (1, 999, 502)
-    assert (first.axis, second.axis) == (AXIS, None)
-
-
-def test_an_import_of_long_rows_is_several_changes_too() -> None:
-    long = tuple(
-        organ("H41.5", valid_from=date(2000 + n, 1, 1), valid_to=date(2000 + n, 9, 9), source="đ" * 400) for n in range(5)
-    )
-    rows = [CodeRow(code(f"H41.{n}"), 1, tuple(replace(each, code=code(f"H41.{n}")) for each in long)) for n in range(1, 901)]
-    parts = list(portions(Change(HUB, 1, 1, "", 1, axis=AXIS), [NodeRow(HUB, 1, HUB_NODE)], rows))
-    assert [decode(encode(each)) for each in parts] == parts
-    assert [row for each in parts for row in each.codes] == rows
-    assert [each.axis for each in parts if each.axis] == [AXIS]
-
-
-def test_only_new_faults_stop_an_act() -> None:
-    before = tree().folded().directory
-    faulty = replace(before, entries=(*before.entries, organ("G31", successor=code("G99"))))
-    assert new_problems(before, faulty) == ["entry G31: successor G99 has no entry"]
-    assert new_problems(faulty, faulty) == []
 
 
 # bytes

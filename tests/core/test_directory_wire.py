@@ -9,10 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.core import directory_wire
-from node.core.changes import Change, Head, Held, encode, held
-from node.core.directory_wire import Exchange, decode_exchange, encode_exchange, portion, read_since, since_text
+from node.core.changes import CHANGE_BYTES_MAX, Change, Head, Held, encode, held
+from node.core.directory_wire import (
+    AUTHORS_MAX,
+    EXCHANGE_BYTES_MAX,
+    Exchange,
+    decode_exchange,
+    encode_exchange,
+    portion,
+    read_since,
+    since_text,
+)
 from node.core.errors import Refused
-from node.core.identifier import HUB, OrgId
+from node.core.identifier import CODE_CHARS_MAX, HUB, OrgId
 
 H41 = OrgId.canonical("H41")
 KEY = "0f" * 32
@@ -32,6 +41,14 @@ def test_what_is_said_reads_back() -> None:
     assert text == ":1.7,H41:2.1"
     assert read_since(text) == HAVE
     assert read_since("") == {}
+
+
+def test_as_many_authors_as_a_node_keeps_fit_beside_a_portion_of_changes() -> None:
+    longest = "9" * 16
+    head = len(f'"{"X" * CODE_CHARS_MAX}":[{longest},{longest}],')
+    assert AUTHORS_MAX * head + CHANGE_BYTES_MAX * 3 // 2 < EXCHANGE_BYTES_MAX
+    have = {OrgId((f"H{number}", "01")): Head(1, number + 1) for number in range(30_000)}
+    assert decode_exchange(encode_exchange(Exchange(have))).have == have
 
 
 def test_a_line_that_is_too_long_for_a_query_is_not_made() -> None:

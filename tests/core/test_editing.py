@@ -9,10 +9,10 @@ from datetime import date
 import pytest
 
 from node.core import editing
-from node.core.changes import Wanted
 from node.core.directory import Connection, Directory, Entry, Fate, NodeEntry
 from node.core.errors import Refused
 from node.core.identifier import HUB, OrgId
+from node.core.wanted import Wanted
 
 EVE, MERGED, NOW = date(2026, 6, 30), date(2026, 7, 1), date(2026, 11, 22)
 

@@ -14,11 +14,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from node.core.changes import DOMAIN, Books, Change, CodeRow, Held, NodeRow, Wanted, encode, held, next_change
+from node.core.changes import DOMAIN, Books, Change, CodeRow, Held, NodeRow, encode, held, next_change
 from node.core.directory import Connection, Directory, Entry, Fate, NodeEntry
 from node.core.directory_wire import Exchange
 from node.core.errors import Deferred, Refused
 from node.core.identifier import HUB, OrgId
+from node.core.wanted import Wanted
 from topology.sim.world import Machine, World
 
 ROLL_OUT_S = 90.0

@@ -13,12 +13,12 @@ import structlog
 from aiohttp import web
 
 from node.adapters import directory_file
-from node.core.changes import Wanted
 from node.core.directory import Directory
 from node.core.directory_rows import check_history, read_entry, read_node
 from node.core.envelope import Fields, read_code, strict_json
 from node.core.errors import Deferred, Reason, Refused
 from node.core.identifier import OrgId
+from node.core.wanted import Wanted
 
 log = structlog.get_logger()
 

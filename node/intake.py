@@ -482,11 +482,12 @@ class Intake:
 
     async def _lacking(self, envelope: Envelope, chain: bytes | None, neighbour: OrgId, now: _Now) -> tuple[str, ...]:
         """What must be here before a child may present this, which none of its subtree has made: nothing, or its origin's
-        certificates. A unit that moves is still heard through its former parents, by its own signature: one that stands today,
-        so that a key which was stolen and revoked opens no such way. `Refused(SENDER_OUTSIDE)`: it may not."""
+        certificates. A unit that moves is still heard through its former parents, and hands on what it has for others, by the
+        origin's own signature: one that stands today, so that a key which was stolen and revoked opens no such way.
+        `Refused(SENDER_OUTSIDE)`: it may not."""
         header = envelope.header
         outside = Refused(Reason.SENDER_OUTSIDE, "from", str(header.sender), str(neighbour))
-        if not speaking.once_below(self._directory(), header, neighbour):
+        if not speaking.may_carry(self._directory(), header, neighbour):
             raise outside
         chain = chain or await self._store.chain(header.key)
         if chain is None:

@@ -322,6 +322,14 @@ class Directory:
                 waiting += [*self.hung.get(node.code, ()), *([node.parent] if node.parent is not None else [])]
         return frozenset(found)
 
+    def ever_elsewhere(self, code: OrgId) -> bool:
+        """Whether a node ever hung below another one than today, or a node below it outside of its branch."""
+        branch = [code]
+        for each in branch:
+            branch += [child.code for child in self.children(each) if child.code not in branch]
+        inside = frozenset(branch)
+        return len(self.hung.get(code, ())) > 1 or any(self.hung.get(each, frozenset()) - inside for each in branch[1:])
+
     def _focal_point(self, code: OrgId, day: date) -> OrgId | None:
         """QĐ 28/2018 Điều 21.2: Bộ Quốc phòng receives for all below it at one point. The highest such point counts."""
         points = [e for e in self._receiving_for(code, day) if e.focal_only and e.code != code]

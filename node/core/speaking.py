@@ -27,12 +27,15 @@ def presents(table: Table, header: Header, neighbour: OrgId) -> bool:
     return speaks == mine and decide_node(table, header.origin) == mine
 
 
-def once_below(directory: Directory, header: Header, neighbour: OrgId) -> bool:
-    """Whether it may come from a child whose subtree it is not of today: the child is its origin, or a node that its origin
-    ever hung below, which took it while it did. The child's word is not enough for that: the origin's own signature has to be
-    looked at. On this way an origin speaks only for organs whose node it is: a province not for a unit that has left it."""
+def may_carry(directory: Directory, header: Header, neighbour: OrgId) -> bool:
+    """Whether it may come from a child whose subtree it is not of today: the child is its origin, or a node that its origin ever
+    hung below, which took it while it did; or the child's branch ever hung elsewhere, and still carries what came down there. The
+    child's word is not enough for that: the origin's own signature has to be looked at. On this way an origin speaks only for
+    organs whose node it is: a province not for a unit that has left it."""
     itself = header.sender if header.kind == KIND_NOTICE else directory.owner(header.sender)
-    return itself == header.origin and neighbour in directory.ever_above(header.origin)
+    if itself != header.origin or directory.node(header.origin) is None:
+        return False
+    return neighbour in directory.ever_above(header.origin) or directory.ever_elsewhere(neighbour)
 
 
 def signs_for(directory: Directory, header: Header) -> bool:

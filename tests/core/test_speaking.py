@@ -13,7 +13,7 @@ from node.core.envelope import KIND_DOCUMENT, KIND_NOTICE, KIND_STATUS, Header
 from node.core.identifier import HUB, OrgId
 from node.core.lifecycle import Transport
 from node.core.routing import table_for
-from node.core.speaking import may_tell, once_below, presents, signs_for
+from node.core.speaking import may_carry, may_tell, presents, signs_for
 from tests.making import header
 
 DAY = date(2026, 11, 23)
@@ -56,13 +56,23 @@ def test_a_child_presents_what_its_subtree_has_made_and_the_parent_everything(ki
 
 @pytest.mark.parametrize("origin", [UNIT, BELOW])
 def test_what_a_unit_made_may_come_from_a_parent_that_it_or_one_above_it_once_had(origin: OrgId) -> None:
-    assert once_below(AFTER, made(origin), H41)
-    assert once_below(AFTER, made(origin), UNIT), "it hangs there still, whatever the directory says by now"
-    assert not once_below(BEFORE, made(origin), H54)
-    assert not once_below(AFTER, made(H41), H54), "it never hung there"
-    assert not once_below(AFTER, made(origin, sender=H41), H41), "the unit speaks for itself alone"
-    assert not once_below(AFTER, made(H41, sender=origin), H41), "and it alone for itself"
-    assert not once_below(AFTER, made(code("H41.99"), sender=H41), H41), "no node"
+    assert may_carry(AFTER, made(origin), H41)
+    assert may_carry(AFTER, made(origin), UNIT), "it hangs there still, whatever the directory says by now"
+    assert not may_carry(BEFORE, made(origin), H54)
+    assert not may_carry(AFTER, made(origin, sender=H41), H41), "the unit speaks for itself alone"
+    assert not may_carry(AFTER, made(H41, sender=origin), H41), "and it alone for itself"
+    assert not may_carry(AFTER, made(code("H41.99"), sender=H41), H41), "no node"
+
+
+def test_a_branch_that_has_moved_hands_on_what_it_had_for_others() -> None:
+    """A notice came down to the unit for one below it, who left it; then it left its parent."""
+    assert may_carry(AFTER, made(H41), UNIT)
+    assert may_carry(AFTER, made(H41), H54), "and so on, up to where it was seen before"
+    assert not may_carry(BEFORE, made(H41), H54)
+    assert not may_carry(AFTER, made(H54), H41)
+    assert not may_carry(AFTER, made(code("H99")), UNIT), "no node"
+    within = replace(BEFORE, hung={BELOW: frozenset((UNIT, H41)), UNIT: frozenset((H41,)), H41: frozenset((HUB,))})
+    assert [each for each in (H41, UNIT, BELOW) if within.ever_elsewhere(each)] == [UNIT, BELOW]
 
 
 def test_an_origin_signs_for_the_organs_below_its_prefixes_and_a_notice_for_itself() -> None:

@@ -72,7 +72,7 @@ class OfficeDoor:
         self.submit_many = intake.submit_many
         self.time = timing.time
         self.told_time = timing.told_time
-        self.statistics = reports.document
+        self.statistics = reports.figures
 
     def system(self, system_id: str) -> System | None:
         return self._registry.get(system_id)

@@ -52,13 +52,18 @@ class Reports:
         """Finds what does not add up: (days back, now as UTC ms)."""
 
     async def document(self, kind: str, period: str = "", rule: str = "", organ: str = "") -> Document:
-        """kind: a word of `periods.Kind`, or `connections`; period: its key, "" for the one that today lies in; rule: "" for the
-        owner's; organ: a code as people write it, "" for all. `Refused(REQUEST_MALFORMED)` for what cannot be read, and for an
-        organ outside of this node's subtree."""
+        """What an operator may ask for: `figures`, or kind `connections`, or `reconcile` with so many days back as the period."""
         if kind == CONNECTIONS:
             return await self.connections()
         if kind == RECONCILE:
             return await self._reconciled(period)
+        return await self.figures(kind, period, rule, organ)
+
+    async def figures(self, kind: str, period: str = "", rule: str = "", organ: str = "") -> Document:
+        """Sums over a period, and nothing of single documents: what everybody may read who may read figures. kind: a word of
+        `periods.Kind`; period: its key, "" for the one that today lies in; rule: "" for the owner's; organ: a code as people
+        write it, "" for all. `Refused(REQUEST_MALFORMED)` for what cannot be read, and for an organ outside of this node's
+        subtree. # QĐ 28/2018 Điều 14.3"""
         chosen = self._period(_word(Kind, "kind", kind), period, _word(Rule, "rule", rule) if rule else self._rule)
         return await self.of(chosen, self._inside(organ) if organ else None)
 

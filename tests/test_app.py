@@ -17,7 +17,7 @@ from node.adapters.bodies.files import HostFiles
 from node.adapters.directory_file import DirectoryFile, dump
 from node.adapters.sqlite.writer import StoreFailed
 from node.core.directory import Directory
-from node.core.errors import Reason
+from node.core.errors import Reason, Refused
 from node.core.office import System
 from node.core.routing import Deliver, Forward, Refuse, decide
 from node.core.wire import Batch
@@ -177,6 +177,9 @@ async def test_an_office_door_is_intake_mailbox_and_directory_as_one(tree: Tree)
     assert [line.send_state for line in await door.sent(system, "edoc", None)] == ["collected"]
     assert await door.agencies() == DIRECTORY.entries, "closed ones too: an office must find the successor"
     assert await door.request_agency(system, "register", {"code": "H41.99"}) == 1
+    assert (await door.statistics("day", "", "", ""))["node"] == "H41"
+    with pytest.raises(Refused, match="reconcile"):
+        await door.statistics("reconcile", "31", "", "")
 
 
 async def test_a_child_that_pushes_is_seen(tree: Tree) -> None:

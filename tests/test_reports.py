@@ -91,6 +91,16 @@ def test_every_kind_is_a_word_of_the_command() -> None:
     assert {kind.value for kind in Kind} <= set(command.commands)
 
 
+@pytest.mark.parametrize("kind", ["reconcile", "connections"])
+async def test_at_an_offices_door_there_are_sums_only(kind: str) -> None:
+    """Single documents of others, and a search through the whole tree, are the operator's. # QĐ 28/2018 Điều 14.3"""
+    made, _ = reports()
+    with pytest.raises(Refused) as caught:
+        await made.figures(kind, "31")
+    assert caught.value.element == "kind"
+    assert (await made.figures("day"))["kind"] == "day"
+
+
 async def test_a_node_tells_nothing_of_a_code_above_it_or_beside_it() -> None:
     """Of those it knows a part, which would read as the whole. # QĐ 28/2018 Điều 11.1–3"""
     asked, _ = reports()

@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from node.adapters.http import office_native
 from node.adapters.http.native_parts import BATCH_BYTES_MAX, PARTS_MAX, boundary_of, split
 from node.adapters.http.office_native import BATCHES_AT_ONCE, ITEMS_MAX, WAIT_S_MAX, NativeFace
 from node.adapters.http.office_vxp import no_pages
@@ -267,6 +268,22 @@ async def test_figures_are_read_with_a_systems_own_credentials(face: Served) -> 
     wrong = await call(face, "GET", "/statistics?kind=week")
     assert (wrong.status, wrong.problem["element"]) == (400, "kind")
     assert (await call(face, "GET", "/statistics", secret=None)).status == 401, "anonymous reading is off by default"
+
+
+async def test_many_who_ask_the_same_are_told_the_same_for_some_seconds(face: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of a country is dear, and the road comes first."""
+    for _ in range(3):
+        assert (await call(face, "GET", "/statistics?kind=month")).json == made()
+    for organ in ("H41", "H54", "H14", "H17"):
+        await call(face, "GET", f"/statistics?organ={organ}")
+    assert len(face.door.figures) == 5
+    await call(face, "GET", "/statistics?organ=H41")
+    assert len(face.door.figures) == 5
+    await call(face, "GET", "/statistics?kind=month")
+    assert len(face.door.figures) == 6, "only so many are remembered"
+    monkeypatch.setattr(office_native, "FIGURES_FRESH_S", 0.0)
+    await call(face, "GET", "/statistics?kind=month")
+    assert len(face.door.figures) == 7
 
 
 async def test_a_document_of_figures_is_what_the_description_says(face: Served) -> None:

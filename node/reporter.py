@@ -32,6 +32,7 @@ from node.core.statement import (
     Version,
     decode_statement,
     encode_statement,
+    plus,
 )
 from node.core.tally import Tally
 from node.core.working_time import Calendar
@@ -201,9 +202,16 @@ class Reporter:
         decision = decide_node(self._sight.table(), node)
         return isinstance(decision, Forward) and decision.neighbour != self._parent
 
+    def _elsewhere(self, node: OrgId | None) -> bool:
+        """Whether it is known to hang where this node does not see it; of a node that is gone nobody knows."""
+        return node is None or (self._sight.directory().node(node) is not None and not self._below(node))
+
     async def _state(self, day: date, times: int) -> None:
         drafted = await self._numbers.draft(self._code, day)
         epoch, before = self._store.epoch, drafted.version
+        # A day that was closed under a former parent stays there; what hung elsewhere on that day is no part of this subtree.
+        (parent,) = drafted.closed_under or (self._parent,)
+        below = [each for up, each in drafted.below.items() if up == self._code or not self._elsewhere(up)]
         statement = Statement(
             node=self._code,
             day=day,
@@ -213,13 +221,13 @@ class Reporter:
             bound_ms=self._clock.bound_ms(),
             synchronised=self._clock.synchronised(),
             key=self._signer.key_id,
-            parent=self._parent,
+            parent=parent,
             organs=drafted.organs,
             pairs=drafted.pairs,
             stock=self._stock,
             road=drafted.road,
-            subtree=drafted.subtree,
-            nodes=drafted.nodes,
+            subtree=plus(*drafted.organs.values(), *(counts for _, counts in below)),
+            nodes=1 + sum(number for number, _ in below),
             marked=drafted.marked,
         )
         data = encode_statement(statement)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from node import reporter
+from node.adapters.sqlite.numbers import _add_counted, due
+from node.adapters.sqlite.writer import Transaction
 from node.core import instant
 from node.core.directory import Connection, Directory
 from node.core.errors import Deferred
@@ -345,6 +347,25 @@ async def test_a_unit_that_moves_is_split_at_the_date(tree: Tree) -> None:
     new = await reported(tree[H54], TODAY, yesterday)
     assert counts(new, "H41.07", "sent") == [2]
     assert new.coverage.missing == ()
+    await counted_late(tree[UNIT], "H41.07")
+    for _ in range(2):
+        await up(tree, UNIT, H41, H54, HUB)
+    late = await reported(tree[HUB])
+    assert counts(late, "H41.07", "sent") == [2]
+    totals = (late.totals[H41]["sent"], late.totals[H54].get("sent", 0), late.totals[HUB]["sent"])
+    assert totals == (5, 0, 5), "a day that was closed under H41 stays its own, also where it is corrected after the move"
+    assert late.proof.unequal == (H41,), "who cannot know"
+    assert (await reported(tree[H54])).totals[H54].get("sent", 0) == 0
+
+
+async def counted_late(site: Site, organ: str) -> None:
+    """One more document turns out to belong to a day that is closed."""
+
+    def work(tx: Transaction) -> None:
+        _add_counted(tx.db, TODAY, f"o{organ}", {"sent": 1})
+        due(tx, [TODAY])
+
+    await site.store._do(work)
 
 
 async def test_a_node_whose_clock_nobody_vouches_for_closes_no_day(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -292,14 +292,15 @@ class ToState:
 
 @dataclass(frozen=True, slots=True)
 class Drafted:
-    """The parts of a day's statement, and the version it replaces."""
+    """The parts of a day's statement, and the version it replaces. closed_under: the parent it hung under when the day was closed
+    here, where it was. below: by parent, how many other nodes' statements of the day there are, and what their organs come to."""
 
     version: Version | None
+    closed_under: tuple[OrgId | None] | None
     organs: Mapping[OrgId, Counts]
     pairs: Mapping[Pair, Counts]
     road: Counts
-    subtree: Counts
-    nodes: int
+    below: Mapping[OrgId | None, tuple[int, Counts]]
     marked: int
 
 

@@ -204,13 +204,32 @@ def draft(db: sqlite3.Connection, node: OrgId, day: date) -> Drafted:
                 road = counts
             case "m":
                 marked = counts["marked"]
-    below = db.execute(
-        "SELECT counts FROM figure WHERE span=? AND subject>='o' AND subject<'p' AND node<>?", (day.isoformat(), str(node))
+    here = (day.isoformat(), str(node))
+    below = {
+        parent: (number, plus(*(json.loads(text) for (text,) in _organs_under(db, here, parent))))
+        for parent, number in db.execute(
+            "SELECT parent,count(*) FROM statement WHERE day=? AND node<>? GROUP BY 1", here
+        ).fetchall()
+    }
+    row = db.execute("SELECT epoch,n,final,parent FROM statement WHERE day=? AND node=?", here).fetchone()
+    return Drafted(
+        Version(*row[:2]) if row else None,
+        (_parent(row[3]),) if row and row[2] else None,
+        organs,
+        pairs,
+        road,
+        {_parent(parent): each for parent, each in below.items()},
+        marked,
     )
-    subtree = plus(*organs.values(), *(json.loads(text) for (text,) in below))
-    (nodes,) = db.execute("SELECT count(*) FROM statement WHERE day=? AND node<>?", (day.isoformat(), str(node))).fetchone()
-    row = db.execute("SELECT epoch,n FROM statement WHERE node=? AND day=?", (str(node), day.isoformat())).fetchone()
-    return Drafted(Version(*row) if row else None, organs, pairs, road, subtree, nodes + 1, marked)
+
+
+def _organs_under(db: sqlite3.Connection, here: tuple[str, str], parent: str | None) -> sqlite3.Cursor:
+    where = "span=? AND subject>='o' AND subject<'p' AND node<>? AND parent=?"
+    return db.execute(f"SELECT counts FROM figure WHERE {where}", (*here, figures.NOBODY if parent is None else parent))
+
+
+def _parent(text: str | None) -> OrgId | None:
+    return None if text is None else _code(text)
 
 
 def state(tx: Transaction, signed: SignedStatement, times: int, stamp: Stamp) -> None:

@@ -299,6 +299,25 @@ async def test_a_clock_that_nobody_vouches_for_states_no_silent_day(tree: Tree, 
     assert tree[HUB].rows("SELECT DISTINCT day FROM statement") == [(str(TODAY),)]
 
 
+async def test_what_a_clock_a_day_ahead_has_said_there_is_does_not_stay(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until that day came, nothing said later would have counted as the last word."""
+    right_ms, synchronised = tree.clock.now_ms, tree.clock.synchronised
+    monkeypatch.setattr(tree.clock, "synchronised", lambda: False)
+    tree.clock.now_ms += DAY_MS
+    await send(tree, "H54.02", number="1")
+    await tree[H41].duties.reporter.state_due()
+    tree.clock.now_ms = right_ms
+    monkeypatch.setattr(tree.clock, "synchronised", synchronised)
+    await tree[H41].duties.reporter.push_due()
+    tree.run()
+    await collect(tree, H54, "thai-binh")
+    await quiet(tree)
+    await up(tree)
+    found = await reported(tree[HUB])
+    assert [(str(flow.pair), dict(flow.counts)) for flow in found.proof.flows] == [("H41>H54", {"sent": 1, "collected": 1})]
+    assert counts(await reported(tree[HUB], TODAY + timedelta(days=1)), "H41", "sent") == [1], "it bears that day, and is marked"
+
+
 async def test_a_parent_that_was_set_up_anew_asks_for_chains_and_a_claim_that_does_not_add_up_is_named(tree: Tree) -> None:
     await some_traffic(tree)
     await up(tree)

@@ -18,6 +18,7 @@ from node.adapters.sqlite import figures
 from node.adapters.sqlite.rows import put_chain
 from node.adapters.sqlite.status import overdue
 from node.adapters.sqlite.writer import COUNTABLE, Look, Stamp, Transaction, Writer
+from node.core import instant
 from node.core.counting import Drafted, Fold, Row, Tail, ToState
 from node.core.envelope import KIND_NOTICE, KIND_STATUS, decode_header
 from node.core.errors import Refused
@@ -318,7 +319,9 @@ def _put(tx: Transaction, signed: SignedStatement, via: OrgId | None, stamp: Sta
             stamp.at_ms,
         ),
     )
-    if not db.execute("SELECT 1 FROM statement WHERE node=? AND day>? LIMIT 1", (node, day)).fetchone():
+    # A day that has not come yet was stated by a clock that is ahead: it is not the last word on what there is.
+    later = "SELECT 1 FROM statement WHERE node=? AND day>? AND day<=? LIMIT 1"
+    if not db.execute(later, (node, day, instant.day(stamp.at_ms).isoformat())).fetchone():
         figures.put_stock(db, statement, node)
 
 

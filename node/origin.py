@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from node.core import instant, words
 from node.core.bundle import Told
@@ -70,6 +70,9 @@ class Content:
     expires_ms: int = 0
 
 
+GATHER_MS = 500
+"""News that offices have collected leaves for a neighbour at once, and then so much later with all that came meanwhile: each is a
+commit and a receipt at every node on its way, and nobody waits for it but a list that shows it."""
 TOGETHER_MAX = 100
 """Documents of which one notice tells: what one answer of a mailbox brings, and far from what a notice may hold."""
 
@@ -96,6 +99,8 @@ class Origin:
         self._table = table
         self._directory = directory
         self._write_status = write_status
+        self._gathering: dict[OrgId, int] = {}
+        """When the next news of collections leaves for a neighbour (UTC ms)."""
 
     def fresh_id(self) -> str:
         return uuid7(self._clock.utc_ms(), self._rng)
@@ -179,7 +184,7 @@ class Origin:
             return Homeward(end)
         ends = tuple(EndOf(header.origin, header.id, code, end) for code in recipients)
         if header.origin != self._code:
-            return Homeward(end, ends, notice=self._notice(header.origin, ends, header.doc_id))
+            return Homeward(end, ends, notice=self._told(header.origin, ends, header.doc_id))
         return Homeward(end, ends, returned=await self.returns(ends))
 
     async def confirmed(self, items: Sequence[BoxItem], now_ms: int) -> AsyncIterator[Confirmed]:
@@ -198,7 +203,19 @@ class Origin:
                 part = all_of_it[begin : begin + TOGETHER_MAX]
                 told = tuple(end_of for _, home in part for end_of in home.ends)
                 doc_id = part[0][0].header.doc_id if len(part) == 1 else ""
-                yield Confirmed([(item.item, home) for item, home in part], self._notice(origin, told, doc_id))
+                yield Confirmed([(item.item, home) for item, home in part], self._told(origin, told, doc_id))
+
+    def _told(self, origin: OrgId, ends: tuple[EndOf, ...], doc_id: str) -> LocalEnvelope:
+        """A notice on its way. What is no more than that offices have collected waits for others of its kind."""
+        local = self._notice(origin, ends, doc_id)
+        (neighbour,) = local.routes.values()
+        if neighbour is None or any(end_of.end.state is not Transport.COLLECTED for end_of in ends):
+            return local
+        now_ms, next_ms = self._clock.utc_ms(), self._gathering.get(neighbour, 0)
+        if now_ms < next_ms <= now_ms + GATHER_MS:
+            return replace(local, due_ms=next_ms)
+        self._gathering[neighbour] = now_ms + GATHER_MS
+        return local
 
     def _notice(self, origin: OrgId, ends: tuple[EndOf, ...], doc_id: str) -> LocalEnvelope:
         data = encode_notice(ends)

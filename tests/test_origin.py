@@ -14,7 +14,7 @@ from node.core.lifecycle import Transport
 from node.core.notice import decode_notice
 from node.core.package import Party, Reference
 from node.core.routing import table_for
-from node.origin import MEDIA_EDXML, TOGETHER_MAX, Content, Origin, small_body
+from node.origin import GATHER_MS, MEDIA_EDXML, TOGETHER_MAX, Content, Origin, small_body
 from node.ports import Store
 from tests.adapters.pki import NOW_MS
 from tests.making import CHAIN, H41, H54, HUB, KEY, OFFICE, header, org
@@ -31,8 +31,10 @@ COLLECTED = End(Transport.COLLECTED, NOW_MS, receiver_doc_id="d-9")
 
 
 class Clock:
+    now_ms = NOW_MS
+
     def utc_ms(self) -> int:
-        return NOW_MS
+        return self.now_ms
 
     def bound_ms(self) -> int:
         return 250
@@ -67,14 +69,30 @@ def told(axis: Party, about: Reference, status: str, text: str, at_ms: int) -> b
     return "|".join((axis.code, about.organ, about.code, about.document_id, status, text)).encode()
 
 
-def origin_at(code: OrgId, submissions: Submissions | None = None) -> Origin:
+def origin_at(code: OrgId, submissions: Submissions | None = None, clock: Clock | None = None) -> Origin:
     store = cast(Store, submissions or Submissions())
     table = table_for(DIRECTORY, code, frozenset())
-    return Origin(code, store, Clock(), Signer(), random.Random(7), lambda: table, lambda: DIRECTORY, told)
+    return Origin(code, store, clock or Clock(), Signer(), random.Random(7), lambda: table, lambda: DIRECTORY, told)
 
 
 def sent_from_here(kind: str = "edoc") -> SubmissionInfo:
     return SubmissionInfo("d-1", "ubnd", org("H41.07"), "000.00.07.H41", "Sở", "vb-1", "12/CV", "2026/11/22", kind)
+
+
+async def test_news_of_collections_leaves_at_once_and_what_follows_leaves_together() -> None:
+    clock = Clock()
+    origin = origin_at(H41, clock=clock)
+
+    async def due_after(ms: int, end: End = COLLECTED) -> int:
+        clock.now_ms = NOW_MS + ms
+        home = await origin.homeward(header(origin=H54), [OFFICE], end)
+        assert home.notice is not None
+        return home.notice.due_ms
+
+    assert [await due_after(ms) for ms in (0, 1, GATHER_MS - 1)] == [0, NOW_MS + GATHER_MS, NOW_MS + GATHER_MS]
+    assert await due_after(GATHER_MS - 1, REFUSED) == 0, "an end that somebody must act upon waits for nothing"
+    assert [await due_after(ms) for ms in (GATHER_MS, GATHER_MS + 1)] == [0, NOW_MS + 2 * GATHER_MS]
+    assert await due_after(-10 * GATHER_MS) == 0, "a clock that was set back holds nothing up"
 
 
 def test_the_signature_is_over_the_very_bytes_of_the_header() -> None:

@@ -78,7 +78,8 @@ class StatusReport:
 class LocalEnvelope:
     """An envelope made at this node, with where each recipient goes: a neighbour, or None for this node's own mailbox.
 
-    bodies: at most what the header names. chain: PEM of this node's certificate chain.
+    bodies: at most what the header names. chain: PEM of this node's certificate chain. due_ms: when it leaves (UTC ms), 0: at
+    once.
     """
 
     envelope: Envelope
@@ -86,6 +87,7 @@ class LocalEnvelope:
     bodies: tuple[StoredBody, ...]
     chain: bytes
     doc_ids: Mapping[OrgId, str] = field(default_factory=dict)
+    due_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,7 +30,21 @@ from node.core.package import Priority
 from node.core.routing import Deliver
 from tests.adapters.pki import NOW_MS
 from tests.contracts.opened import Opened
-from tests.making import H41, H54, HUB, OFFICE, OTHER_OFFICE, arrival, body, header, local, org, received_by, submission
+from tests.making import (
+    EVERYTHING,
+    H41,
+    H54,
+    HUB,
+    OFFICE,
+    OTHER_OFFICE,
+    arrival,
+    body,
+    header,
+    local,
+    org,
+    received_by,
+    submission,
+)
 
 UNIT, FOCAL = org("H41.07"), org("H41.01")
 DONE = Homeward(End(Transport.COLLECTED, NOW_MS))
@@ -514,6 +529,22 @@ async def test_many_are_collected_in_one_commit_and_one_notice_tells_of_all(at: 
     assert at.events("collected") == ["collected"] * 3
     assert at.count("outbox") == 1
     assert at.one("SELECT count(*) FROM envelope WHERE boxed=1 AND ended_ms IS NULL") == 0
+
+
+async def test_a_notice_that_is_to_leave_later_wakes_who_asks_for_its_neighbour_then(at: Opened) -> None:
+    (confirmed,) = [await confirmed_together(at, await lay(at, origin=H54, sender=OFFICE))]
+    assert confirmed.notice is not None
+    asked = at.store.ask(HUB, EVERYTHING, stands=True)
+    due_ms = at.clock.now_ms + 50
+    assert await at.store.collect_many([replace(confirmed, notice=replace(confirmed.notice, due_ms=due_ms))]) == [True]
+    await at.store.drain()
+    assert not asked.done()
+    assert await at.waiting_for(HUB) == []
+    at.clock.now_ms = due_ms
+    async with asyncio.timeout(10):
+        offer = await asked
+    assert offer is not None
+    assert len(offer.rows) == 1
 
 
 async def test_where_one_of_a_notice_was_collected_before_nothing_of_it_happens(at: Opened) -> None:

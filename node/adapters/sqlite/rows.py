@@ -337,7 +337,10 @@ def order_key(header: Header, recipient: OrgId) -> str | None:
     return "\x1f".join((str(header.sender), str(recipient), str(int(header.lane)), header.document_id))
 
 
-def put_outbox(tx: Transaction, seq: int, envelope: Envelope, recipient: OrgId, neighbour: OrgId, stamp: Stamp) -> None:
+def put_outbox(
+    tx: Transaction, seq: int, envelope: Envelope, recipient: OrgId, neighbour: OrgId, stamp: Stamp, due_ms: int = 0
+) -> None:
+    """due_ms: it waits until then (UTC ms); 0: it may go at once."""
     before = tx.db.execute("SELECT bytes FROM outbox WHERE envelope=? LIMIT 1", (seq,)).fetchone()
     if before is not None:
         size = before[0]
@@ -347,13 +350,15 @@ def put_outbox(tx: Transaction, seq: int, envelope: Envelope, recipient: OrgId, 
             (seq,),
         ).fetchone()
         size = _whole_bytes(envelope) + inline
-    row = _outbox_row(seq, envelope, recipient, neighbour, size, stamp)
+    row = _outbox_row(seq, envelope, recipient, neighbour, size, stamp, due_ms)
     added = tx.db.execute(_OUTBOX_MORE, (*row, hops_text(envelope.hops))).rowcount
     tx.queued(str(neighbour), int(envelope.header.lane), added)
     tx.fed.add(towards(str(neighbour)))
 
 
-def _outbox_row(seq: int, envelope: Envelope, recipient: OrgId, neighbour: OrgId, size: int, stamp: Stamp) -> tuple[object, ...]:
+def _outbox_row(
+    seq: int, envelope: Envelope, recipient: OrgId, neighbour: OrgId, size: int, stamp: Stamp, due_ms: int = 0
+) -> tuple[object, ...]:
     header = envelope.header
     return (
         seq,
@@ -363,7 +368,7 @@ def _outbox_row(seq: int, envelope: Envelope, recipient: OrgId, neighbour: OrgId
         str(header.sender),
         order_key(header, recipient),
         size,
-        0,  # due at once
+        due_ms,
         stamp.at_ms,
         header.over_ms,
     )
@@ -408,7 +413,7 @@ def put_local(tx: Transaction, local: LocalEnvelope, stamp: Stamp) -> tuple[int,
         if neighbour is None:
             put_mailbox(tx, seq, header, organs[code], code, local.doc_ids.get(organs[code], header.doc_id), "", stamp)
         else:
-            put_outbox(tx, seq, envelope, code, neighbour, stamp)
+            put_outbox(tx, seq, envelope, code, neighbour, stamp, local.due_ms)
     return seq, orphans
 
 

@@ -6,6 +6,7 @@ from the ledger). Knows nobody.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -182,11 +183,11 @@ class Tally:
         if metric.kind is not Kind.HISTOGRAM:
             raise ValueError(f"{name} is not a histogram")
         value_ms = max(value_ms, 0)
-        slot = sum(value_ms > bound for bound in metric.bounds_ms)
-        one = Histogram(tuple(int(slot == place) for place in range(len(metric.bounds_ms) + 1)), value_ms)
         cell = self._cell(name, labels, self._histograms)
-        held = self._histograms.get(cell)
-        self._histograms[cell] = one if held is None else held + one
+        held = self._histograms.get(cell) or Histogram((0,) * (len(metric.bounds_ms) + 1))
+        counts = list(held.counts)
+        counts[bisect_left(metric.bounds_ms, value_ms)] += 1
+        self._histograms[cell] = Histogram(tuple(counts), held.sum_ms + value_ms)
 
     def value(self, name: str, **labels: str) -> int:
         """What a counter stands at, or how many observations a histogram has; 0 where nothing was counted."""

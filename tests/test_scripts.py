@@ -132,7 +132,8 @@ def test_a_python_without_venv_is_told_to_anybody_else(checkout: Path) -> None:
 def installing(checkout: Path) -> dict[str, str]:
     """A Python whose environments install nothing but note what they were asked to."""
     made = f"mkdir -p .venv/bin; cp {checkout}/bin/pip .venv/bin/python; cp {checkout}/bin/pip .venv/bin/truc"
-    program(checkout / "bin" / "pip", f'case "$*" in *compileall*) log=compiled ;; *) log=log ;; esac; echo "$*" >>{checkout}/$log')
+    which = 'case "$*" in *compileall*) log=compiled ;; *) log=log ;; esac'
+    program(checkout / "bin" / "pip", f'{which}; echo "$*" >>{checkout}/$log')
     program(checkout / "bin" / "python3", f'case "$*" in "-m venv"*) {made} ;; *) exec {sys.executable} "$@" ;; esac')
     return {"PATH": f"{checkout}/bin:{PLAIN_PATH}"}
 

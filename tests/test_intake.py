@@ -613,6 +613,14 @@ async def test_an_origin_that_signs_for_an_organ_of_another_node_is_refused_wher
     assert await present(tree[H54], batch(made), HUB) == {"H54.02": (Outcome.REFUSED, Reason.SENDER_OUTSIDE)}
 
 
+async def test_a_parent_cannot_make_a_document_itself_for_the_organ_of_a_node_below_it(tree: Tree) -> None:
+    """Threats, row 20: signed as its own, by its own key, it comes from the wrong node."""
+    assert await present(tree[H54], batch(signed(tree[H41], content(sender=UNIT))), HUB) == {
+        "H54.02": (Outcome.REFUSED, Reason.SENDER_OUTSIDE)
+    }
+    assert tree[H54].count("mailbox") == 0
+
+
 async def test_a_chain_that_comes_by_another_way_while_we_judge_does_not_spare_the_signature(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -352,6 +352,7 @@ class Grant(NamedTuple):
 
 Grants = tuple[Grant, ...]
 Hung = dict[OrgId, frozenset[OrgId]]
+Since = dict[OrgId, int]
 EVERYTHING: Grants = (Grant(HUB, None),)
 ROW = TypeVar("ROW", CodeRow, NodeRow)
 
@@ -426,11 +427,11 @@ def fold(books: Books) -> Folded | None:
     if axis is None:
         return None
     aside: list[Aside] = []
-    nodes, grants, hung = _fold_nodes(books, aside)
+    nodes, grants, hung, since = _fold_nodes(books, aside)
     codes = _fold_codes(books, grants, aside)
     standing = [row.node for row, _ in nodes.values() if row.node is not None]
     entries = [entry for row, _ in codes.values() for entry in row.entries]
-    directory = Directory(tuple(entries), tuple(standing), *axis, books.version, hung)
+    directory = Directory(tuple(entries), tuple(standing), *axis, books.version, hung, since)
     return Folded(
         directory,
         {code: said for code, (_, said) in codes.items()},
@@ -451,7 +452,7 @@ def _fold_calendar(books: Books, grants: Mapping[OrgId, Grants]) -> dict[tuple[O
     }
 
 
-def _fold_nodes(books: Books, aside: list[Aside]) -> tuple[dict[OrgId, tuple[NodeRow, Said]], dict[OrgId, Grants], Hung]:
+def _fold_nodes(books: Books, aside: list[Aside]) -> tuple[dict[OrgId, tuple[NodeRow, Said]], dict[OrgId, Grants], Hung, Since]:
     """Authors by the length of their codes: a node is named by one with a shorter code, so its grants are known in its turn."""
     standing: dict[OrgId, tuple[NodeRow, Said]] = {}
     history: dict[OrgId, list[tuple[NodeRow, Said]]] = {}
@@ -471,7 +472,8 @@ def _fold_nodes(books: Books, aside: list[Aside]) -> tuple[dict[OrgId, tuple[Nod
             grants[code] = _grants(rows)
     rows_of = {code: [row.node for row, _ in rows if row.node is not None] for code, rows in history.items()}
     hung = {code: frozenset(each.parent for each in nodes if each.parent is not None) for code, nodes in rows_of.items()}
-    return standing, grants, hung
+    since = {code: min(said.at_ms for _, said in rows) for code, rows in history.items()}
+    return standing, grants, hung, since
 
 
 def _may_name(grants: Grants, author: OrgId, row: NodeRow, said: Said) -> bool:

@@ -143,6 +143,8 @@ class Directory:
     version: int
     hung: Mapping[OrgId, frozenset[OrgId]] = field(default_factory=dict, repr=False, compare=False)
     """Parents that a node ever had, as far as is remembered; today's need not be among them."""
+    since: Mapping[OrgId, int] = field(default_factory=dict, repr=False, compare=False)
+    """When a node was first named, UTC ms, as far as is remembered."""
     trials: frozenset[str] = field(init=False, repr=False, compare=False)
     """Codes that are on trial on some day, as text."""
     _texts: Mapping[str, OrgId] = field(init=False, repr=False, compare=False)

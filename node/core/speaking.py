@@ -39,11 +39,15 @@ def may_carry(directory: Directory, header: Header, neighbour: OrgId) -> bool:
 
 
 def signs_for(directory: Directory, header: Header) -> bool:
-    """Whether the origin may speak for the sender: a node does for organs under its own prefixes; a notice is the node's own."""
+    """Whether the origin may speak for the sender: a node does for organs under its own prefixes, but where one below it has a
+    node of its own; a notice is the node's own. What the superior made before that node was named may be under way still."""
     if header.kind == KIND_NOTICE:
         return header.sender == header.origin
-    node = directory.node(header.origin)
-    return node is not None and any(prefix.covers(header.sender) for prefix in node.prefixes)
+    owner, node = directory.owner(header.sender), directory.node(header.origin)
+    if owner is None or owner == header.origin:
+        return owner is not None
+    covered = node is not None and any(prefix.covers(header.sender) for prefix in node.prefixes)
+    return covered and header.created_ms <= directory.since.get(owner, 0)
 
 
 def may_tell(directory: Directory, today: date, here: OrgId, teller: OrgId, end_of: EndOf) -> bool:

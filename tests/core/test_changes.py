@@ -265,6 +265,7 @@ def test_a_directory_remembers_below_whom_a_node_ever_hung_by_the_word_of_those_
     directory = writer.folded().directory
     assert directory.ever_above(H4107) == {H4107, H41, H14, HUB}
     assert directory.ever_above(H14) == {H14, HUB}
+    assert directory.since[H4107] == 2000  # when it was first named
 
 
 @pytest.mark.parametrize("text", ["000.00.00.G22", "h14", "H14.05"])

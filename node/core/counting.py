@@ -221,11 +221,11 @@ def _receipt_day(office: OrgId, at_ms: int, calendar: Calendar) -> date:
 
 def _read_date(text: str) -> date | None:
     """yyyy/MM/dd; None for what is no date."""
-    year, _, rest = text.partition("/")
     try:
-        return date.fromisoformat(f"{year}-{rest.replace('/', '-')}")
+        found = date.fromisoformat(text.replace("/", "-"))
     except ValueError:
         return None
+    return found if found.isoformat().replace("-", "/") == text else None
 
 
 def _received(row: Row) -> Counts:

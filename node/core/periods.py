@@ -147,6 +147,6 @@ def _date(text: str, kind: Kind) -> date:
         found = date.fromisoformat(text.strip())
     except ValueError:
         raise BadPeriod(text, EXAMPLES[kind]) from None
-    if not YEAR_MIN <= found.year <= YEAR_MAX:
+    if not YEAR_MIN <= found.year <= YEAR_MAX or found.isoformat() != text.strip():  # a week and its day is ISO 8601, too
         raise BadPeriod(text, EXAMPLES[kind])
     return found

@@ -195,6 +195,8 @@ def test_a_receipt_after_hours_falls_on_the_next_office_day_and_without_a_calend
         ("2026/11/23", 31, "on_time"),
         ("2026/11/31", 31, "time_unknown"),
         ("sáng qua", 31, "time_unknown"),
+        ("2026/W47/1", 31, "time_unknown"),
+        ("2026-11-23", 31, "time_unknown"),
         ("2024/02/02", 31, "time_unknown"),
     ],
 )

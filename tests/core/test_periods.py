@@ -63,7 +63,19 @@ def test_in_autumn_the_nine_months_are_those_that_ended() -> None:
 @pytest.mark.parametrize("kind", Kind)
 def test_an_example_is_one_and_other_texts_are_told_the_example(kind: Kind) -> None:
     assert named(kind, EXAMPLES[kind]).key == EXAMPLES[kind]
-    for text in ("", "x", "2026-13", "2026-Q5", "0000", "2026-02-30", "2026-01-02..", "9999-01-01", "2026-H3"):
+    for text in (
+        "",
+        "x",
+        "2026-13",
+        "2026-Q5",
+        "0000",
+        "2026-02-30",
+        "2026-01-02..",
+        "9999-01-01",
+        "2026-H3",
+        "2026-W01-1",
+        "20260101",
+    ):
         with pytest.raises(BadPeriod):
             named(kind, text)
 

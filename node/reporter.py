@@ -164,6 +164,8 @@ class Reporter:
                 days.setdefault(day, 0)  # it is over, or belongs to the new parent of a node that has moved
             elif node != self._code and not self._below(node):
                 await self._numbers.drop_departed(node, day)
+        # The former parent has dropped what it never saw finished: closed there or not, the new one has all of it.
+        days.update({day: 0 for day, parent in found.unheard if parent != self._parent and day not in days})
         for day in sorted(days, reverse=True):  # what there is now belongs to the last one
             await self._state(day, days[day])
         if days:

@@ -333,13 +333,7 @@ async def test_a_parent_that_was_set_up_anew_asks_for_chains_and_a_claim_that_do
     assert Pair(H41, H54) in (await reported(tree[HUB])).proof.unbalanced
 
 
-async def test_a_unit_that_moves_is_split_at_the_date(tree: Tree) -> None:
-    """What it stated before belongs to its former parent, the day of the move to the new one."""
-    await some_traffic(tree)
-    tree.clock.now_ms += DAY_MS
-    await up(tree)
-    await send(tree, "H54.03", sender="H41.07", site=UNIT, system="so-noi-vu", number="5")
-    await up(tree)
+async def the_unit_moves(tree: Tree) -> None:
     moved = tuple(replace(node, parent=H54) if node.code == UNIT else node for node in NODES)
     for site in tree.sites.values():
         there = site.surroundings.directory
@@ -348,6 +342,31 @@ async def test_a_unit_that_moves_is_split_at_the_date(tree: Tree) -> None:
     await tree[UNIT].rest()
     tree[UNIT].duties.reporter._parent = H54
     tree[UNIT].connect(tree.door(H54))
+
+
+async def test_a_day_whose_end_no_parent_has_heard_goes_to_the_new_one(tree: Tree) -> None:
+    """It was closed under the former parent, on whose line nothing went any more: that one drops what it never saw finished."""
+    await some_traffic(tree)
+    await up(tree)
+    tree.clock.now_ms += DAY_MS
+    await up(tree, H41, H54, HUB)
+    await tree[UNIT].duties.reporter.state_due()
+    await the_unit_moves(tree)
+    for _ in range(2):
+        await up(tree, UNIT, H41, H54, HUB)
+    found = await reported(tree[HUB])
+    assert (found.totals[H41]["sent"], found.totals[H54].get("sent", 0), found.proof.unequal) == (3, 1, ())
+    assert tree[UNIT].rows("SELECT final,parent,up FROM statement WHERE day=?", str(TODAY)) == [(1, "H54", 1)]
+
+
+async def test_a_unit_that_moves_is_split_at_the_date(tree: Tree) -> None:
+    """What it stated before belongs to its former parent, the day of the move to the new one."""
+    await some_traffic(tree)
+    tree.clock.now_ms += DAY_MS
+    await up(tree)
+    await send(tree, "H54.03", sender="H41.07", site=UNIT, system="so-noi-vu", number="5")
+    await up(tree)
+    await the_unit_moves(tree)
     yesterday = TODAY + timedelta(days=1)
     for _ in range(2):
         await up(tree, UNIT, H41, H54, HUB)

@@ -288,6 +288,8 @@ class ToState:
     due: Mapping[date, int]
     last: date | None
     unfinished: Sequence[tuple[OrgId, date, OrgId | None]]
+    unheard: Sequence[tuple[date, OrgId | None]] = ()
+    """(day, parent it hung under) of this node's final statements of which no parent has heard."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,15 @@ def to_state(db: sqlite3.Connection, node: OrgId, today: date) -> ToState:
         {date.fromisoformat(day): times for day, times in due},
         date.fromisoformat(last) if last else None,
         [(_code(code), date.fromisoformat(day), None if up is None else _code(up)) for code, day, up in unfinished],
+        [(date.fromisoformat(day), _parent(up)) for day, up in db.execute(_UNHEARD, (str(node),))],
     )
+
+
+_UNHEARD = (
+    "SELECT day,parent FROM statement s WHERE node=? AND final AND up=0"
+    " AND NOT EXISTS (SELECT 1 FROM statement_past p WHERE p.node=s.node AND p.day=s.day)"
+)
+"""Of this node's days those of which no parent has heard the end."""
 
 
 def draft(db: sqlite3.Connection, node: OrgId, day: date) -> Drafted:
@@ -213,9 +221,10 @@ def draft(db: sqlite3.Connection, node: OrgId, day: date) -> Drafted:
         ).fetchall()
     }
     row = db.execute("SELECT epoch,n,final,parent FROM statement WHERE day=? AND node=?", here).fetchone()
+    unheard = db.execute(f"{_UNHEARD} AND day=?", (str(node), day.isoformat())).fetchone() is not None
     return Drafted(
         Version(*row[:2]) if row else None,
-        (_parent(row[3]),) if row and row[2] else None,
+        (_parent(row[3]),) if row and row[2] and not unheard else None,
         organs,
         pairs,
         road,

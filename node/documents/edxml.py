@@ -74,7 +74,8 @@ class Reader:
         self._parsed = 0
         self._blank = True
         self._head = b""
-        self._passed = False
+        self._beyond_columns = False
+        """Contents have begun, of which expat may not see all: from here on it is right about lines alone."""
         self._passed_lines = 0
         self._places: list[_Place] = []
         self._counted = 0
@@ -167,7 +168,6 @@ class Reader:
             piece = data[at : min(stop, at + PASS_BYTES)]
             if not self._draft.payload_bytes(piece):
                 break  # expat may know better why; else the draft says so
-            self._passed = True
             if b"\n" in piece:  # found faster than counted
                 self._passed_lines += piece.count(b"\n")
             at += len(piece)
@@ -181,7 +181,7 @@ class Reader:
         try:
             self._parser.Parse(data, final)
         except expat.ExpatError as error:
-            column = "" if self._passed else f", column {error.offset + 1}"
+            column = "" if self._beyond_columns else f", column {error.offset + 1}"
             rule = f"line {error.lineno + self._passed_lines}{column}: {expat.ErrorString(error.code)}"
             raise Refused(Reason.XML_MALFORMED, rule=rule) from None
         self._parsed += len(data)
@@ -296,6 +296,7 @@ class Reader:
             self._parts = []
         elif place.payload:
             self._value_depth = depth
+            self._beyond_columns = True
             self._draft.begin_payload()
 
 

@@ -940,6 +940,11 @@ def test_any_damage_to_a_real_package_ends_in_a_package_or_a_refusal(rng: random
     assert outcome(bytes(data), 1 << 20) == outcome(bytes(data), 5000)
 
 
+def test_a_fault_behind_contents_has_the_same_words_however_the_bytes_come() -> None:
+    data = package(attachments=attachment("QUJD" * 5000 + "\x01" + "QUJD" * 5000)).encode()
+    assert {outcome(data, piece) for piece in (1000, 5000, 16_000, 1 << 20)} == {outcome(data, 1 << 20)}
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=100).map(lambda text: package(text).encode("utf-8", "surrogatepass")))
 def test_any_bytes_end_in_a_package_or_a_refusal(data: bytes) -> None:

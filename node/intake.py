@@ -510,7 +510,7 @@ class Intake:
                 return replace(arrival, unseen=(header.key,))
         self._verifier.verify(envelope, chain or b"", self._clock.utc_ms())
         directory = self._directory()
-        if not speaking.signs_for(directory, header):
+        if not speaking.signs_for(directory, header, self._clock.utc_ms(), self._rules.limits.lifetime_max_ms):
             raise Refused(Reason.SENDER_OUTSIDE, "from", str(header.sender), str(header.origin))
         if header.kind not in (KIND_NOTICE, KIND_STATUS):
             return arrival

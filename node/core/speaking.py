@@ -38,16 +38,18 @@ def may_carry(directory: Directory, header: Header, neighbour: OrgId) -> bool:
     return neighbour in directory.ever_above(header.origin) or directory.ever_elsewhere(neighbour)
 
 
-def signs_for(directory: Directory, header: Header) -> bool:
+def signs_for(directory: Directory, header: Header, now_ms: int, lifetime_max_ms: int) -> bool:
     """Whether the origin may speak for the sender: a node does for organs under its own prefixes, but where one below it has a
-    node of its own; a notice is the node's own. What the superior made before that node was named may be under way still."""
+    node of its own; a notice is the node's own. What the superior made before that node was named may be under way still, as
+    long as any lifetime lasts: when it was made is the superior's own word, and must not open that way for ever."""
     if header.kind == KIND_NOTICE:
         return header.sender == header.origin
     owner, node = directory.owner(header.sender), directory.node(header.origin)
     if owner is None or owner == header.origin:
         return owner is not None
     covered = node is not None and any(prefix.covers(header.sender) for prefix in node.prefixes)
-    return covered and header.created_ms <= directory.since.get(owner, 0)
+    since_ms = directory.since.get(owner, 0)
+    return covered and header.created_ms <= since_ms and now_ms <= since_ms + lifetime_max_ms
 
 
 def may_tell(directory: Directory, today: date, here: OrgId, teller: OrgId, end_of: EndOf) -> bool:

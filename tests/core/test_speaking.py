@@ -18,6 +18,7 @@ from tests.adapters.pki import NOW_MS
 from tests.making import header
 
 DAY = date(2026, 11, 23)
+LIFETIME_MAX_MS = 100 * 86_400_000
 
 
 def code(text: str) -> OrgId:
@@ -76,23 +77,29 @@ def test_a_branch_that_has_moved_hands_on_what_it_had_for_others() -> None:
     assert [each for each in (H41, UNIT, BELOW) if within.ever_elsewhere(each)] == [UNIT, BELOW]
 
 
+def signs(directory: Directory, header: Header, now_ms: int = NOW_MS) -> bool:
+    return signs_for(directory, header, now_ms, LIFETIME_MAX_MS)
+
+
 def test_an_origin_signs_for_the_organs_below_its_prefixes_and_a_notice_for_itself() -> None:
-    assert signs_for(BEFORE, made(H41, sender=code("H41.99")))
-    assert not signs_for(BEFORE, made(H41, sender=H54))
-    assert not signs_for(BEFORE, made(code("H99")))
-    assert signs_for(BEFORE, made(HUB, kind=KIND_NOTICE))
-    assert not signs_for(BEFORE, made(H41, sender=UNIT, kind=KIND_NOTICE))
+    assert signs(BEFORE, made(H41, sender=code("H41.99")))
+    assert not signs(BEFORE, made(H41, sender=H54))
+    assert not signs(BEFORE, made(code("H99")))
+    assert signs(BEFORE, made(HUB, kind=KIND_NOTICE))
+    assert not signs(BEFORE, made(H41, sender=UNIT, kind=KIND_NOTICE))
 
 
 @pytest.mark.parametrize("sender", [UNIT, BELOW, code("H41.07.05")])
 def test_a_superior_does_not_sign_for_an_organ_that_has_a_node_of_its_own(sender: OrgId) -> None:
     """Threats, row 20: a parent cannot make a document of its child."""
-    assert not signs_for(BEFORE, made(H41, sender=sender))
-    assert signs_for(BEFORE, made(BELOW if sender == BELOW else UNIT, sender=sender))
+    assert not signs(BEFORE, made(H41, sender=sender))
+    assert signs(BEFORE, made(BELOW if sender == BELOW else UNIT, sender=sender))
     named = replace(BEFORE, since={UNIT: NOW_MS, BELOW: NOW_MS})
-    assert signs_for(named, made(H41, sender=sender)), "it was made before that node was named"
-    assert not signs_for(replace(BEFORE, since={UNIT: NOW_MS - 1, BELOW: NOW_MS - 1}), made(H41, sender=sender))
-    assert not signs_for(named, made(H54, sender=sender))
+    assert signs(named, made(H41, sender=sender)), "it was made before that node was named"
+    assert not signs(replace(BEFORE, since={UNIT: NOW_MS - 1, BELOW: NOW_MS - 1}), made(H41, sender=sender))
+    assert not signs(named, made(H54, sender=sender))
+    assert signs(named, made(H41, sender=sender), NOW_MS + LIFETIME_MAX_MS)
+    assert not signs(named, made(H41, sender=sender), NOW_MS + LIFETIME_MAX_MS + 1), "that it is so old is its own word alone"
 
 
 def test_a_parent_that_is_said_in_a_circle_ends_the_line() -> None:

@@ -27,6 +27,7 @@ WHAT: dict[str, Texts] = {
     "system.rotate": ("đổi khóa của hệ thống", "system's secret rotated"),
     "system.certificate": ("chứng thư của hệ thống", "certificates of a system"),
     "system.disable": ("ngừng, cho dùng lại hệ thống", "system disabled or enabled"),
+    "node.join": ("vào cây theo mã mời", "joined the tree by a token"),
     "peer.invite": ("mời nút cấp dưới", "node below invited"),
     "peer.transfer": ("cho máy khác giữ mã", "code given to another machine"),
     "peer.approve": ("duyệt nút cấp dưới", "node below approved"),

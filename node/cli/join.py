@@ -15,6 +15,7 @@ import click
 
 from node.adapters import directory_file, registry
 from node.adapters.folders import make_folder, write
+from node.cli.acts import record_first
 from node.cli.face import Command, hosts_option, json_option, listen_option, option
 from node.cli.init import check_hosts, config_text
 from node.cli.talk import Code, Stop, bad_configuration, json_line, pairs, say, t
@@ -97,6 +98,8 @@ def command(url: str, token: str, folder: str, hosts: Sequence[str], listen: str
         say(f"Dấu khóa của máy này: {asked.pin}", f"This machine's key: {asked.pin}")
         parent, granted = asyncio.run(_enrol(url, read, asked, wait_s))
         node = _keep(place, read, parent, granted, asked)
+        # Before the last step, which makes it final: a join that is killed and repeated is two acts, and none is unrecorded.
+        record_first(place / "data", "node.join", str(read.code), None, {"parent": str(read.parent), "pin": asked.pin})
         _finish(place, url, read, (node, parent.pin, listen), hosts, granted)
     if as_json:
         json_line({"code": str(read.code), "pin": asked.pin, "parent": str(read.parent), "config": str(place / "node.toml")})

@@ -145,7 +145,7 @@ class Bundle:
 @dataclass(frozen=True, slots=True)
 class Journey:
     """One recipient's way: the receipts in the order in which custody passed, how it ended, and who says so. bound_ms: of the
-    instant of the end. late: the nodes that state an instant before the one that had custody before them, beyond the bounds of
+    instant of the end. early: the nodes that state an instant before the one that had custody before them, beyond the bounds of
     both: one of the two clocks was wrong, or one of the two nodes is."""
 
     recipient: OrgId

@@ -220,4 +220,5 @@ async def test_a_new_machine_takes_a_code_over_by_transfer_and_the_old_one_is_tu
     old.process = None
     await new.run()
     await eventually(lambda: "đang thông" in new.truc("status", "--config", new.config).stdout, "the new machine is heard")
+    assert "vào cây theo mã mời" in new.truc("audit", "list", "--config", new.config).stdout
     new.stop()
